@@ -1,0 +1,57 @@
+"""Self-paced curriculum learning for emotion recognition in conversations, cheap enough for every step.
+
+The public names load on first use (PEP 562): importing this package builds nothing, starts no thread,
+touches no GPU and imports neither torch nor NumPy, so that `spcl_fast.arrays` serves data workers that
+have no use for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from spcl_fast import arrays, backends, balance, ops, reference
+    from spcl_fast.batch import DialogueBatch
+    from spcl_fast.scheduler import EpochStats, FaultyDataError, SelfPacedScheduler
+
+# public name -> the module that defines it; a module stands for itself
+_EXPORTS = {
+    "arrays": "spcl_fast.arrays",
+    "backends": "spcl_fast.backends",
+    "balance": "spcl_fast.balance",
+    "ops": "spcl_fast.ops",
+    "reference": "spcl_fast.reference",
+    "DialogueBatch": "spcl_fast.batch",
+    "EpochStats": "spcl_fast.scheduler",
+    "FaultyDataError": "spcl_fast.scheduler",
+    "SelfPacedScheduler": "spcl_fast.scheduler",
+}
+
+__all__ = [
+    "DialogueBatch",
+    "EpochStats",
+    "FaultyDataError",
+    "SelfPacedScheduler",
+    "__version__",
+    "arrays",
+    "backends",
+    "balance",
+    "ops",
+    "reference",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'spcl_fast' has no attribute {name!r}")
+    module = importlib.import_module(_EXPORTS[name])
+    value = module if _EXPORTS[name] == f"spcl_fast.{name}" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_EXPORTS))

@@ -1,0 +1,158 @@
+"""Argument checks of the ops. Messages read "op: rule (got ...)".
+
+What needs only shapes, dtypes and devices is always checked and never waits for a device. What needs the data
+is checked where it is on the host (offsets), or when the caller asks with `validate="full"`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from spcl_fast.reference.rows import expected_offsets, label_is_scored
+
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+VALIDATE = ("cheap", "full", "off")
+
+
+class Logits(NamedTuple):
+    """Logits as the ops take them: one `[M, T, C]` tensor or M tensors `[T, C]`, never copied."""
+
+    tensors: list[Tensor]
+    M: int
+    T: int
+    C: int
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a gradient has to reach the logits."""
+        return torch.is_grad_enabled() and any(z.requires_grad for z in self.tensors)
+
+    @property
+    def joined(self) -> Tensor | list[Tensor]:
+        """The form the reference takes."""
+        return self.tensors[0] if self.tensors[0].ndim == 3 else self.tensors
+
+    def modality(self, m: int) -> Tensor:
+        """`[T, C]` of one modality."""
+        return self.tensors[0][m] if self.tensors[0].ndim == 3 else self.tensors[m]
+
+
+def choice(op: str, name: str, got: str, known: Sequence[str]) -> None:
+    """ValueError unless `got` is one of `known`."""
+    if got not in known:
+        raise ValueError(f"{op}: {name} must be one of {', '.join(map(repr, known))} (got {got!r})")
+
+
+def tensor(op: str, name: str, value: Any, ndim: int, dtypes: Sequence[torch.dtype], kind: str) -> Tensor:
+    """TypeError or ValueError unless `value` is a tensor of this rank and one of these dtypes."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor (got {type(value).__name__})")
+    if value.dtype not in dtypes:
+        raise TypeError(f"{op}: {name} must hold {kind} (got {value.dtype})")
+    if value.ndim != ndim:
+        raise ValueError(f"{op}: {name} must have {ndim} dimension(s) (got shape {tuple(value.shape)})")
+    return value
+
+
+def shaped(op: str, name: str, value: Tensor, shape: tuple[int, ...], device: torch.device) -> None:
+    """ValueError unless `value` has this shape and lies on this device."""
+    if tuple(value.shape) != shape:
+        raise ValueError(f"{op}: {name} must have shape {shape} (got {tuple(value.shape)})")
+    if value.device != device:
+        raise ValueError(f"{op}: all tensors must be on one device (logits on {device}, {name} on {value.device})")
+
+
+def logits(op: str, value: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Logits:
+    """The logits of all modalities, in the order of the sequence or of the mapping."""
+    if isinstance(value, Tensor):
+        tensor(op, "logits", value, 3, FLOATS, "floating point numbers")
+        (M, T, C), tensors = value.shape, [value]
+    else:
+        named = value.items() if isinstance(value, Mapping) else enumerate(value)
+        tensors = [tensor(op, f"logits[{k!r}]", z, 2, FLOATS, "floating point numbers") for k, z in named]
+        if not tensors:
+            raise ValueError(f"{op}: logits must have at least one modality (got none)")
+        for m, z in enumerate(tensors[1:], 1):
+            shaped(op, f"logits[{m}]", z, tuple(tensors[0].shape), tensors[0].device)
+            if z.dtype != tensors[0].dtype:
+                raise TypeError(f"{op}: all logits must have one dtype (got {tensors[0].dtype} and {z.dtype})")
+        M, (T, C) = len(tensors), tensors[0].shape
+    if M == 0:
+        raise ValueError(f"{op}: logits must have at least one modality (got none)")
+    if C == 0:
+        raise ValueError(f"{op}: logits must have at least one class (got none)")
+    return Logits(tensors, M, T, C, tensors[0].device, tensors[0].dtype)
+
+
+def labels(op: str, value: Tensor, z: Logits) -> None:
+    """Labels `int[T]` of any integer dtype."""
+    shaped(op, "labels", tensor(op, "labels", value, 1, INTEGERS, "integers"), (z.T,), z.device)
+
+
+def present(op: str, value: Tensor | None, shape: tuple[int, int], device: torch.device) -> None:
+    """`bool[M, T]` or None."""
+    if value is not None:
+        shaped(op, "present", tensor(op, "present", value, 2, (torch.bool,), "booleans"), shape, device)
+
+
+def offsets(op: str, value: Tensor, num_rows: int, device: torch.device, validate: str) -> None:
+    """CSR offsets `int[D+1]`: on the host their values are checked in every mode."""
+    tensor(op, "offsets", value, 1, INTEGERS, "integers")
+    if value.device != device:
+        raise ValueError(f"{op}: all tensors must be on one device (data on {device}, offsets on {value.device})")
+    if value.numel() == 0:
+        raise ValueError(f"{op}: offsets must have at least one entry (got none)")
+    if value.device.type != "cpu" and validate != "full":
+        return
+    expected = expected_offsets(value, num_rows)
+    if not torch.equal(expected, value.long()):
+        d = int((expected != value).nonzero()[0])
+        rule = "must start at 0" if d == 0 else f"must end at the number of utterances, {num_rows}"
+        if 0 < d < value.numel() - 1:
+            rule = f"must never fall and stay within [0, {num_rows}]"
+        before = f", after {int(value[d - 1])}" if d else ""
+        raise ValueError(f"{op}: offsets {rule} (got {int(value[d])} at position {d}{before})")
+
+
+def data(op: str, z: Logits, y: Tensor, ignore_index: int, has: Tensor | None) -> None:
+    """What `validate="full"` adds: every label names a class, every logit that is used is neither NaN nor +Inf."""
+    y = y.long()
+    bad = ~label_is_scored(y, z.C, ignore_index) & (y != ignore_index)
+    if bool(bad.any()):
+        t = int(bad.nonzero()[0])
+        raise ValueError(
+            f"{op}: labels must lie in [0, {z.C}) or be ignore_index {ignore_index} (got {int(y[t])} at position {t})"
+        )
+    for m in range(z.M):
+        rows = ~(z.modality(m) < float("inf")).all(-1) & (y != ignore_index)
+        rows = rows if has is None else rows & has[m]
+        if bool(rows.any()):
+            t = int(rows.nonzero()[0])
+            c = int((~(z.modality(m)[t] < float("inf"))).nonzero()[0])
+            raise ValueError(
+                f"{op}: logits must be finite "
+                f"(got {float(z.modality(m)[t, c])} at modality {m}, utterance {t}, class {c})"
+            )
+
+
+def threshold(op: str, value: Tensor | float) -> None:
+    """A number, or a 0-dim tensor; not NaN where that can be seen without waiting for a device."""
+    if isinstance(value, Tensor):
+        if value.ndim or not value.dtype.is_floating_point:
+            raise ValueError(
+                f"{op}: threshold must be a number or a 0-dim floating point tensor (got {value.dtype}"
+                f" of shape {tuple(value.shape)})"
+            )
+        if value.device.type != "cpu":
+            return
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{op}: threshold must be a number or a 0-dim tensor (got {type(value).__name__})")
+    if float(value) != float(value):
+        raise ValueError(f"{op}: threshold must not be NaN (got {float(value)})")

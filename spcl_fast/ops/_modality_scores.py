@@ -1,0 +1,96 @@
+"""The op `modality_scores`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from spcl_fast import backends, reference
+from spcl_fast.ops import _check
+from spcl_fast.reference import ModalityScores
+
+OP = "modality_scores"
+
+
+def modality_scores(
+    logits: Tensor | Sequence[Tensor] | Mapping[str, Tensor],
+    labels: Tensor,
+    *,
+    ignore_index: int = -100,
+    present: Tensor | None = None,
+    validate: str = "cheap",
+    out: ModalityScores | None = None,
+    backend: str | None = None,
+) -> ModalityScores:
+    """Scores every modality's prediction of every utterance in one pass.
+
+    With `p = softmax(z^m_t)` and `y` the label of utterance t:
+
+    - loss `-log p[y]` in nats, confidence `p[y]`, entropy `-sum_c p log p` in nats with `0 log 0 = 0`,
+    - margin `p[y] - max_{c != y} p[c]`, in [-1, 1]; NaN for a single class.
+
+    The closed forms are the literature's usual ones; the margin is the normalised margin of confident
+    learning (arXiv 1911.00068), not rescaled.
+
+    Args:
+        logits: `[M, T, C]`, or M tensors `[T, C]` as a sequence or a mapping; float16, bfloat16, float32 or
+            float64, any strides; a sequence is read in place.
+        labels: `int[T]`, any integer dtype.
+        ignore_index: the label of utterances that are not scored.
+        present: `bool[M, T]`; a modality that is not present is not looked at. None: all are.
+        validate: "cheap" checks shapes, dtypes and devices; "full" also the data, waiting for the device;
+            "off" as "cheap" for this op.
+        out: the result of an earlier call, to be filled again; refused where a gradient is needed.
+        backend: None for the fastest that can do the call, or a name of `spcl_fast.backends`.
+
+    Returns:
+        `ModalityScores(loss, confidence, entropy, margin)`, each `[M, T]`, float64 for float64 logits and
+        float32 for all others. NaN in all four where a label is `ignore_index` or names no class, where a row
+        holds NaN or +Inf or is -Inf everywhere, and where `present` is False. A logit of -Inf is a probability
+        of 0; on the true class it gives a loss of +Inf. Empty for T = 0. Differentiable in the logits.
+        Deterministic: each row depends on itself alone.
+
+    Raises:
+        TypeError: a dtype that is not taken.
+        ValueError: shapes that do not fit, tensors on two devices, an unknown `validate`, or (validate="full")
+            the first label or logit that is out of range.
+    """
+    z = _check.logits(OP, logits)
+    _check.labels(OP, labels, z)
+    _check.present(OP, present, (z.M, z.T), z.device)
+    _check.choice(OP, "validate", validate, _check.VALIDATE)
+    if out is not None:
+        _check_out(out, z)
+    if validate == "full":
+        _check.data(OP, z, labels, ignore_index, present)
+
+    if backends.choose(OP, backend, z.device, needs_grad=z.requires_grad) == "reference":
+        scores = reference.modality_scores(z.joined, labels, ignore_index=ignore_index, present=present)
+        if out is None:
+            return scores
+        for target, source in zip(out, scores, strict=True):
+            target.copy_(source)
+        return out
+    if out is None:
+        slab = torch.ops.spcl_fast.modality_scores(z.tensors, labels, present, ignore_index)
+        return ModalityScores(*slab.unbind(0))
+    torch.ops.spcl_fast.modality_scores_out(z.tensors, labels, present, ignore_index, *out)
+    return out
+
+
+def _check_out(out: ModalityScores, z: _check.Logits) -> None:
+    if z.requires_grad:
+        raise ValueError(f"{OP}: out= takes no logits that require a gradient (got requires_grad=True)")
+    dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
+    if not isinstance(out, ModalityScores):
+        raise TypeError(f"{OP}: out must be a ModalityScores (got {type(out).__name__})")
+    for name, target in out._asdict().items():
+        _check.shaped(
+            OP,
+            f"out.{name}",
+            _check.tensor(OP, f"out.{name}", target, 2, (dtype,), str(dtype)),
+            (z.M, z.T),
+            z.device,
+        )

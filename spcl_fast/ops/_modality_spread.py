@@ -1,0 +1,54 @@
+"""The op `modality_spread`."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from spcl_fast import reference
+from spcl_fast.ops import _check
+
+OP = "modality_spread"
+AGGREGATES = ("sum", "mean")
+
+
+def modality_spread(
+    confidence: Tensor, offsets: Tensor, *, aggregate: str = "sum", present: Tensor | None = None
+) -> Tensor:
+    """How far the modalities of each dialogue stand apart: `s_d = std over m of S^m_d`, divided by M - 1.
+
+    `S^m_d` is the sum of the confidence over the utterances of d (`aggregate="sum"`, as in SPCL,
+    arXiv 2605.21565, code) or its mean (`aggregate="mean"`, ours: it does not follow dialogue length).
+
+    With modalities missing, `S^m_d` is the number of scored utterances of d times the mean confidence over
+    those where m is present, and the deviation is over the modalities present anywhere in d.
+
+    Args:
+        confidence: `[M, T]`, M >= 2. An utterance with NaN in a modality that is present is left out.
+        offsets: `int[D+1]`; dialogue d owns the utterances `offsets[d]:offsets[d+1]`.
+        aggregate: "sum" or "mean".
+        present: `bool[M, T]`, or None for all.
+
+    Returns:
+        `[D]`, in units of confidence; float64 for float64 confidence, float32 for all others. Exactly 0 for
+        equal modalities. NaN for a dialogue with no scored utterance or fewer than two modalities. Not
+        differentiable: the spread is a constant of the curriculum. Deterministic.
+
+    Raises:
+        TypeError: a dtype that is not taken.
+        ValueError: M = 1, shapes that do not fit, two devices, an unknown aggregate, offsets on the host that
+            do not run from 0 to T without falling (on another device they are read as their running maximum,
+            within [0, T]).
+    """
+    _check.tensor(OP, "confidence", confidence, 2, _check.FLOATS, "floating point numbers")
+    M, T = confidence.shape
+    require_two_modalities(OP, M)
+    _check.offsets(OP, offsets, T, confidence.device, "cheap")
+    _check.present(OP, present, (M, T), confidence.device)
+    _check.choice(OP, "aggregate", aggregate, AGGREGATES)
+    return reference.modality_spread(confidence.detach(), offsets, aggregate=aggregate, present=present)
+
+
+def require_two_modalities(op: str, M: int) -> None:
+    """The spread of one modality is undefined (and the published code then selects nothing)."""
+    if M < 2:
+        raise ValueError(f"{op}: the spread between modalities needs at least 2 of them (got {M})")

@@ -1,0 +1,125 @@
+"""The op `self_paced_step`: scoring, selection and training loss of one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from spcl_fast import backends, reference
+from spcl_fast.ops import _check
+from spcl_fast.ops._modality_spread import AGGREGATES, require_two_modalities
+from spcl_fast.ops._self_paced_weights import check_scheme
+from spcl_fast.reference import SelfPacedStep
+
+OP = "self_paced_step"
+NORMALIZERS = ("all", "selected")
+
+
+def self_paced_step(
+    logits: Tensor | Sequence[Tensor] | Mapping[str, Tensor],
+    labels: Tensor,
+    offsets: Tensor,
+    threshold: Tensor | float | None,
+    *,
+    joint: Tensor | None = None,
+    extra_difficulty: Tensor | None = None,
+    scheme: str = "hard",
+    normalizer: str = "all",
+    aggregate: str = "sum",
+    class_weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    present: Tensor | None = None,
+    ignore_index: int = -100,
+    validate: str = "cheap",
+    backend: str | None = None,
+) -> SelfPacedStep:
+    """Difficulty, weights and training loss of one batch of whole dialogues.
+
+    SPCL (arXiv 2605.21565) as its published code computes it:
+
+    - joint logits `J = sum_m z^m`; utterance loss `l_t = -log softmax(J_t)[y_t]`
+    - confidence `p^m_t = softmax(z^m_t)[y_t]`; spread `s_d = std_m sum_{t in d} p^m_t` (`modality_spread`)
+    - difficulty `rho_t = 2 s_d l_t / (s_d + l_t)`, 0 when either is 0, plus `extra_difficulty`
+    - weight `v_t` from `rho_t` and the threshold (`self_paced_weights`)
+    - loss `(1/T) sum v l` (`normalizer="all"`) or `sum v l / sum v` ("selected"; 0 when nothing is)
+
+    Only the loss carries a gradient, and only through `l`: spread, difficulty and weights are constants.
+
+    Args:
+        logits: `[M, T, C]`, or M tensors `[T, C]` as a sequence or a mapping; M >= 2; float16, bfloat16,
+            float32 or float64.
+        labels: `int[T]`, any integer dtype.
+        offsets: `int[D+1]`; dialogue d owns the utterances `offsets[d]:offsets[d+1]`.
+        threshold: lambda, in units of difficulty: a number or a 0-dim tensor. None selects every scored
+            utterance: the baseline.
+        joint: `[T, C]` logits to take in place of the sum, with a gradient of their own.
+        extra_difficulty: `[T]`, added to the difficulty; NaN makes an utterance impossible to select.
+        scheme: of `self_paced_weights`.
+        normalizer: "all" divides by the scored utterances, "selected" by the sum of the weights.
+        aggregate: "sum" or "mean", of `modality_spread`.
+        class_weight: `[C]`, multiplies the utterance loss of its class (and so its difficulty).
+        label_smoothing: in [0, 1], of the utterance loss, as in `torch.nn.functional.cross_entropy`.
+        present: `bool[M, T]`; a modality that is not present is not looked at. None: all are.
+        ignore_index: the label of utterances that are not scored and not counted.
+        validate: "cheap" flags faults of the data in the totals, without waiting for the device; "full" looks
+            first and raises at the first one; "off" leaves their counts at 0. All three score the same.
+        backend: None for the fastest that can do the call, or a name of `spcl_fast.backends`.
+
+    Returns:
+        `SelfPacedStep(loss, weight[T], difficulty[T], utterance_loss[T], confidence[M, T], spread[D], totals)`,
+        in float64 for float64 logits and float32 for all others; the totals are described at `StepTotals` and
+        stay on the device. An utterance that is ignored, has a bad label, a NaN or +Inf logit or no modality,
+        has weight 0 and NaN elsewhere, and touches nothing but itself. A loss of +Inf has the difficulty +Inf.
+        A dialogue with fewer than two modalities has spread and difficulty NaN: it is scored, not selected.
+        No scored utterance: the loss is 0 with a zero gradient. Each difficulty depends on its own dialogue
+        alone. Deterministic on the host.
+
+    Raises:
+        TypeError: a dtype that is not taken.
+        ValueError: M = 1, shapes that do not fit, two devices, an unknown name, a number out of its domain,
+            offsets on the host that do not run from 0 to T without falling (on another device they are
+            flagged, and read as their running maximum within [0, T]); with validate="full" the first bad
+            label, logit or offset.
+    """
+    z = _check.logits(OP, logits)
+    require_two_modalities(OP, z.M)
+    _check.choice(OP, "validate", validate, _check.VALIDATE)
+    _check.labels(OP, labels, z)
+    _check.offsets(OP, offsets, z.T, z.device, validate)
+    _check.present(OP, present, (z.M, z.T), z.device)
+    for name, value, shape in (
+        ("joint", joint, (z.T, z.C)),
+        ("extra_difficulty", extra_difficulty, (z.T,)),
+        ("class_weight", class_weight, (z.C,)),
+    ):
+        if value is not None:
+            _check.tensor(OP, name, value, len(shape), _check.FLOATS, "floating point numbers")
+            _check.shaped(OP, name, value, shape, z.device)
+    if threshold is not None:
+        _check.threshold(OP, threshold)
+    check_scheme(OP, scheme, {})
+    _check.choice(OP, "normalizer", normalizer, NORMALIZERS)
+    _check.choice(OP, "aggregate", aggregate, AGGREGATES)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"{OP}: label_smoothing must lie in [0, 1] (got {label_smoothing})")
+    if validate == "full":
+        _check.data(OP, z, labels, ignore_index, present)
+
+    backends.choose(OP, backend, z.device, needs_grad=z.requires_grad)
+    return reference.self_paced_step(
+        z.joined,
+        labels,
+        offsets,
+        threshold,
+        joint=joint,
+        extra_difficulty=extra_difficulty,
+        scheme=scheme,
+        normalizer=normalizer,
+        aggregate=aggregate,
+        class_weight=class_weight,
+        label_smoothing=label_smoothing,
+        present=present,
+        ignore_index=ignore_index,
+        flags=validate != "off",
+    )

@@ -1,0 +1,21 @@
+"""Plain PyTorch that reads like the formulas: float64-capable, differentiable, the truth every kernel is held to.
+
+The functions here take arguments that the public ops have checked. They synchronise with no device, so
+that they also stand in for a kernel wherever one is missing.
+"""
+
+from spcl_fast.reference.modality_scores import ModalityScores, modality_scores
+from spcl_fast.reference.modality_spread import modality_spread
+from spcl_fast.reference.self_paced_step import SelfPacedStep, StepTotals, self_paced_step
+from spcl_fast.reference.self_paced_weights import SCHEMES, self_paced_weights
+
+__all__ = [
+    "SCHEMES",
+    "ModalityScores",
+    "SelfPacedStep",
+    "StepTotals",
+    "modality_scores",
+    "modality_spread",
+    "self_paced_step",
+    "self_paced_weights",
+]

@@ -1,0 +1,140 @@
+"""One step of self-paced curriculum learning (SPCL, arXiv 2605.21565): METHODS of the paper, line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spcl_fast.reference.modality_scores import modality_scores
+from spcl_fast.reference.modality_spread import modality_spread
+from spcl_fast.reference.rows import (
+    dialogue_of_row,
+    expected_offsets,
+    label_is_scored,
+    row_is_finite,
+    running_offsets,
+    stacked,
+)
+from spcl_fast.reference.self_paced_weights import self_paced_weights
+
+
+class StepTotals(NamedTuple):
+    """What a step counted, on the device of its logits: 0-dim int64 counts, float64 sums.
+
+    scored: utterances with a loss. selected: those with a weight above 0. nonfinite: utterances left out for
+    a NaN or +Inf logit, and those whose loss is +Inf. bad_label: labels that are neither a class nor
+    `ignore_index`. bad_offset: entries of `offsets` out of order or out of range. undefined: scored
+    utterances whose difficulty is NaN, so that they cannot be selected. loss_sum, confidence_sum[M]: over the
+    scored. selected_confidence_sum[M]: over all, times the weight.
+    """
+
+    scored: Tensor
+    selected: Tensor
+    nonfinite: Tensor
+    bad_label: Tensor
+    bad_offset: Tensor
+    undefined: Tensor
+    loss_sum: Tensor
+    confidence_sum: Tensor
+    selected_confidence_sum: Tensor
+
+
+class SelfPacedStep(NamedTuple):
+    """The training loss, which alone is differentiable, and what it was made of."""
+
+    loss: Tensor
+    weight: Tensor
+    difficulty: Tensor
+    utterance_loss: Tensor
+    confidence: Tensor
+    spread: Tensor
+    totals: StepTotals
+
+
+def harmonic_mean(s: Tensor, l: Tensor) -> Tensor:
+    """`2 s l / (s + l)`, 0 when either is 0 and +Inf when `l` is.
+
+    Written with the smaller and the larger so that nothing overflows and min <= rho <= 2 min holds to the
+    last bit.
+    """
+    low, high = torch.minimum(s, l), torch.maximum(s, l)
+    rho = torch.where(high == 0, 0.0, 2 * low * (high / (low + high)))
+    return torch.where(l == float("inf"), torch.where(s.isnan(), s, l), rho)
+
+
+def self_paced_step(
+    logits: Tensor | Sequence[Tensor],
+    labels: Tensor,
+    offsets: Tensor,
+    threshold: Tensor | float | None,
+    *,
+    joint: Tensor | None = None,
+    extra_difficulty: Tensor | None = None,
+    scheme: str = "hard",
+    normalizer: str = "all",
+    aggregate: str = "sum",
+    class_weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    present: Tensor | None = None,
+    ignore_index: int = -100,
+    flags: bool = True,
+) -> SelfPacedStep:
+    """Contract: `spcl_fast.ops.self_paced_step`; `flags=False` leaves the fault counts at 0."""
+    z = stacked(logits)
+    num_classes, T = z.shape[-1], z.shape[1]
+    clean_offsets = running_offsets(offsets, T)
+    dialogue, owned = dialogue_of_row(clean_offsets, T)
+    labels = labels.long()
+    labelled = label_is_scored(labels, num_classes, ignore_index)
+    has = torch.ones_like(z[..., 0], dtype=torch.bool) if present is None else present
+
+    z = torch.where(has[..., None], z, 0.0)  # a missing modality says nothing, whatever is stored there
+    J = z.sum(0) if joint is None else joint.to(z.dtype)
+    finite = (row_is_finite(z) | ~has).all(0) & row_is_finite(J)
+    candidate = owned & labelled & has.any(0)
+    scored = candidate & finite
+
+    # Rows that are not scored go in as zeros and come out as NaN, so no gradient ever meets their values.
+    y = torch.where(labelled, labels, 0)
+    J = torch.where(scored[:, None], J, 0.0)
+    weight_of_class = None if class_weight is None else class_weight.to(J.dtype)
+    l = F.cross_entropy(J, y, weight_of_class, reduction="none", label_smoothing=label_smoothing)
+
+    nan = float("nan")
+    with torch.no_grad():
+        own_labels = torch.where(scored, labels, ignore_index)
+        p = modality_scores(z, own_labels, ignore_index=ignore_index, present=has).confidence
+        s = modality_spread(p, offsets, aggregate=aggregate, present=has & scored)
+        utterance_loss = torch.where(scored, l, nan)
+        s_t = s[dialogue] if s.numel() else torch.full_like(utterance_loss, nan)
+        rho = harmonic_mean(s_t, utterance_loss)
+        if extra_difficulty is not None:
+            rho = rho + extra_difficulty.to(rho.dtype)
+        if threshold is None:
+            v = scored.to(rho.dtype)
+        else:
+            v = self_paced_weights(rho, threshold, scheme=scheme)
+
+    loss_sum = torch.where(v > 0, v * l, 0.0).sum()
+    norm = scored.sum() if normalizer == "all" else v.sum()
+    loss = loss_sum / torch.where(norm > 0, norm, 1)
+
+    with torch.no_grad():
+        p_or_0 = torch.where(p.isnan(), 0.0, p).double()
+        zero = torch.zeros((), dtype=torch.int64, device=z.device)
+        totals = StepTotals(
+            scored=scored.sum(),
+            selected=(v > 0).sum(),
+            nonfinite=(candidate & (~finite | (l == float("inf")))).sum() if flags else zero,
+            bad_label=(~labelled & (labels != ignore_index)).sum() if flags else zero,
+            bad_offset=(offsets != expected_offsets(offsets, T)).sum() if flags else zero,
+            undefined=(scored & rho.isnan()).sum(),
+            loss_sum=torch.where(scored, l, 0.0).double().sum(),
+            confidence_sum=p_or_0.sum(1),
+            selected_confidence_sum=(p_or_0 * v).sum(1),
+        )
+    return SelfPacedStep(loss, v, rho, utterance_loss, p, s, totals)

@@ -1,0 +1,334 @@
+"""The scheduler a trainer calls in every step."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from spcl_fast import balance, ops
+from spcl_fast.batch import DialogueBatch
+from spcl_fast.ops import SelfPacedStep
+from spcl_fast.ops._check import VALIDATE, choice
+from spcl_fast.ops._modality_spread import AGGREGATES
+from spcl_fast.ops._self_paced_step import NORMALIZERS
+from spcl_fast.reference import SCHEMES
+
+STATE_VERSION = 1
+COUNTS = ("steps", "scored", "selected", "nonfinite", "bad_label", "bad_offset", "undefined")
+
+Logits = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+
+
+class EpochStats(NamedTuple):
+    """What one epoch of training selected.
+
+    `threshold` is the one the epoch was trained with. `take_rate` is selected / scored and `loss` the mean
+    utterance loss over the scored, both NaN for an epoch without utterances. The ratios and confidences have
+    one entry a modality: `modality_ratio` over the selected utterances, `modality_ratio_all` over the scored.
+    `undefined` counts utterances scored in dialogues with fewer than two modalities.
+    """
+
+    epoch: int
+    threshold: float
+    take_rate: float
+    loss: float
+    modality_ratio: tuple[float, ...]
+    modality_ratio_all: tuple[float, ...]
+    confidence: tuple[float, ...]
+    steps: int
+    scored: int
+    selected: int
+    nonfinite: int
+    bad_label: int
+    bad_offset: int
+    undefined: int
+
+
+class FaultyDataError(ValueError):
+    """Training met labels, logits or offsets that it had to leave out; `stats` says how many of each."""
+
+    def __init__(self, message: str, stats: EpochStats) -> None:
+        super().__init__(message)
+        self.stats = stats
+
+
+class SelfPacedScheduler(nn.Module):
+    """Self-paced curriculum of a multimodal model: easy utterances first, judged anew in every step.
+
+    Called in place of the loss function. In training mode it returns SPCL's step (arXiv 2605.21565; contract:
+    `ops.self_paced_step`) at the present threshold and counts what was selected, without waiting for the
+    device. In evaluation mode (`eval()`) every utterance has weight 1, so the loss is the plain mean, and
+    nothing is counted. `end_epoch()`, called after the evaluation on the development set as in the published
+    code, raises the threshold: `lambda <- min(growth * lambda, max_threshold)`.
+
+    A batch must hold whole dialogues. The threshold changes in `end_epoch()` alone, so accumulating gradients
+    over several calls selects the same utterances as one call would.
+
+    Args:
+        threshold: lambda_0, in units of difficulty, at least 0; it is not capped.
+        growth: factor per epoch, at least 1.
+        max_threshold: cap of the grown threshold, above 0; may be `math.inf`.
+        difficulty: "spcl".
+        weighting: scheme of `ops.self_paced_weights`.
+        normalizer: "all" or "selected", of `ops.self_paced_step`.
+        aggregate: "sum" or "mean", of `ops.modality_spread`.
+        class_weight: `[C]`, or None.
+        label_smoothing: in [0, 1].
+        ignore_index: the label of utterances that are not scored.
+        nonfinite: "raise" lets `check()` and `end_epoch()` raise for logits that are NaN or +Inf and losses
+            that are +Inf; "exclude" only counts them. They are left out of training either way.
+        validate: "cheap", "full" or "off", of `ops.self_paced_step`.
+        backend: None for the fastest, or a name of `spcl_fast.backends`.
+
+    Its state is the threshold, the epoch and the counters of the epoch under way: `state_dict()` loads with
+    `weights_only=True` and continues at any step; settings that differ from the saved ones are refused by name.
+    """
+
+    class_weight: Tensor | None
+    threshold: Tensor
+    counts: Tensor
+    loss_sum: Tensor
+    confidence_sum: Tensor
+    selected_confidence_sum: Tensor
+
+    def __init__(
+        self,
+        threshold: float = 0.7,
+        growth: float = 1.25,
+        max_threshold: float = 60.0,
+        *,
+        difficulty: str = "spcl",
+        weighting: str = "hard",
+        normalizer: str = "all",
+        aggregate: str = "sum",
+        class_weight: Tensor | None = None,
+        label_smoothing: float = 0.0,
+        ignore_index: int = -100,
+        nonfinite: str = "raise",
+        validate: str = "cheap",
+        backend: str | None = None,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if not threshold >= 0:
+            raise ValueError(f"{name}: threshold must be at least 0 (got {threshold})")
+        if not 1 <= growth < math.inf:
+            raise ValueError(f"{name}: growth must be at least 1 and finite (got {growth})")
+        if not max_threshold > 0:
+            raise ValueError(f"{name}: max_threshold must be above 0 (got {max_threshold})")
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"{name}: label_smoothing must lie in [0, 1] (got {label_smoothing})")
+        choice(name, "difficulty", difficulty, ("spcl",))
+        choice(name, "weighting", weighting, tuple(SCHEMES))
+        choice(name, "normalizer", normalizer, NORMALIZERS)
+        choice(name, "aggregate", aggregate, AGGREGATES)
+        choice(name, "nonfinite", nonfinite, ("raise", "exclude"))
+        choice(name, "validate", validate, VALIDATE)
+        # What decides the numbers: a state saved under other settings must not be continued unawares.
+        self._config: dict[str, float | int | str] = {
+            "initial_threshold": float(threshold),
+            "growth": float(growth),
+            "max_threshold": float(max_threshold),
+            "difficulty": difficulty,
+            "weighting": weighting,
+            "normalizer": normalizer,
+            "aggregate": aggregate,
+            "label_smoothing": float(label_smoothing),
+            "ignore_index": int(ignore_index),
+        }
+        self.epoch = 0
+        self.nonfinite = nonfinite
+        self.validate = validate
+        self.backend = backend
+        self.register_buffer("class_weight", class_weight)
+        self.register_buffer("threshold", torch.tensor(float(threshold), dtype=torch.float64))
+        self.register_buffer("counts", torch.zeros(len(COUNTS), dtype=torch.int64))
+        self.register_buffer("loss_sum", torch.zeros((), dtype=torch.float64))
+        for sums in ("confidence_sum", "selected_confidence_sum"):  # sized by the first batch
+            self.register_buffer(sums, torch.zeros(0, dtype=torch.float64))
+
+    def forward(
+        self,
+        logits: Logits,
+        labels: Tensor | DialogueBatch,
+        offsets: Tensor | None = None,
+        *,
+        joint: Tensor | None = None,
+        present: Tensor | None = None,
+        extra_difficulty: Tensor | None = None,
+    ) -> SelfPacedStep:
+        """One step: `scheduler(logits, labels, offsets)` or `scheduler(logits, batch)`.
+
+        With a batch that was built from padded tensors, logits (`[B, L, C]` a modality, or `[M, B, L, C]`),
+        `joint` and `present` (`[M, B, L]`) may be padded too; results have one entry an utterance, and
+        `batch.pad` spreads them again.
+        """
+        if isinstance(labels, DialogueBatch):
+            if offsets is not None:
+                raise ValueError(f"{type(self).__name__}: give a batch or labels and offsets (got both)")
+            batch = labels
+            labels, offsets = batch.labels, batch.offsets
+            logits = _flat_logits(logits, batch)
+            joint = batch.flatten(joint) if joint is not None and joint.ndim == 3 else joint
+            if present is not None and present.ndim == 3:
+                present = torch.stack([batch.flatten(p) for p in present])
+        if offsets is None:
+            raise ValueError(f"{type(self).__name__}: labels need offsets (got none)")
+        step = ops.self_paced_step(
+            logits,
+            labels,
+            offsets,
+            self.threshold if self.training else None,
+            joint=joint,
+            extra_difficulty=extra_difficulty,
+            scheme=str(self._config["weighting"]),
+            normalizer=str(self._config["normalizer"]) if self.training else "all",
+            aggregate=str(self._config["aggregate"]),
+            class_weight=self.class_weight,
+            label_smoothing=float(self._config["label_smoothing"]),
+            present=present,
+            ignore_index=int(self._config["ignore_index"]),
+            validate=self.validate,
+            backend=self.backend,
+        )
+        if self.training:
+            self._count(step)
+        return step
+
+    @torch.no_grad()
+    def _count(self, step: SelfPacedStep) -> None:
+        totals = step.totals
+        if self.confidence_sum.numel() == 0:
+            self.confidence_sum = torch.zeros_like(totals.confidence_sum)
+            self.selected_confidence_sum = torch.zeros_like(totals.confidence_sum)
+        one = torch.ones_like(totals.scored)
+        self.counts += torch.stack([one, *(getattr(totals, name) for name in COUNTS[1:])])
+        self.loss_sum += totals.loss_sum
+        self.confidence_sum += totals.confidence_sum
+        self.selected_confidence_sum += totals.selected_confidence_sum
+
+    def check(self) -> EpochStats:
+        """The epoch so far; raises `FaultyDataError` for data that had to be left out. Waits for the device."""
+        stats = self._stats()
+        self._raise_for_faults(stats)
+        return stats
+
+    def end_epoch(self) -> EpochStats:
+        """Closes the epoch: returns what it selected, raises the threshold, resets the counters.
+
+        The one call that waits for the device. Raises `FaultyDataError` (after closing the epoch, with its
+        `stats`) for data that had to be left out, and warns when steps were made but nothing could be scored.
+        """
+        stats = self._stats()
+        grown = self.threshold * float(self._config["growth"])
+        self.threshold.copy_(grown.clamp(max=float(self._config["max_threshold"])))
+        self.epoch += 1
+        for name in ("counts", "loss_sum", "confidence_sum", "selected_confidence_sum"):
+            getattr(self, name).zero_()
+        if stats.steps and not stats.scored:
+            warnings.warn(
+                f"{type(self).__name__}: no utterance of epoch {stats.epoch} had a label to score",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        self._raise_for_faults(stats)
+        return stats
+
+    def _stats(self) -> EpochStats:
+        M = self.confidence_sum.numel()
+        on_device = [self.counts.double(), self.threshold[None], self.loss_sum[None]]
+        numbers = torch.cat([*on_device, self.confidence_sum, self.selected_confidence_sum]).cpu()
+        counts = {name: int(n) for name, n in zip(COUNTS, numbers.tolist(), strict=False)}
+        threshold, loss_sum = numbers[len(COUNTS) : len(COUNTS) + 2].tolist()
+        confidence_sum, selected_confidence_sum = numbers[len(COUNTS) + 2 :].view(2, M)
+        n = counts["scored"]
+        return EpochStats(
+            epoch=self.epoch,
+            threshold=threshold,
+            take_rate=counts["selected"] / n if n else math.nan,
+            loss=loss_sum / n if n else math.nan,
+            modality_ratio=_ratio(selected_confidence_sum),
+            modality_ratio_all=_ratio(confidence_sum),
+            confidence=tuple((confidence_sum / n).tolist()),
+            **counts,
+        )
+
+    def _raise_for_faults(self, stats: EpochStats) -> None:
+        faults = {
+            "utterance(s) with a non-finite logit or loss": stats.nonfinite if self.nonfinite == "raise" else 0,
+            "label(s) outside the classes": stats.bad_label,
+            "offset(s) out of order or range": stats.bad_offset,
+        }
+        found = [f"{n} {what}" for what, n in faults.items() if n]
+        if found:
+            raise FaultyDataError(
+                f"{type(self).__name__}: epoch {stats.epoch} left out {', '.join(found)}; "
+                "validate='full' stops at the first one and names it",
+                stats,
+            )
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The part of the state that is not a tensor."""
+        return {"version": STATE_VERSION, "epoch": self.epoch, "config": dict(self._config)}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Takes what `get_extra_state` gave."""
+        self.epoch = int(state["epoch"])
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        extra = state_dict.get(prefix + "_extra_state")
+        if extra is not None:  # refused before anything of this module has changed
+            _require_same_settings(extra, self._config)
+        for name in (
+            "confidence_sum",
+            "selected_confidence_sum",
+        ):  # sized by the first batch, or by the state
+            saved = state_dict.get(prefix + name)
+            if saved is not None:
+                setattr(self, name, getattr(self, name).new_zeros(saved.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SelfPacedScheduler:
+        """Moves with `.to(device)`, but `.half()` and the like must not round the threshold or the sums."""
+        before = {name: x for name, x in self.named_buffers(recurse=False) if x.dtype == torch.float64}
+        super()._apply(fn, recurse)
+        for name, x in before.items():
+            if getattr(self, name).dtype != torch.float64:
+                setattr(self, name, x.to(getattr(self, name).device))
+        return self
+
+    def extra_repr(self) -> str:
+        """Settings, for `print(scheduler)`."""
+        return ", ".join(f"{name}={value!r}" for name, value in self._config.items())
+
+
+def _flat_logits(logits: Logits, batch: DialogueBatch) -> Logits:
+    if isinstance(logits, Tensor):
+        return [batch.flatten(z) for z in logits] if logits.ndim == 4 else logits
+    if isinstance(logits, Mapping):
+        return {name: batch.flatten(z) if z.ndim == 3 else z for name, z in logits.items()}
+    return [batch.flatten(z) if z.ndim == 3 else z for z in logits]
+
+
+def _ratio(confidence_sum: Tensor) -> tuple[float, ...]:
+    return tuple(balance.modality_ratio(confidence_sum).tolist()) if confidence_sum.numel() else ()
+
+
+def _require_same_settings(saved: dict[str, Any], config: dict[str, Any]) -> None:
+    if saved.get("version") != STATE_VERSION:
+        raise ValueError(
+            f"SelfPacedScheduler: the state must be of version {STATE_VERSION} (got {saved.get('version')})"
+        )
+    theirs = saved["config"]
+    differ = [
+        f"{name} {theirs.get(name)!r} there, {config.get(name)!r} here"
+        for name in sorted(config.keys() | theirs.keys())
+        if theirs.get(name) != config.get(name)
+    ]
+    if differ:
+        raise ValueError(f"SelfPacedScheduler: the state was saved with other settings ({'; '.join(differ)})")

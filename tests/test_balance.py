@@ -1,0 +1,29 @@
+"""Balance metrics by hand."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from spcl_fast import balance
+
+
+def test_modality_ratio_divides_by_the_weakest():
+    assert torch.equal(balance.modality_ratio(torch.tensor([3.0, 1.5, 6.0])), torch.tensor([2.0, 1.0, 4.0]))
+
+
+def test_modality_ratio_of_nothing_is_one_and_of_a_silent_modality_infinite():
+    assert torch.equal(balance.modality_ratio(torch.zeros(3)), torch.ones(3))
+    ratio = balance.modality_ratio(torch.tensor([2.0, 0.0]))
+    assert ratio[0] == math.inf
+    assert ratio[1].isnan()
+
+
+def test_modality_accuracy_counts_labelled_utterances_alone():
+    logits = torch.tensor([[[2.0, 1.0], [0.0, 1.0], [3.0, 0.0]], [[0.0, 1.0], [0.0, 1.0], [3.0, 0.0]]])
+    labels = torch.tensor([0, 1, -100])
+    expected = torch.tensor([1.0, 0.5], dtype=torch.float64)
+    assert torch.equal(balance.modality_accuracy(logits, labels), expected)
+    assert torch.equal(balance.modality_accuracy({"a": logits[0], "t": logits[1]}, labels), expected)
+    assert balance.modality_accuracy(logits, torch.full((3,), -100)).isnan().all()
