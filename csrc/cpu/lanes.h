@@ -1,0 +1,96 @@
+// Vectors of lanes and their exp and log, for the instruction set being compiled (see cpu/every_isa.h).
+//
+// Only + - * / and comparisons, never contracted: each lane holds, bit for bit, what a plain loop would
+// compute, at every width. The polynomials are Cephes' expf and logf.
+
+#include "math/portable.h"
+
+namespace spcl {
+namespace SPCL_ISA {
+
+template <class Real>
+struct Lanes;
+
+template <>
+struct Lanes<float> {
+  typedef float Vector __attribute__((vector_size(SPCL_VECTOR_BYTES)));
+  typedef int32_t Mask __attribute__((vector_size(SPCL_VECTOR_BYTES)));
+  typedef int32_t Index;
+  static constexpr int count = SPCL_VECTOR_BYTES / sizeof(float);
+
+  /// exp(x) for x <= 0, gradual underflow included; exp(0) is exactly 1, NaN stays NaN.
+  SPCL_HD static Vector exp(Vector x) {
+    x = x < -104.0f ? Vector{} - 104.0f : x;   // exp(-104) rounds to zero
+    const float round_to_integer = 0x1.8p23f;  // adding it leaves no bit below one
+    const Vector shifted = x * 1.44269504088896341f + round_to_integer;
+    const Vector n = shifted - round_to_integer;
+    const Vector r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+    Vector p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = (p * (r * r) + r) + 1.0f;
+    // 2^n in two factors: below 2^-126 one factor would not be a normal number.
+    const Mask exponent = reinterpret_cast<Mask>(shifted) - 0x4B400000;
+    const Mask half = exponent >> 1;
+    return p * power_of_two(half) * power_of_two(exponent - half);
+  }
+
+  /// log(x) for x >= 1; log(1) is exactly 0, NaN stays NaN.
+  SPCL_HD static Vector log(Vector x) {
+    // x = 2^n m with m in [sqrt(1/2), sqrt(2)).
+    const Mask bits = reinterpret_cast<Mask>(x) - 0x3F3504F3;
+    const Vector n = __builtin_convertvector(bits >> 23, Vector);
+    const Vector m = reinterpret_cast<Vector>((bits & 0x007FFFFF) + 0x3F3504F3);
+    const Vector f = m - 1.0f;
+    const Vector f2 = f * f;
+    Vector p = f * 7.0376836292e-2f - 1.1514610310e-1f;
+    p = p * f + 1.1676998740e-1f;
+    p = p * f - 1.2420140846e-1f;
+    p = p * f + 1.4249322787e-1f;
+    p = p * f - 1.6668057665e-1f;
+    p = p * f + 2.0000714765e-1f;
+    p = p * f - 2.4999993993e-1f;
+    p = p * f + 3.3333331174e-1f;
+    const Vector tail = (p * f * f2 + n * -2.12194440e-4f) - f2 * 0.5f;
+    return x == x ? (f + tail) + n * 0.693359375f : x;
+  }
+
+ private:
+  SPCL_HD static Vector power_of_two(Mask exponent) { return reinterpret_cast<Vector>((exponent + 127) << 23); }
+};
+
+/// float64 is there to be exact: the C library's functions, lane by lane.
+template <>
+struct Lanes<double> {
+  typedef double Vector __attribute__((vector_size(SPCL_VECTOR_BYTES)));
+  typedef int64_t Mask __attribute__((vector_size(SPCL_VECTOR_BYTES)));
+  typedef int64_t Index;
+  static constexpr int count = SPCL_VECTOR_BYTES / sizeof(double);
+
+  SPCL_HD static Vector exp(Vector x) {
+    for (int lane = 0; lane < count; ++lane) x[lane] = __builtin_exp(x[lane]);
+    return x;
+  }
+
+  SPCL_HD static Vector log(Vector x) {
+    for (int lane = 0; lane < count; ++lane) x[lane] = __builtin_log(x[lane]);
+    return x;
+  }
+};
+
+SPCL_HD float widen(float value) { return value; }
+SPCL_HD double widen(double value) { return value; }
+SPCL_HD float widen(BFloat16 value) { return __builtin_bit_cast(float, static_cast<uint32_t>(value.bits) << 16); }
+SPCL_HD float widen(Float16 value) {
+  // The exponent's bias moves from 15 to 127 by a product, which makes subnormals right too.
+  const uint32_t magnitude = static_cast<uint32_t>(value.bits & 0x7FFF) << 13;
+  const float finite = __builtin_bit_cast(float, magnitude) * 0x1p112f;
+  const uint32_t special = magnitude >= 0x0F800000 ? 0x7F800000 : 0;  // Inf and NaN keep their mantissa
+  const uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000) << 16;
+  return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, finite) | special | sign);
+}
+
+}  // namespace SPCL_ISA
+}  // namespace spcl

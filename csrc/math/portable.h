@@ -1,0 +1,8 @@
+#pragma once
+
+// One spelling for code that the C++ compiler and nvcc both compile.
+#if defined(__CUDACC__)
+#define SPCL_HD __host__ __device__ __forceinline__
+#else
+#define SPCL_HD inline __attribute__((always_inline))
+#endif

@@ -1,0 +1,55 @@
+"""The command line: one file a command."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+
+from spcl_fast.cli import demo, doctor, train
+
+# The base of everything that is raised for a wrong argument; typer does not name it in public.
+_Refusal: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+app = typer.Typer(
+    name="spcl-fast",
+    help="Self-paced curriculum learning for emotion recognition in conversations.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for command in (demo, train, doctor):
+    app.command()(getattr(command, command.__name__.rpartition(".")[2]))
+
+
+@app.callback(invoke_without_command=True)
+def _spcl_fast(context: typer.Context, version: bool = typer.Option(False, help="Print the version and stop.")) -> None:
+    if version:
+        from spcl_fast import __version__
+
+        typer.echo(__version__)
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command. Bad arguments and bad files: one line on stderr and exit code 2, no traceback."""
+    try:
+        code = app(args=arguments, prog_name="spcl-fast", standalone_mode=False)
+    except _Refusal as error:
+        code = _refuse(error.format_message())
+    except ModuleNotFoundError as error:
+        extra = {"sklearn": "merc", "matplotlib": "report"}.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        code = _refuse(f"this command needs {error.name}: install spcl_fast[{extra}]")
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("spcl-fast: interrupted", err=True)
+        code = 130
+    sys.exit(code or 0)
+
+
+def _refuse(message: str) -> int:
+    typer.echo(f"spcl-fast: error: {' '.join(message.split())}", err=True)
+    return 2

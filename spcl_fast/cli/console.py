@@ -1,0 +1,67 @@
+"""What the commands share: refusals, progress and the table of results."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from spcl_fast.merc.experiment import Summary
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turns what is wrong with a user's file or setting into a line on stderr and exit code 2."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def progress() -> Progress:
+    """A bar on stderr, shown only where that is a terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("epochs"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def results_table(title: str, modalities: list[str], summaries: Mapping[str, Summary]) -> Table:
+    """One column a configuration; scores in percent."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for name in summaries:
+        table.add_column(name, justify="right")
+
+    def row(label: str, cells: list[str]) -> None:
+        table.add_row(label, *cells)
+
+    def percent(x: float, spread: float = float("nan")) -> str:
+        return f"{100 * x:.1f}" if spread != spread else f"{100 * x:.1f} ± {100 * spread:.1f}"
+
+    of = list(summaries.values())
+    row("test weighted F1, %", [percent(s.weighted_f1, s.weighted_f1_sd) for s in of])
+    row("test accuracy, %", [percent(s.accuracy, s.accuracy_sd) for s in of])
+    for m, modality in enumerate(modalities):
+        row(f"  {modality} alone, %", [percent(s.modality_accuracy[m]) for s in of])
+    for m, modality in enumerate(modalities):
+        row(f"modality ratio, {modality}", [f"{s.modality_ratio[m]:.2f}" if s.modality_ratio else "-" for s in of])
+    row("take rate, first epoch, %", [_or_dash(100 * s.first_take_rate, ".1f") for s in of])
+    row("take rate, last epoch, %", [_or_dash(100 * s.take_rate, ".1f") for s in of])
+    row("seconds per epoch", [f"{s.seconds_per_epoch:.2f}" for s in of])
+    row("of these in the curriculum, %", [percent(s.curriculum_share) for s in of])
+    return table
+
+
+def _or_dash(x: float, form: str) -> str:
+    return "-" if x != x else format(x, form)

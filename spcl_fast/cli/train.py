@@ -1,0 +1,112 @@
+"""`spcl-fast train`: one run on a corpus of your own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def train(
+    data: Annotated[Path, typer.Option(help="Corpus in the .npz format.")],
+    out: Annotated[Path, typer.Option(help="Folder for metrics.json, the figure, the model and the checkpoint.")],
+    modalities: Annotated[
+        str | None, typer.Option(help="Such as text_lsa+text_glove,audio: '+' joins views of one modality.")
+    ] = None,
+    curriculum: Annotated[str, typer.Option(help="none or spcl.")] = "spcl",
+    threshold: Annotated[float, typer.Option(help="First threshold (epsilon), in units of difficulty.")] = 0.7,
+    growth: Annotated[float, typer.Option(help="Growth of the threshold per epoch (alpha).")] = 1.25,
+    seed: Annotated[int, typer.Option(help="Of the weights, the order of dialogues and the dropout.")] = 0,
+    encoder: Annotated[str, typer.Option(help="Of late fusion: gru or transformer.")] = "gru",
+    hidden: Annotated[int, typer.Option(help="Width of the encoders.")] = 128,
+    dropout: Annotated[float, typer.Option(help="Probability.")] = 0.5,
+    epochs: Annotated[int, typer.Option(help="At most so many.")] = 40,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without a better dev score.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Dialogues in a batch.")] = 16,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-3,
+    weight_decay: Annotated[float, typer.Option(help="Of Adam.")] = 1e-5,
+    clip: Annotated[float, typer.Option(help="Largest norm of the gradient.")] = 2.0,
+    standardize: Annotated[bool, typer.Option(help="Features to mean 0, deviation 1 over the training part.")] = True,
+    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
+    resume: Annotated[bool, typer.Option(help="Continue the run in --out from its last epoch.")] = False,
+) -> None:
+    """Train one model, choose its best epoch on dev, and score it on test."""
+    import torch
+    from rich.console import Console
+
+    import spcl_fast
+    from spcl_fast.cli.console import progress, refusing, results_table
+    from spcl_fast.merc.experiment import summarize
+    from spcl_fast.merc.files import save_checkpoint, write_json
+    from spcl_fast.merc.npz import read_npz
+    from spcl_fast.merc.trainer import TrainConfig, Trainer
+    from spcl_fast.report.curriculum import plot_curriculum
+
+    with refusing():
+        config = TrainConfig(
+            standardize=standardize,
+            encoder=encoder,
+            hidden=hidden,
+            dropout=dropout,
+            curriculum=curriculum,
+            threshold=threshold,
+            growth=growth,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            clip=clip,
+            patience=patience,
+            seed=seed,
+        )
+        dataset = read_npz(data, modalities)
+        if modalities is None:
+            views = ", ".join(dataset.features)
+            raise ValueError(f"say --modalities, out of {views}: ',' separates modalities, '+' joins views of one")
+        checkpoint = out / "last.pt"
+        if resume and not checkpoint.exists():
+            raise ValueError(f"--resume: there is no run to continue in {out}")
+        if checkpoint.exists() and not resume:
+            raise ValueError(f"{out} holds a run already: continue it with --resume, or choose another --out")
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            trainer = Trainer(dataset, config, device=device)
+        except RuntimeError as error:  # what torch raises for a device it does not know or have
+            raise ValueError(f"--device {device}: {str(error).splitlines()[0]}") from error
+
+    console = Console()
+    for note in dataset.notes:
+        console.print(f"Note: {note}")
+    with progress() as bar, refusing():
+        task = bar.add_task("", total=epochs)
+
+        def report(entry: dict[str, Any]) -> None:
+            f1 = 100 * entry["dev"]["weighted_f1"]
+            bar.update(task, completed=entry["epoch"] + 1, description=f"dev weighted F1 {f1:.1f} %")
+
+        result = trainer.fit(checkpoint=checkpoint, resume=resume, on_epoch=report)
+
+    summary = summarize([result])
+    title = f"{dataset.name}, {curriculum}, seed {seed}: best of {len(result.history)} epochs is {result.best_epoch}"
+    console.print(results_table(title, list(dataset.features), {curriculum: summary}))
+    with refusing():
+        save_checkpoint(out / "model.pt", trainer.model.state_dict())
+        plot_curriculum({curriculum: [result.history]}, list(dataset.features), out / "curriculum.png")
+        write_json(
+            out / "metrics.json",
+            {
+                "corpus": {"name": dataset.name, "counts": dataset.counts(), "notes": dataset.notes},
+                "modalities": {m: x.shape[1] for m, x in dataset.features.items()},
+                "config": config.__dict__,
+                "best_epoch": result.best_epoch,
+                "dev": result.dev._asdict(),
+                "test": result.test._asdict(),
+                "summary": summary._asdict(),
+                "history": result.history,
+                "versions": {"spcl_fast": spcl_fast.__version__, "torch": torch.__version__},
+                "device": device,
+                "threads": torch.get_num_threads(),
+            },
+        )
+    console.print(f"Written to {out}: metrics.json, curriculum.png, model.pt (best epoch), last.pt (to continue)")

@@ -1,0 +1,89 @@
+"""The same data under several configurations and seeds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from spcl_fast.merc.dataset import DialogueDataset
+from spcl_fast.merc.trainer import Result, TrainConfig, Trainer
+
+
+class Summary(NamedTuple):
+    """Mean over seeds of one configuration; `*_sd` are sample standard deviations (NaN for one seed).
+
+    Scores are of the test split at the best dev epoch, as shares in [0, 1]. `modality_ratio` is of the last
+    epoch, over the selected utterances. `curriculum_share` is the part of the training time spent in the
+    curriculum, forward and backward.
+    """
+
+    weighted_f1: float
+    weighted_f1_sd: float
+    accuracy: float
+    accuracy_sd: float
+    modality_accuracy: tuple[float, ...]
+    modality_ratio: tuple[float, ...]
+    first_take_rate: float
+    take_rate: float
+    seconds_per_epoch: float
+    curriculum_share: float
+
+
+def run_seeds(
+    dataset: DialogueDataset,
+    configs: Mapping[str, TrainConfig],
+    seeds: Iterable[int],
+    *,
+    device: str = "cpu",
+    on_epoch: Callable[[str, int, dict[str, Any]], None] | None = None,
+) -> dict[str, list[Result]]:
+    """Trains every configuration with every seed.
+
+    Args:
+        dataset: the corpus, the same for all.
+        configs: name -> configuration; its own seed is replaced.
+        seeds: the seeds, the same for all, so that comparisons are paired.
+        device: where to train.
+        on_epoch: called with (name, seed, entry of the history) after every epoch.
+
+    Returns:
+        name -> one `Result` a seed, in the order given.
+    """
+    results: dict[str, list[Result]] = {name: [] for name in configs}
+    for seed in seeds:
+        for name, config in configs.items():
+            trainer = Trainer(dataset, replace(config, seed=seed), device=device)
+            report = None
+            if on_epoch is not None:
+                report = lambda entry, name=name, seed=seed: on_epoch(name, seed, entry)  # noqa: E731
+            results[name].append(trainer.fit(on_epoch=report))
+    return results
+
+
+def summarize(results: list[Result]) -> Summary:
+    """Means over the seeds of one configuration."""
+    f1 = [r.test.weighted_f1 for r in results]
+    accuracy = [r.test.accuracy for r in results]
+    taught = [r.history for r in results if r.history[-1]["curriculum"] is not None]
+    first, last = ([history[e]["curriculum"] for history in taught] for e in (0, -1))
+    epochs = [entry for r in results for entry in r.history]
+    seconds = sum(e["seconds"] for e in epochs)
+    nan = float("nan")
+    return Summary(
+        weighted_f1=statistics.fmean(f1),
+        weighted_f1_sd=statistics.stdev(f1) if len(f1) > 1 else nan,
+        accuracy=statistics.fmean(accuracy),
+        accuracy_sd=statistics.stdev(accuracy) if len(f1) > 1 else nan,
+        modality_accuracy=_mean_of_each(r.test.modality_accuracy for r in results),
+        modality_ratio=_mean_of_each(x["modality_ratio"] for x in last),
+        first_take_rate=statistics.fmean(x["take_rate"] for x in first) if first else nan,
+        take_rate=statistics.fmean(x["take_rate"] for x in last) if last else nan,
+        seconds_per_epoch=seconds / len(epochs),
+        curriculum_share=sum(e["curriculum_seconds"] for e in epochs) / seconds,
+    )
+
+
+def _mean_of_each(rows: Iterable[tuple[float, ...]]) -> tuple[float, ...]:
+    return tuple(statistics.fmean(column) for column in zip(*rows, strict=True))

@@ -1,0 +1,107 @@
+"""Late fusion: every modality is encoded and classified alone, and the logits are added."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from spcl_fast.batch import DialogueBatch
+
+
+class GRUEncoder(nn.Module):
+    """Linear, ReLU, dropout, bidirectional GRU over the dialogue, dropout: `[T, F]` to `[T, 2 hidden]`."""
+
+    def __init__(self, size: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.project = nn.Linear(size, hidden)
+        self.gru = nn.GRU(hidden, hidden, batch_first=True, bidirectional=True)
+        self.dropout = nn.Dropout(dropout)
+        self.out_size = 2 * hidden
+
+    def forward(self, x: Tensor, batch: DialogueBatch) -> Tensor:
+        """Encodes each dialogue from both ends; packed, so that no direction starts in the padding."""
+        x = batch.pad(self.dropout(self.project(x).relu()))
+        if not batch.num_utterances:
+            return x.new_zeros(0, self.out_size)
+        _, (_, steps) = batch.layout
+        # An empty dialogue counts as one step of zeros: packing takes none, and nobody reads the result.
+        lengths = batch.lengths.clamp(min=1).cpu()
+        packed, _ = self.gru(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+        padded, _ = pad_packed_sequence(packed, batch_first=True, total_length=steps)
+        return self.dropout(batch.flatten(padded))
+
+
+class TransformerEncoder(nn.Module):
+    """The published one: two transformer layers at the raw feature size, then linear to `hidden`.
+
+    The number of heads is the first of 5..14 that divides the feature size, else 1. The published code lets
+    padding take part in the attention; here it is masked. What the paper leaves open follows the defaults of
+    `torch.nn.TransformerEncoderLayer`; there is no positional encoding.
+    """
+
+    def __init__(self, size: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        heads = next((n for n in range(5, 15) if size % n == 0), 1)
+        layer = nn.TransformerEncoderLayer(size, heads, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.project = nn.Linear(size, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.out_size = hidden
+
+    def forward(self, x: Tensor, batch: DialogueBatch) -> Tensor:
+        """Encodes each dialogue, every utterance looking at all of its own dialogue."""
+        if not batch.num_utterances:
+            return self.project(x)
+        real = batch.pad(torch.ones_like(batch.labels, dtype=torch.bool))
+        # A dialogue without utterances attends to one row of zeros: a softmax over nothing would be NaN.
+        real[:, 0] = True
+        encoded = self.encoder(batch.pad(x), src_key_padding_mask=~real)
+        return self.dropout(self.project(batch.flatten(encoded)))
+
+
+ENCODERS: dict[str, type[GRUEncoder] | type[TransformerEncoder]] = {
+    "gru": GRUEncoder,
+    "transformer": TransformerEncoder,
+}
+
+
+class LateFusion(nn.Module):
+    """One encoder and one linear head a modality (SPCL, arXiv 2605.21565, its late-fusion backbone).
+
+    Args:
+        feature_sizes: modality -> F, at least one; their order is the order of the logits.
+        num_classes: C.
+        encoder: "gru" or "transformer".
+        hidden: width of the encoders.
+        dropout: probability, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        feature_sizes: Mapping[str, int],
+        num_classes: int,
+        *,
+        encoder: str = "gru",
+        hidden: int = 128,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if encoder not in ENCODERS:
+            raise ValueError(f"LateFusion: encoder must be one of {', '.join(ENCODERS)} (got {encoder!r})")
+        if not feature_sizes:
+            raise ValueError("LateFusion: at least one modality is needed (got none)")
+        self.modalities = tuple(feature_sizes)
+        # Lists, not mappings: a modality such as "text.glove" has a name that no parameter can bear.
+        encoders = [ENCODERS[encoder](size, hidden, dropout) for size in feature_sizes.values()]
+        self.encoders = nn.ModuleList(encoders)
+        self.heads = nn.ModuleList(nn.Linear(e.out_size, num_classes) for e in encoders)
+
+    def forward(self, features: Mapping[str, Tensor], batch: DialogueBatch) -> dict[str, Tensor]:
+        """Logits `[T, C]` of every modality, from its features `[T, F]`."""
+        return {
+            m: head(encode(features[m], batch))
+            for m, encode, head in zip(self.modalities, self.encoders, self.heads, strict=True)
+        }

@@ -1,0 +1,290 @@
+"""Training a backbone on dialogues, with a curriculum or without."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spcl_fast.batch import DialogueBatch
+from spcl_fast.merc.dataset import DialogueDataset
+from spcl_fast.merc.evaluation import Evaluation, evaluate
+from spcl_fast.merc.files import CheckpointError, load_checkpoint, save_checkpoint
+from spcl_fast.merc.models import MODELS
+from spcl_fast.scheduler import SelfPacedScheduler
+
+CURRICULA = ("none", "spcl")
+CHECKPOINT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What decides a run: the same configuration, data, versions and threads give the same numbers.
+
+    `standardize` brings every feature to mean 0 and deviation 1 over the training utterances. `threshold` and
+    `growth` belong to the curriculum "spcl". `patience` is the number of epochs without a
+    better dev weighted F1 after which training stops; None never stops early.
+    """
+
+    standardize: bool = True
+    model: str = "late_fusion"
+    encoder: str = "gru"
+    hidden: int = 128
+    dropout: float = 0.5
+    curriculum: str = "spcl"
+    threshold: float = 0.7
+    growth: float = 1.25
+    epochs: int = 40
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-5
+    clip: float = 2.0
+    patience: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in (("model", MODELS), ("curriculum", CURRICULA)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)} (got {getattr(self, name)!r})")
+        for name in ("hidden", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1 (got {getattr(self, name)})")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience must be at least 1 (got {self.patience})")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1) (got {self.dropout})")
+        for name in ("learning_rate", "clip"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be positive and finite (got {getattr(self, name)})")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise ValueError(f"weight_decay must be at least 0 and finite (got {self.weight_decay})")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must lie in [0, 2**32) (got {self.seed})")
+        _curriculum(self, num_modalities=2)  # refuses a threshold or growth out of its domain
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: the epoch with the best dev weighted F1, its scores, and what each epoch did.
+
+    `history` has one entry an epoch: `epoch`, `dev` (an `Evaluation`'s fields), `curriculum` (those of
+    `EpochStats`; None where one modality leaves no spread to speak of), `seconds` (training alone),
+    `curriculum_seconds` (of those, in the curriculum's forward and backward).
+    """
+
+    best_epoch: int
+    dev: Evaluation
+    test: Evaluation
+    history: list[dict[str, Any]]
+
+
+class Trainer:
+    """Adam on whole dialogues, reshuffled every epoch; the best epoch is chosen on dev, never on test.
+
+    The published recipe of SPCL (arXiv 2605.21565, code): gradients clipped by norm, the threshold raised
+    after the dev evaluation of every epoch. Its baseline is the same code with every weight 1. Validation
+    and test of the corpus come from the splits "train", "dev" and "test" of the data set.
+
+    Args:
+        dataset: the corpus; all three splits must have labelled utterances.
+        config: the run.
+        device: where the model and the features live.
+
+    Raises:
+        ValueError: a data set without the splits, a curriculum over one modality, an unknown encoder.
+    """
+
+    def __init__(self, dataset: DialogueDataset, config: TrainConfig, *, device: str | torch.device = "cpu") -> None:
+        for split in ("train", "dev", "test"):
+            if split not in dataset.split_names or not dataset.counts()[split][1]:
+                raise ValueError(f"{dataset.name}: the split {split!r} must have labelled utterances (got none)")
+        if config.curriculum != "none" and len(dataset.features) < 2:
+            raise ValueError(f"the curriculum {config.curriculum!r} compares modalities and needs at least 2 (got 1)")
+        self.dataset, self.config, self.device = dataset, config, torch.device(device)
+        train = _rows(dataset, dataset.dialogues("train"))
+        self._features = {
+            m: torch.as_tensor(_standardized(x, train) if config.standardize else x).to(self.device)
+            for m, x in dataset.features.items()
+        }
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            self.model = MODELS[config.model](
+                {m: x.shape[1] for m, x in dataset.features.items()},
+                dataset.num_classes,
+                encoder=config.encoder,
+                hidden=config.hidden,
+                dropout=config.dropout,
+            ).to(self.device)
+        self.curriculum = _curriculum(config, len(dataset.features))
+        if self.curriculum is not None:
+            self.curriculum.to(self.device)
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.history: list[dict[str, Any]] = []
+        self._best: dict[str, Any] = {"epoch": -1, "weighted_f1": -1.0, "model": {}}
+
+    def fit(
+        self,
+        *,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+        on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    ) -> Result:
+        """Trains to the end and scores the best epoch on dev and test.
+
+        Args:
+            checkpoint: file that holds the state after every epoch.
+            resume: continue from that file: the rest is what an undisturbed run would have done.
+            on_epoch: called after every epoch with its entry of the history.
+
+        Raises:
+            CheckpointError: the file to resume from is missing, damaged, or of another run.
+            FaultyDataError: the model gave logits that are not finite.
+        """
+        if resume:
+            if checkpoint is None:
+                raise ValueError("resume needs the checkpoint to continue from (got none)")
+            self._restore(checkpoint)
+        with torch.random.fork_rng():
+            while not self._finished():
+                entry = self._train_epoch(len(self.history))
+                if checkpoint is not None:
+                    save_checkpoint(checkpoint, self._state())
+                if on_epoch is not None:
+                    on_epoch(entry)
+        self.model.load_state_dict(self._best["model"])
+        return Result(self._best["epoch"], self.score("dev"), self.score("test"), self.history)
+
+    def score(self, split: str) -> Evaluation:
+        """Evaluates the model as it is on one split."""
+        self.model.eval()
+        logits: list[list[Tensor]] = []
+        labels = []
+        with torch.no_grad():
+            for features, batch in self._batches(self.dataset.dialogues(split)):
+                logits.append(list(self.model(features, batch).values()))
+                labels.append(batch.labels)
+        return evaluate([torch.cat(z) for z in zip(*logits, strict=True)], torch.cat(labels))
+
+    def _finished(self) -> bool:
+        epoch, patience = len(self.history), self.config.patience
+        return epoch >= self.config.epochs or (patience is not None and epoch - 1 - self._best["epoch"] >= patience)
+
+    def _train_epoch(self, epoch: int) -> dict[str, Any]:
+        # Every epoch draws from a seed of its own, so a resumed run draws what an undisturbed one would have.
+        order = np.random.default_rng([self.config.seed, epoch])
+        torch.manual_seed(int(order.integers(2**63)))
+        self.model.train()
+        started, spent = time.perf_counter(), 0.0
+        for features, batch in self._batches(order.permutation(self.dataset.dialogues("train"))):
+            spent += self._step(features, batch)
+        seconds = time.perf_counter() - started
+
+        dev = self.score("dev")
+        stats = None if self.curriculum is None else self.curriculum.end_epoch()._asdict()
+        if dev.weighted_f1 > self._best["weighted_f1"]:
+            weights = {name: x.detach().cpu().clone() for name, x in self.model.state_dict().items()}
+            self._best = {"epoch": epoch, "weighted_f1": dev.weighted_f1, "model": weights}
+        entry = {
+            "epoch": epoch,
+            "dev": dev._asdict(),
+            "curriculum": stats,
+            "seconds": seconds,
+            "curriculum_seconds": spent,
+        }
+        self.history.append(entry)
+        return entry
+
+    def _step(self, features: dict[str, Tensor], batch: DialogueBatch) -> float:
+        """One optimiser step; returns the seconds in the curriculum, forward and backward."""
+        self.optimizer.zero_grad(set_to_none=True)
+        logits = list(self.model(features, batch).values())
+        # The backward pass is cut at the logits, so that the curriculum's part of it can be timed.
+        heads = [z.detach().requires_grad_() for z in logits]
+        started = time.perf_counter()
+        if self.curriculum is None:
+            loss = F.cross_entropy(heads[0], batch.labels, ignore_index=-100)
+        else:
+            loss = self.curriculum(heads, batch).loss
+        loss.backward()
+        spent = time.perf_counter() - started
+        torch.autograd.backward(logits, [z.grad for z in heads])
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimizer.step()
+        return spent
+
+    def _batches(self, dialogues: np.ndarray) -> Iterator[tuple[dict[str, Tensor], DialogueBatch]]:
+        data = self.dataset
+        for start in range(0, len(dialogues), self.config.batch_size):
+            chosen = dialogues[start : start + self.config.batch_size]
+            rows = _rows(data, chosen)
+            offsets = np.concatenate([[0], np.cumsum(data.lengths[chosen])])
+            batch = DialogueBatch.from_arrays(data.labels[rows], offsets, speakers=data.speakers[rows])
+            index = torch.as_tensor(rows).to(self.device)
+            yield {m: x.index_select(0, index) for m, x in self._features.items()}, batch.to(self.device)
+
+    def _identity(self) -> dict[str, Any]:
+        """What must agree for a run to be continued; the number of epochs may grow."""
+        config = asdict(self.config)
+        del config["epochs"]
+        data = {
+            "data.features": {m: x.shape[1] for m, x in self.dataset.features.items()},
+            "data.classes": list(self.dataset.class_names),
+            "data.counts": {split: list(n) for split, n in self.dataset.counts().items()},
+        }
+        return config | data
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "version": CHECKPOINT_VERSION,
+            "identity": self._identity(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "curriculum": None if self.curriculum is None else self.curriculum.state_dict(),
+            "history": self.history,
+            "best": self._best,
+        }
+
+    def _restore(self, path: Path) -> None:
+        state = load_checkpoint(path)
+        if state.get("version") != CHECKPOINT_VERSION:
+            raise CheckpointError(f"{path}: must be of version {CHECKPOINT_VERSION} (got {state.get('version')})")
+        theirs, ours = state["identity"], self._identity()
+        differ = [
+            f"{name} {theirs.get(name)!r} there, {ours.get(name)!r} here"
+            for name in sorted(ours.keys() | theirs.keys())
+            if theirs.get(name) != ours.get(name)
+        ]
+        if differ:
+            raise CheckpointError(f"{path}: the checkpoint is of another run ({'; '.join(differ)})")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.curriculum is not None:
+            self.curriculum.load_state_dict(state["curriculum"])
+        self.history, self._best = state["history"], state["best"]
+
+
+def _rows(dataset: DialogueDataset, dialogues: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.arange(dataset.offsets[d], dataset.offsets[d + 1]) for d in dialogues])
+
+
+def _standardized(x: np.ndarray, train: np.ndarray) -> np.ndarray:
+    mean, deviation = x[train].mean(0, dtype=np.float64), x[train].std(0, dtype=np.float64)
+    return ((x - mean) / np.where(deviation > 0, deviation, 1.0)).astype(np.float32)
+
+
+def _curriculum(config: TrainConfig, num_modalities: int) -> SelfPacedScheduler | None:
+    if config.curriculum == "spcl":
+        return SelfPacedScheduler(config.threshold, config.growth)
+    if num_modalities < 2:
+        return None
+    everything = float("inf")  # the baseline: the same code with every weight 1
+    return SelfPacedScheduler(everything, 1.0, everything)

@@ -1,0 +1,149 @@
+"""The command line as a user meets it: what it prints and writes, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spcl_fast.cli import main
+from spcl_fast.merc.synthetic import make_synthetic
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    data = make_synthetic("meld-like", dialogues={"train": 12, "dev": 4, "test": 4})
+    path = tmp_path_factory.mktemp("data") / "own.npz"
+    np.savez(
+        path,
+        **data.features,
+        feature_names=list(data.features),
+        labels=np.where(data.labels < 0, -1, data.labels),
+        speakers=data.speakers,
+        offsets=data.offsets,
+        split=data.split,
+        split_names=list(data.split_names),
+        class_names=list(data.class_names),
+        dialogue_ids=list(data.dialogue_ids),
+        vad=np.zeros((data.num_utterances, 3), np.float32),
+    )
+    return path
+
+
+def run(capsys, *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as done:
+        main([str(a) for a in arguments])
+    printed = capsys.readouterr()
+    return int(done.value.code or 0), printed.out, printed.err
+
+
+def test_version_help_and_no_arguments(capsys):
+    assert run(capsys, "--version") == (0, "0.1.0\n", "")
+    for arguments in ((), ("--help",)):
+        code, out, err = run(capsys, *arguments)
+        assert (code, err) == (0, "")
+        assert all(word in out for word in ("demo", "train", "doctor"))
+
+
+def test_doctor_says_what_runs(capsys):
+    code, out, _ = run(capsys, "doctor")
+    assert code == 0
+    assert "reference" in out
+    sections = json.loads(run(capsys, "doctor", "--json")[1])
+    assert set(sections) == {"versions", "build", "machine", "backends", "ops"}
+
+
+def test_demo_compares_and_draws(capsys, tmp_path):
+    code, out, err = run(capsys, "demo", "--seeds", 1, "--epochs", 2, "--out", tmp_path)
+    assert (code, err) == (0, "")
+    for word in ("test weighted F1", "modality ratio, text", "take rate", "seconds per epoch", "in the curriculum"):
+        assert word in out
+    numbers = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(numbers["summary"]) == {"no curriculum", "SPCL"}
+    assert len(numbers["runs"]["SPCL"][0]["history"]) == 2
+    assert (tmp_path / "curriculum.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_train_writes_metrics_and_resumes(capsys, tmp_path, corpus):
+    arguments = ["train", "--data", corpus, "--modalities", "text+visual,audio", "--out", tmp_path, "--hidden", 8]
+    code, out, err = run(capsys, *arguments, "--epochs", 2, "--threshold", 0.5, "--growth", 1.5, "--seed", 4)
+    assert (code, err) == (0, "")
+    assert "text+visual alone" in out
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["config"]["threshold"] == 0.5
+    assert metrics["modalities"] == {"text+visual": 56, "audio": 24}
+    assert [e["curriculum"]["threshold"] for e in metrics["history"]] == [0.5, 0.75]
+    assert 0 <= metrics["test"]["weighted_f1"] <= 1
+    assert {p.name for p in tmp_path.iterdir()} == {"metrics.json", "curriculum.png", "model.pt", "last.pt"}
+
+    code, _, err = run(capsys, *arguments, "--epochs", 3)
+    assert code == 2
+    assert "holds a run already" in err
+    code, _, err = run(capsys, *arguments, "--epochs", 3, "--resume")
+    assert code == 2
+    assert "another run (growth 1.5 there, 1.25 here" in err
+    code, _, err = run(capsys, *arguments, "--epochs", 3, "--threshold", 0.5, "--growth", 1.5, "--seed", 4, "--resume")
+    assert (code, err) == (0, "")
+    again = json.loads((tmp_path / "metrics.json").read_text())
+    assert again["history"][:2] == metrics["history"]
+    assert len(again["history"]) == 3
+
+
+def test_train_without_curriculum_on_one_modality(capsys, tmp_path, corpus):
+    code, out, _ = run(
+        capsys, "train", "--data", corpus, "--modalities", "text", "--curriculum", "none", "--epochs", 1,
+        "--hidden", 8, "--out", tmp_path,
+    )  # fmt: skip
+    assert code == 0
+    assert "text alone" in out
+    assert json.loads((tmp_path / "metrics.json").read_text())["history"][0]["curriculum"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--out", "{out}"], "--data"),
+        (["train", "--data", "missing.npz", "--modalities", "text,audio", "--out", "{out}"], "missing.npz"),
+        (["train", "--data", "{garbage}", "--modalities", "text,audio", "--out", "{out}"], "garbage.npz"),
+        (["train", "--data", "{data}", "--out", "{out}"], "say --modalities, out of text, audio, visual"),
+        (["train", "--data", "{data}", "--modalities", "text,audio", "--out", "{garbage}"], "garbage.npz"),
+        (["TRAIN", "--modalities", "text,vad"], "'vad' is in the file but"),
+        (["TRAIN", "--modalities", "text,smell"], "smell"),
+        (["TRAIN", "--modalities", "text"], "needs at least 2"),
+        (["TRAIN", "--curriculum", "x"], "none, spcl"),
+        (["TRAIN", "--encoder", "x"], "gru, transformer"),
+        (["TRAIN", "--growth", "0.5"], "growth must be at least 1"),
+        (["TRAIN", "--threshold", "nan"], "threshold must be at least 0"),
+        (["TRAIN", "--epochs", "x"], "epochs"),
+        (["TRAIN", "--device", "abacus"], "abacus"),
+        (["TRAIN", "--resume"], "no run to continue"),
+        (["demo", "--preset", "movies", "--out", "{out}"], "iemocap-like"),
+        (["demo", "--growth", "0.5", "--out", "{out}"], "growth must be at least 1"),
+        (["demo", "--seeds", "0"], "seeds"),
+        (["train", "--speed", "11"], "--speed"),
+        (["rehearse"], "rehearse"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(capsys, tmp_path, corpus, arguments, message):
+    garbage = tmp_path / "garbage.npz"
+    garbage.write_bytes(b"PK\x03\x04 this is not an archive")
+    places = {"out": tmp_path / "out", "data": corpus, "garbage": garbage}
+    if arguments[0] == "TRAIN":
+        arguments = [*["train", "--data", "{data}", "--out", "{out}", "--modalities", "text,audio"], *arguments[1:]]
+    code, _, err = run(capsys, *[a.format(**places) for a in arguments])
+    assert code == 2
+    assert err.startswith("spcl-fast: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_module_runs_as_the_command(capsys, monkeypatch):
+    import runpy
+
+    monkeypatch.setattr("sys.argv", ["spcl-fast", "--version"])
+    with pytest.raises(SystemExit) as done:
+        runpy.run_module("spcl_fast", run_name="__main__")
+    assert done.value.code == 0
+    assert capsys.readouterr().out == "0.1.0\n"
