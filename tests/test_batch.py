@@ -139,11 +139,6 @@ L = torch.zeros(2, 3, dtype=torch.int64)
             ValueError,
             "speakers must have 6",
         ),
-        (
-            lambda: DialogueBatch.from_arrays(FLAT, OFFSETS).flatten(torch.zeros(2, 3)),
-            ValueError,
-            "not built from",
-        ),
         (lambda: DialogueBatch.from_padded(L, mask=L).flatten(torch.zeros(3, 2)), ValueError, r"\(2, 3\)"),
         (lambda: DialogueBatch.from_padded(L, mask=L + 1).pad(torch.zeros(3)), ValueError, "needs 6 rows"),
     ],

@@ -1,0 +1,52 @@
+"""The README's code runs as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from spcl_fast.cli import app
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+def heads(features: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"text": features @ W[0], "audio": features @ W[1]}
+
+
+W = torch.randn(2, 5, 3)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=["flat loop", "padded loop"])
+def test_readme_loops_run(block, capsys):
+    W.requires_grad_()
+    flat = (torch.randn(9, 5), torch.randint(3, (9,)), torch.tensor([0, 4, 9]))
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
+    padded = (torch.randn(2, 4, 5), torch.randint(3, (2, 4)), mask)
+    names = {
+        "epochs": 2,
+        "flat_loader": [flat] * 3,
+        "padded_loader": [padded] * 3,
+        "model": heads,
+        "padded_model": heads,
+        "optimizer": torch.optim.SGD([W], 0.1),
+        "evaluate": lambda model: None,
+    }
+    exec(compile(block, str(README), "exec"), names)
+    assert names["step"].loss.isfinite()
+    if "weights" in names:
+        assert names["weights"].shape == mask.shape
+        assert not names["weights"][0, 3]
+    else:
+        assert names["stats"].epoch == 1
+        assert "1: took" in capsys.readouterr().out
+
+
+def test_readme_names_commands_and_options_that_exist():
+    text = README.read_text()
+    known = {command.callback.__name__ for command in app.registered_commands}
+    assert set(re.findall(r"spcl-fast (\w+)", text)) <= known
