@@ -16,14 +16,15 @@ CXX_SOURCES    := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu'
 setup: $(BUILT)
 
 $(DEPS): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo 'Installing torch and the build tools into $(VENV) (a few minutes at first) ...'
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt torch numpy setuptools wheel cmake ninja pybind11
-	rm -f $(BUILT)
-	touch $@
+	@rm -f $(BUILT)
+	@touch $@
 
 $(BUILT): $(DEPS) $(NATIVE_SOURCES)
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt --no-build-isolation --editable '.[merc,report,dev]'
-	touch $@
+	@touch $@
 
 demo: setup
 	$(BIN)/spcl-fast demo

@@ -14,9 +14,11 @@ def demo(
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each run.")] = 25,
     threshold: Annotated[float, typer.Option(help="SPCL's first threshold (epsilon).")] = 0.4,
     growth: Annotated[float, typer.Option(help="SPCL's growth of the threshold per epoch (alpha).")] = 1.2,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads; models this small gain little from more.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for the figure and metrics.json.")] = Path("runs/demo"),
 ) -> None:
     """Train with and without SPCL on a synthetic corpus, and compare."""
+    import torch
     from rich.console import Console
 
     from spcl_fast import backends
@@ -35,6 +37,7 @@ def demo(
         }
         out.mkdir(parents=True, exist_ok=True)
 
+    torch.set_num_threads(threads)
     console = Console()
     counts = ", ".join(f"{d} dialogues ({n} utterances) {split}" for split, (d, n) in dataset.counts().items())
     console.print(f"{dataset.name}: {counts}; {dataset.num_classes} classes; {', '.join(dataset.features)}.")

@@ -29,6 +29,7 @@ def train(
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient.")] = 2.0,
     standardize: Annotated[bool, typer.Option(help="Features to mean 0, deviation 1 over the training part.")] = True,
     device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads; small models gain little from more.")] = 1,
     resume: Annotated[bool, typer.Option(help="Continue the run in --out from its last epoch.")] = False,
 ) -> None:
     """Train one model, choose its best epoch on dev, and score it on test."""
@@ -75,6 +76,7 @@ def train(
         except RuntimeError as error:  # what torch raises for a device it does not know or have
             raise ValueError(f"--device {device}: {str(error).splitlines()[0]}") from error
 
+    torch.set_num_threads(threads)
     console = Console()
     for note in dataset.notes:
         console.print(f"Note: {note}")
@@ -106,7 +108,7 @@ def train(
                 "history": result.history,
                 "versions": {"spcl_fast": spcl_fast.__version__, "torch": torch.__version__},
                 "device": device,
-                "threads": torch.get_num_threads(),
+                "threads": threads,
             },
         )
     console.print(f"Written to {out}: metrics.json, curriculum.png, model.pt (best epoch), last.pt (to continue)")

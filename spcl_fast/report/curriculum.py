@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from spcl_fast.merc.files import write_atomically
 
@@ -41,8 +41,9 @@ def plot_curriculum(histories: Mapping[str, Sequence[History]], modalities: Sequ
     take_rate.set(title="Take rate", ylabel="% of the training utterances", ylim=(0, 105))
     loss.set(title="Training loss, all utterances", ylabel="nats")
     ratio.set(title="Modality ratio, selected utterances", ylabel="confidence / weakest modality's")
-    for which in (threshold.yaxis.set_major_formatter, threshold.yaxis.set_minor_formatter):
-        which(StrMethodFormatter("{x:g}"))
+    threshold.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    threshold.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    threshold.yaxis.set_minor_formatter(NullFormatter())
     for axes in (threshold, take_rate, loss, ratio):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
