@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,9 @@ def test_readme_names_commands_and_options_that_exist():
     text = README.read_text()
     known = {command.callback.__name__ for command in app.registered_commands}
     assert set(re.findall(r"spcl-fast (\w+)", text)) <= known
+
+
+def test_readme_tables_are_those_of_the_result_files():
+    script = README.parent / "benchmarks" / "tables.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
