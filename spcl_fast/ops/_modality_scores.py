@@ -87,10 +87,7 @@ def _check_out(out: ModalityScores, z: _check.Logits) -> None:
     if not isinstance(out, ModalityScores):
         raise TypeError(f"{OP}: out must be a ModalityScores (got {type(out).__name__})")
     for name, target in out._asdict().items():
-        _check.shaped(
-            OP,
-            f"out.{name}",
-            _check.tensor(OP, f"out.{name}", target, 2, (dtype,), str(dtype)),
-            (z.M, z.T),
-            z.device,
-        )
+        _check.tensor(OP, f"out.{name}", target, 2, (dtype,), str(dtype))
+        _check.shaped(OP, f"out.{name}", target, (z.M, z.T), z.device)
+        if z.T > 1 and target.stride(1) != 1:
+            raise ValueError(f"{OP}: out.{name} must have contiguous rows (got stride {target.stride(1)})")

@@ -188,8 +188,12 @@ def test_modality_scores_refuse_an_out_that_does_not_fit(make_problem):
     logits, labels, _ = make_problem(dtype=torch.float32)
     with pytest.raises(ValueError, match=r"out\.loss must have shape \(3, 24\)"):
         ops.modality_scores(logits, labels, out=ModalityScores(*torch.empty(4, 3, 5)))
+    with pytest.raises(TypeError, match="out must be a ModalityScores"):
+        ops.modality_scores(logits, labels, out=tuple(torch.empty(4, 3, 24)))
     with pytest.raises(TypeError, match=r"out\.loss must hold torch\.float32"):
         ops.modality_scores(logits, labels, out=ModalityScores(*torch.empty(4, 3, 24).double()))
+    with pytest.raises(ValueError, match="contiguous rows"):
+        ops.modality_scores(logits, labels, out=ModalityScores(*torch.empty(4, 24, 3).transpose(1, 2)))
     with pytest.raises(ValueError, match="require a gradient"):
         ops.modality_scores(logits.requires_grad_(), labels, out=ModalityScores(*torch.empty(4, 3, 24)))
 
