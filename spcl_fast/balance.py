@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from spcl_fast.ops import _check
+from spcl_fast.reference.rows import label_is_scored, row_is_finite
 
 
 def modality_ratio(confidence_sum: Tensor) -> Tensor:
@@ -18,18 +19,17 @@ def modality_ratio(confidence_sum: Tensor) -> Tensor:
             looked at: `totals.confidence_sum`, or `totals.selected_confidence_sum` for those selected.
 
     Returns:
-        The same shape; 1 for the weakest modality, and for all where nothing was summed. +Inf beside a
+        The same shape; 1 for the weakest modality, so for all where nothing was summed. +Inf beside a
         modality whose sum is 0.
     """
     smallest = confidence_sum.amin(0, keepdim=True)
-    nothing = (confidence_sum == 0).all(0, keepdim=True)
-    return torch.where(nothing, torch.ones_like(confidence_sum), confidence_sum / smallest)
+    return torch.where(confidence_sum == smallest, 1.0, confidence_sum / smallest)
 
 
 def modality_accuracy(
     logits: Tensor | Sequence[Tensor] | Mapping[str, Tensor], labels: Tensor, *, ignore_index: int = -100
 ) -> Tensor:
-    """Share of the labelled utterances that each modality alone gets right: argmax of its own logits.
+    """Share of the utterances that each modality alone gets right: argmax of its own logits.
 
     Args:
         logits: `[M, T, C]`, or M tensors `[T, C]` as a sequence or a mapping.
@@ -37,10 +37,13 @@ def modality_accuracy(
         ignore_index: the label of utterances that do not count.
 
     Returns:
-        `float64[M]` in [0, 1]; NaN where no utterance is labelled.
+        `float64[M]` in [0, 1], over the utterances whose label names a class and whose logits of that modality
+        are neither NaN nor +Inf; NaN where there are none.
     """
     z = _check.logits("modality_accuracy", logits)
     _check.labels("modality_accuracy", labels, z)
-    counted = labels != ignore_index
-    right = torch.stack([(z.modality(m).argmax(-1) == labels) & counted for m in range(z.M)])
-    return right.sum(1).double() / counted.sum()
+    y = labels.long()
+    labelled = label_is_scored(y, z.C, ignore_index)
+    counted = torch.stack([labelled & row_is_finite(z.modality(m)) for m in range(z.M)])
+    right = torch.stack([z.modality(m).argmax(-1) == y for m in range(z.M)]) & counted
+    return right.sum(1).double() / counted.sum(1)

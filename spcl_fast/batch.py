@@ -14,8 +14,11 @@ from torch import Tensor
 
 def _integers(name: str, values: Any, ndim: int) -> Tensor:
     """An integer tensor of this rank, sharing memory with NumPy input where it can."""
-    if isinstance(values, np.ndarray) and not values.flags.writeable:
-        values = values.copy()  # torch has no read-only tensors
+    if isinstance(values, np.ndarray):
+        # What torch has no tensors for is copied: other byte orders, negative strides, read-only memory.
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
+        if not values.flags.writeable or min(values.strides, default=0) < 0:
+            values = values.copy()
     tensor = torch.as_tensor(values)
     if tensor.numel() == 0 and not isinstance(values, (Tensor, np.ndarray)):
         tensor = tensor.long()  # an empty list has no integers to show its type by
@@ -26,7 +29,7 @@ def _integers(name: str, values: Any, ndim: int) -> Tensor:
     return tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DialogueBatch:
     """D dialogues of T utterances in all, one after another: CSR instead of padding.
 
@@ -77,7 +80,7 @@ class DialogueBatch:
         if (lengths is None) == (mask is None):
             raise ValueError("DialogueBatch.from_padded: give either lengths or mask (got both or neither)")
         if lengths is not None:
-            n = _integers("lengths", lengths, 1).to(padded.device)
+            n = _integers("lengths", lengths, 1).to(padded.device).long()
             if n.numel() != B:
                 raise ValueError(f"DialogueBatch.from_padded: lengths must have {B} entries (got {n.numel()})")
             wrong = (n < 0) | (n > L)

@@ -15,9 +15,7 @@ def test_modality_ratio_divides_by_the_weakest():
 
 def test_modality_ratio_of_nothing_is_one_and_of_a_silent_modality_infinite():
     assert torch.equal(balance.modality_ratio(torch.zeros(3)), torch.ones(3))
-    ratio = balance.modality_ratio(torch.tensor([2.0, 0.0]))
-    assert ratio[0] == math.inf
-    assert ratio[1].isnan()
+    assert torch.equal(balance.modality_ratio(torch.tensor([2.0, 0.0])), torch.tensor([math.inf, 1.0]))
 
 
 def test_modality_accuracy_counts_labelled_utterances_alone():
@@ -27,3 +25,11 @@ def test_modality_accuracy_counts_labelled_utterances_alone():
     assert torch.equal(balance.modality_accuracy(logits, labels), expected)
     assert torch.equal(balance.modality_accuracy({"a": logits[0], "t": logits[1]}, labels), expected)
     assert balance.modality_accuracy(logits, torch.full((3,), -100)).isnan().all()
+
+
+def test_modality_accuracy_leaves_out_bad_labels_and_logits():
+    logits = torch.tensor([[[2.0, 1.0], [0.0, 1.0], [3.0, 0.0]], [[0.0, 1.0], [0.0, 1.0], [3.0, 0.0]]])
+    logits[0, 1, 1] = float("nan")
+    labels = torch.tensor([0, 1, 156], dtype=torch.uint8)  # 156 is -100 in eight bits
+    expected = torch.tensor([1.0, 0.5], dtype=torch.float64)
+    assert torch.equal(balance.modality_accuracy(logits, labels), expected)

@@ -75,6 +75,26 @@ def test_batch_shares_memory_with_numpy_and_copies_what_is_read_only():
     assert labels[0] == 3
 
 
+def test_batch_takes_arrays_that_torch_does_not():
+    labels = FLAT.numpy()
+    for strange in (labels.astype(">i8"), labels[::-1].copy()[::-1], labels.astype(np.int16)[::1]):
+        assert torch.equal(DialogueBatch.from_arrays(strange, OFFSETS).labels.long(), FLAT)
+    assert labels[0] == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8])
+def test_batch_lengths_do_not_overflow_their_dtype(dtype):
+    n = 200 if dtype == torch.uint8 else 100
+    batch = DialogueBatch.from_padded(torch.zeros(1, 300, dtype=torch.int64), lengths=torch.tensor([n], dtype=dtype))
+    assert batch.num_utterances == n
+
+
+def test_batch_is_equal_to_itself_alone():
+    batch = DialogueBatch.from_arrays(FLAT, OFFSETS)
+    assert batch == batch
+    assert batch != DialogueBatch.from_arrays(FLAT, OFFSETS)
+
+
 def test_flatten_and_pad_are_differentiable():
     batch = DialogueBatch.from_padded(padded(LABELS, 0), lengths=[3, 0, 1, 2])
     x = torch.randn(4, 4, 2, requires_grad=True)

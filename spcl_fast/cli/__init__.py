@@ -11,6 +11,7 @@ from spcl_fast.cli import demo, doctor, train
 
 # The base of everything that is raised for a wrong argument; typer does not name it in public.
 _Refusal: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="spcl-fast",
@@ -45,8 +46,9 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         code = _refuse(f"this command needs {error.name}: install spcl_fast[{extra}]")
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("spcl-fast: interrupted", err=True)
-        code = 130
+        code = INTERRUPTED
+    if code == INTERRUPTED:  # typer turns the interrupt of a running command into its exit code
+        typer.echo("spcl-fast: interrupted; what was written is whole, and `train --resume` continues", err=True)
     sys.exit(code or 0)
 
 

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from spcl_fast.merc.experiment import Summary
 
@@ -20,7 +21,20 @@ def refusing() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        raise typer.BadParameter(str(error)) from error
+        raise Refusal(" ".join(str(error).split())) from error
+
+
+class Refusal(typer.BadParameter):
+    """A mistake of the user's; the message is all there is to say."""
+
+    def format_message(self) -> str:
+        """The message as it is: the base class would put "Invalid value" before it."""
+        return self.message
+
+
+def console() -> Console:
+    """Prints what it is given: no markup in a user's file names, no line broken in the middle of a path."""
+    return Console(markup=False, highlight=False, soft_wrap=True)
 
 
 def progress() -> Progress:
@@ -31,20 +45,20 @@ def progress() -> Progress:
         MofNCompleteColumn(),
         TextColumn("epochs"),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Console(stderr=True, markup=False),
         disable=not sys.stderr.isatty(),
     )
 
 
 def results_table(title: str, modalities: list[str], summaries: Mapping[str, Summary]) -> Table:
     """One column a configuration; scores in percent."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     table.add_column("")
     for name in summaries:
-        table.add_column(name, justify="right")
+        table.add_column(Text(name), justify="right")
 
     def row(label: str, cells: list[str]) -> None:
-        table.add_row(label, *cells)
+        table.add_row(Text(label), *cells)
 
     def percent(x: float, spread: float = float("nan")) -> str:
         return f"{100 * x:.1f}" if spread != spread else f"{100 * x:.1f} ± {100 * spread:.1f}"

@@ -7,6 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from spcl_fast.cli.options import Threads
+
+HIDDEN = 64  # wide enough for this corpus, and three seeds take two minutes
+
 
 def demo(
     preset: Annotated[str, typer.Option(help="Synthetic corpus: iemocap-like or meld-like.")] = "iemocap-like",
@@ -14,15 +18,14 @@ def demo(
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each run.")] = 25,
     threshold: Annotated[float, typer.Option(help="SPCL's first threshold (epsilon).")] = 0.4,
     growth: Annotated[float, typer.Option(help="SPCL's growth of the threshold per epoch (alpha).")] = 1.2,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads; models this small gain little from more.")] = 1,
+    threads: Threads = 1,
     out: Annotated[Path, typer.Option(help="Folder for the figure and metrics.json.")] = Path("runs/demo"),
 ) -> None:
     """Train with and without SPCL on a synthetic corpus, and compare."""
     import torch
-    from rich.console import Console
 
     from spcl_fast import backends
-    from spcl_fast.cli.console import progress, refusing, results_table
+    from spcl_fast.cli.console import console, progress, refusing, results_table
     from spcl_fast.merc.experiment import run_seeds, summarize
     from spcl_fast.merc.files import write_json
     from spcl_fast.merc.synthetic import make_synthetic
@@ -32,18 +35,18 @@ def demo(
     with refusing():
         dataset = make_synthetic(preset)
         configs = {
-            "no curriculum": TrainConfig(curriculum="none", epochs=epochs),
-            "SPCL": TrainConfig(curriculum="spcl", threshold=threshold, growth=growth, epochs=epochs),
+            "no curriculum": TrainConfig(curriculum="none", epochs=epochs, hidden=HIDDEN),
+            "SPCL": TrainConfig(curriculum="spcl", threshold=threshold, growth=growth, epochs=epochs, hidden=HIDDEN),
         }
         out.mkdir(parents=True, exist_ok=True)
 
     torch.set_num_threads(threads)
-    console = Console()
+    say = console().print
     counts = ", ".join(f"{d} dialogues ({n} utterances) {split}" for split, (d, n) in dataset.counts().items())
-    console.print(f"{dataset.name}: {counts}; {dataset.num_classes} classes; {', '.join(dataset.features)}.")
-    console.print("It is synthetic: it matches the published statistics of a corpus, and its scores mean nothing else.")
+    say(f"{dataset.name}: {counts}; {dataset.num_classes} classes; {', '.join(dataset.features)}.")
+    say("It is synthetic: it matches the published statistics of a corpus, and its scores mean nothing else.")
 
-    with progress() as bar:
+    with progress() as bar, refusing():
         task = bar.add_task("", total=len(configs) * seeds * epochs)
 
         def report(name: str, seed: int, entry: dict[str, Any]) -> None:
@@ -54,9 +57,9 @@ def demo(
 
     summaries = {name: summarize(runs) for name, runs in results.items()}
     title = f"Late fusion, GRU, {epochs} epochs, mean ± standard deviation over {seeds} seed(s)"
-    console.print(results_table(title, list(dataset.features), summaries))
+    say(results_table(title, list(dataset.features), summaries))
     gains = [100 * (b.test.weighted_f1 - a.test.weighted_f1) for a, b in zip(*results.values(), strict=True)]
-    console.print(f"SPCL against none, same seed, points of weighted F1: {', '.join(f'{x:+.1f}' for x in gains)}.")
+    say(f"SPCL against none, same seed, points of weighted F1: {', '.join(f'{x:+.1f}' for x in gains)}.")
 
     figure, numbers = out / "curriculum.png", out / "metrics.json"
     with refusing():
@@ -70,7 +73,7 @@ def demo(
                 "environment": {row.name: row.value for row in backends.report() if row.section != "build"},
             },
         )
-    console.print(f"Figure: {figure}\nAll numbers: {numbers}")
+    say(f"Figure: {figure}\nAll numbers: {numbers}")
 
 
 def _as_dict(result: Any) -> dict[str, Any]:

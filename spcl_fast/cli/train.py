@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from spcl_fast.cli.options import Threads
+
 
 def train(
     data: Annotated[Path, typer.Option(help="Corpus in the .npz format.")],
@@ -29,15 +31,14 @@ def train(
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient.")] = 2.0,
     standardize: Annotated[bool, typer.Option(help="Features to mean 0, deviation 1 over the training part.")] = True,
     device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads; small models gain little from more.")] = 1,
+    threads: Threads = 1,
     resume: Annotated[bool, typer.Option(help="Continue the run in --out from its last epoch.")] = False,
 ) -> None:
     """Train one model, choose its best epoch on dev, and score it on test."""
     import torch
-    from rich.console import Console
 
     import spcl_fast
-    from spcl_fast.cli.console import progress, refusing, results_table
+    from spcl_fast.cli.console import console, progress, refusing, results_table
     from spcl_fast.merc.experiment import summarize
     from spcl_fast.merc.files import save_checkpoint, write_json
     from spcl_fast.merc.npz import read_npz
@@ -70,16 +71,14 @@ def train(
             raise ValueError(f"--resume: there is no run to continue in {out}")
         if checkpoint.exists() and not resume:
             raise ValueError(f"{out} holds a run already: continue it with --resume, or choose another --out")
+        _require_device(device)
+        trainer = Trainer(dataset, config, device=device)
         out.mkdir(parents=True, exist_ok=True)
-        try:
-            trainer = Trainer(dataset, config, device=device)
-        except RuntimeError as error:  # what torch raises for a device it does not know or have
-            raise ValueError(f"--device {device}: {str(error).splitlines()[0]}") from error
 
     torch.set_num_threads(threads)
-    console = Console()
+    say = console().print
     for note in dataset.notes:
-        console.print(f"Note: {note}")
+        say(f"Note: {note}")
     with progress() as bar, refusing():
         task = bar.add_task("", total=epochs)
 
@@ -90,8 +89,9 @@ def train(
         result = trainer.fit(checkpoint=checkpoint, resume=resume, on_epoch=report)
 
     summary = summarize([result])
-    title = f"{dataset.name}, {curriculum}, seed {seed}: best of {len(result.history)} epochs is {result.best_epoch}"
-    console.print(results_table(title, list(dataset.features), {curriculum: summary}))
+    title = f"{dataset.name}, {encoder}, seed {seed}"
+    say(results_table(title, list(dataset.features), {curriculum: summary}))
+    say(f"Best on dev: epoch {result.best_epoch + 1} of {len(result.history)}; the scores are of that one.")
     with refusing():
         save_checkpoint(out / "model.pt", trainer.model.state_dict())
         plot_curriculum({curriculum: [result.history]}, list(dataset.features), out / "curriculum.png")
@@ -111,4 +111,13 @@ def train(
                 "threads": threads,
             },
         )
-    console.print(f"Written to {out}: metrics.json, curriculum.png, model.pt (best epoch), last.pt (to continue)")
+    say(f"Written to {out}: metrics.json, curriculum.png, model.pt (best epoch), last.pt (to continue)")
+
+
+def _require_device(name: str) -> None:
+    import torch
+
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError) as error:  # what torch raises for a device it does not know or have
+        raise ValueError(f"--device {name}: {' '.join(str(error).split())}") from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spcl_fast._state import differences
 from spcl_fast.batch import DialogueBatch
 from spcl_fast.merc.dataset import DialogueDataset
 from spcl_fast.merc.evaluation import Evaluation, evaluate
@@ -147,7 +150,7 @@ class Trainer:
 
         Raises:
             CheckpointError: the file to resume from is missing, damaged, or of another run.
-            FaultyDataError: the model gave logits that are not finite.
+            ValueError: the model diverged: its logits (`FaultyDataError`) or its dev loss are not finite.
         """
         if resume:
             if checkpoint is None:
@@ -190,6 +193,10 @@ class Trainer:
 
         dev = self.score("dev")
         stats = None if self.curriculum is None else self.curriculum.end_epoch()._asdict()
+        if not math.isfinite(dev.loss):
+            raise ValueError(
+                f"epoch {epoch}: the dev loss is {dev.loss}: the model diverged; try a smaller learning rate"
+            )
         if dev.weighted_f1 > self._best["weighted_f1"]:
             weights = {name: x.detach().cpu().clone() for name, x in self.model.state_dict().items()}
             self._best = {"epoch": epoch, "weighted_f1": dev.weighted_f1, "model": weights}
@@ -239,6 +246,7 @@ class Trainer:
             "data.features": {m: x.shape[1] for m, x in self.dataset.features.items()},
             "data.classes": list(self.dataset.class_names),
             "data.counts": {split: list(n) for split, n in self.dataset.counts().items()},
+            "data.checksum": _checksum(self.dataset),
         }
         return config | data
 
@@ -257,23 +265,36 @@ class Trainer:
         state = load_checkpoint(path)
         if state.get("version") != CHECKPOINT_VERSION:
             raise CheckpointError(f"{path}: must be of version {CHECKPOINT_VERSION} (got {state.get('version')})")
-        theirs, ours = state["identity"], self._identity()
-        differ = [
-            f"{name} {theirs.get(name)!r} there, {ours.get(name)!r} here"
-            for name in sorted(ours.keys() | theirs.keys())
-            if theirs.get(name) != ours.get(name)
-        ]
-        if differ:
-            raise CheckpointError(f"{path}: the checkpoint is of another run ({'; '.join(differ)})")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.curriculum is not None:
-            self.curriculum.load_state_dict(state["curriculum"])
-        self.history, self._best = state["history"], state["best"]
+        try:
+            differ = differences(state["identity"], self._identity())
+            if differ:
+                raise CheckpointError(f"{path}: the checkpoint is of another run ({differ})")
+            self.history, self._best = list(state["history"]), {name: state["best"][name] for name in self._best}
+            if not all(entry["epoch"] == epoch for epoch, entry in enumerate(self.history)):
+                raise ValueError("its epochs are not in order")
+            if not 0 <= self._best["epoch"] < len(self.history):
+                raise ValueError("its best epoch is not one of its epochs")
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.curriculum is not None:
+                self.curriculum.load_state_dict(state["curriculum"])
+        except CheckpointError:
+            raise
+        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise CheckpointError(f"{path}: not a checkpoint of a training run ({reason})") from error
 
 
 def _rows(dataset: DialogueDataset, dialogues: np.ndarray) -> np.ndarray:
     return np.concatenate([np.arange(dataset.offsets[d], dataset.offsets[d + 1]) for d in dialogues])
+
+
+def _checksum(dataset: DialogueDataset) -> int:
+    """Tells data sets apart that have the same shapes."""
+    checksum = 0
+    for array in (dataset.labels, dataset.offsets, dataset.split, *dataset.features.values()):
+        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
+    return checksum
 
 
 def _standardized(x: np.ndarray, train: np.ndarray) -> np.ndarray:

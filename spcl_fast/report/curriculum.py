@@ -37,13 +37,15 @@ def plot_curriculum(histories: Mapping[str, Sequence[History]], modalities: Sequ
             style = ("-", "--", ":", "-.")[m % 4]
             _line(ratio, ratios[:, :, m], f"{name}, {modalities[m]}", f"C{color}", style)
 
-    threshold.set(title="Threshold", ylabel="difficulty", yscale="log")
+    threshold.set(title="Threshold", ylabel="difficulty")
     take_rate.set(title="Take rate", ylabel="% of the training utterances", ylim=(0, 105))
     loss.set(title="Training loss, all utterances", ylabel="nats")
     ratio.set(title="Modality ratio, selected utterances", ylabel="confidence / weakest modality's")
-    threshold.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    threshold.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    threshold.yaxis.set_minor_formatter(NullFormatter())
+    if any((line.get_ydata() > 0).any() for line in threshold.lines):  # a threshold of 0 has no place on a log axis
+        threshold.set_yscale("log")
+        threshold.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        threshold.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        threshold.yaxis.set_minor_formatter(NullFormatter())
     for axes in (threshold, take_rate, loss, ratio):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

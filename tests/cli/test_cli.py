@@ -117,7 +117,12 @@ def test_train_without_curriculum_on_one_modality(capsys, tmp_path, corpus):
         (["TRAIN", "--growth", "0.5"], "growth must be at least 1"),
         (["TRAIN", "--threshold", "nan"], "threshold must be at least 0"),
         (["TRAIN", "--epochs", "x"], "epochs"),
-        (["TRAIN", "--device", "abacus"], "abacus"),
+        (["TRAIN", "--device", "abacus"], "--device abacus"),
+        (["TRAIN", "--device", "meta"], "--device meta"),
+        (["TRAIN", "--device", "cuda:77"], "--device cuda:77"),
+        (["TRAIN", "--threads", "100000"], "threads"),
+        (["TRAIN", "--learning-rate", "1e30"], "diverged"),
+        (["TRAIN", "--modalities", "text", "--curriculum", "none", "--learning-rate", "1e30"], "the model diverged"),
         (["TRAIN", "--resume"], "no run to continue"),
         (["demo", "--preset", "movies", "--out", "{out}"], "iemocap-like"),
         (["demo", "--growth", "0.5", "--out", "{out}"], "growth must be at least 1"),
@@ -137,6 +142,40 @@ def test_mistakes_are_one_line_and_exit_code_2(capsys, tmp_path, corpus, argumen
     assert err.startswith("spcl-fast: error: ")
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_mistakes_leave_no_folder_behind(capsys, tmp_path, corpus):
+    for wrong in (["--growth", 0.5], ["--device", "abacus"], ["--modalities", "text,smell"]):
+        run(capsys, "train", "--data", corpus, "--modalities", "text,audio", "--out", tmp_path / "out", *wrong)
+        assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_backend_in_the_environment_is_one_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("SPCL_FAST_BACKEND", "abacus")
+    code, _, err = run(capsys, "demo", "--seeds", 1, "--epochs", 1, "--out", tmp_path)
+    assert code == 2
+    assert "SPCL_FAST_BACKEND" in err
+    assert err.count("\n") == 1
+
+
+def test_markup_in_a_folder_name_is_printed_as_it_is(capsys, tmp_path, corpus):
+    out = tmp_path / "run[b]x"
+    code, printed, _ = run(
+        capsys, "train", "--data", corpus, "--modalities", "text,audio", "--epochs", 1, "--hidden", 4, "--out", out
+    )
+    assert code == 0
+    assert f"Written to {out}: metrics.json" in printed
+
+
+def test_an_interrupt_is_one_line(capsys, monkeypatch, tmp_path):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("spcl_fast.merc.experiment.run_seeds", interrupted)
+    code, _, err = run(capsys, "demo", "--out", tmp_path)
+    assert code == 130
+    assert err.startswith("spcl-fast: interrupted")
+    assert err.count("\n") == 1
 
 
 def test_module_runs_as_the_command(capsys, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -159,6 +160,27 @@ def test_checkpoint_of_another_run_is_refused_by_field(dataset, tmp_path):
         other.fit(checkpoint=path, resume=True)
 
 
+def test_checkpoint_of_other_data_of_the_same_shape_is_refused(dataset, tmp_path):
+    path = tmp_path / "last.pt"
+    Trainer(dataset, replace(CONFIG, epochs=1)).fit(checkpoint=path)
+    features = {**dataset.features, "text": dataset.features["text"][::-1].copy()}
+    with pytest.raises(CheckpointError, match=r"data\.checksum"):
+        Trainer(replace(dataset, features=features), CONFIG).fit(checkpoint=path, resume=True)
+
+
+@pytest.mark.parametrize("part", ["identity", "history", "best", "model", "optimizer", "curriculum"])
+@pytest.mark.parametrize("value", [None, {}, [1]])
+def test_checkpoint_with_a_part_that_is_not_one_is_refused(dataset, tmp_path, part, value):
+    path = tmp_path / "last.pt"
+    trainer = Trainer(dataset, replace(CONFIG, epochs=1))
+    trainer.fit(checkpoint=path)
+    state = torch.load(path, weights_only=True)
+    state.pop(part) if value is None else state.update({part: value})
+    torch.save(state, path)
+    with pytest.raises(CheckpointError, match=r"last\.pt: .*(not a checkpoint of a training run|of another run)"):
+        Trainer(dataset, CONFIG).fit(checkpoint=path, resume=True)
+
+
 def test_checkpoint_that_is_damaged_is_refused_with_its_name(dataset, tmp_path):
     path = tmp_path / "last.pt"
     Trainer(dataset, replace(CONFIG, epochs=1)).fit(checkpoint=path)
@@ -203,16 +225,62 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(dataset, tmp_pat
 
 
 def test_evaluation_by_hand():
-    logits = [torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [9.0, 0.0]]), torch.tensor([[0.0, 1.0]] * 4)]
-    labels = torch.tensor([0, 1, 1, -100])
+    predicted = [0, 0, 0, 1, 0]
+    logits = [3.0 * torch.nn.functional.one_hot(torch.tensor(predicted), 2), torch.tensor([[0.0, 1.0]] * 5)]
+    labels = torch.tensor([0, 0, 1, 1, -100])
     got = evaluate(logits, labels)
-    assert got.accuracy == pytest.approx(2 / 3)
-    assert got.weighted_f1 == pytest.approx((1 * 2 / 3 + 2 * 2 / 3) / 3)
-    assert got.modality_accuracy == pytest.approx((2 / 3, 2 / 3))
+    f1 = (2 * 2 / (2 + 3), 2 * 1 / (2 + 1))  # of class 0: 2 right of 3 predicted, 2 there; of class 1: 1 of 1, 2
+    assert got.weighted_f1 == pytest.approx((f1[0] * 2 + f1[1] * 2) / 4)
+    assert got.accuracy == 0.75
+    assert got.modality_accuracy == (0.75, 0.5)
     joint = logits[0] + logits[1]
-    assert got.loss == pytest.approx(float(torch.nn.functional.cross_entropy(joint[:3], labels[:3])))
+    assert got.loss == pytest.approx(float(torch.nn.functional.cross_entropy(joint[:4], labels[:4])))
     with pytest.raises(ValueError, match="at least one utterance must be labelled"):
-        evaluate(logits, torch.full((4,), -100))
+        evaluate(logits, torch.full((5,), -100))
+
+
+def test_evaluation_weighs_the_classes_by_their_utterances():
+    labels = torch.tensor([0, 0, 0, 1])
+    got = evaluate([torch.tensor([[1.0, 0.0]] * 4)], labels)
+    assert got.weighted_f1 == pytest.approx(0.75 * 2 * 3 / 7)  # and nothing for class 1
+
+
+def test_trainer_clips_the_gradient(dataset, monkeypatch):
+    norms = []
+
+    def step(self, closure=None):
+        grads = [p.grad for group in self.param_groups for p in group["params"]]
+        norms.append(float(torch.nn.utils.get_total_norm(grads)))
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    Trainer(dataset, replace(CONFIG, epochs=1, clip=1e-3, curriculum="none")).fit()
+    assert len(norms) == 4
+    assert norms == pytest.approx([1e-3] * 4, rel=1e-3)
+
+
+def test_trainer_reshuffles_whole_dialogues_every_epoch(dataset, monkeypatch):
+    seen = []
+    whole = {tuple(dataset.labels[a:b]) for a, b in itertools.pairwise(dataset.offsets)}
+    step = Trainer._step
+
+    def watched(self, features, batch):
+        seen.append([tuple(y.tolist()) for y in batch.labels.split(batch.lengths.tolist())])
+        return step(self, features, batch)
+
+    monkeypatch.setattr(Trainer, "_step", watched)
+    Trainer(dataset, replace(CONFIG, epochs=2)).fit()
+    first, second = list(itertools.chain(*seen[:4])), list(itertools.chain(*seen[4:]))
+    assert sorted(first) == sorted(second)
+    assert first != second
+    assert set(first) <= whole
+    assert [len(batch) for batch in seen[:4]] == [4, 4, 4, 2]
+
+
+def test_trainer_takes_the_step_of_adam_with_its_settings(dataset):
+    trainer = Trainer(dataset, replace(CONFIG, learning_rate=0.02, weight_decay=0.3))
+    (group,) = trainer.optimizer.param_groups
+    assert isinstance(trainer.optimizer, torch.optim.Adam)
+    assert (group["lr"], group["weight_decay"], group["betas"]) == (0.02, 0.3, (0.9, 0.999))
 
 
 def test_experiment_pairs_the_seeds_and_summarizes(dataset):

@@ -28,8 +28,11 @@ def test_figure_is_written_for_every_kind_of_run(tmp_path):
     runs = {
         "spcl": [[entry(0, 0.5), entry(1, 0.7)], [entry(0, 0.5)]],
         "none": [[entry(0, math.inf)]],
+        "never": [[entry(0, 0.0), entry(1, 0.0)]],
         "one modality": [[{"epoch": 0, "curriculum": None}]],
     }
-    path = tmp_path / "new" / "figure.png"
-    plot_curriculum(runs, ["text", "audio"], path)
-    assert path.read_bytes().startswith(b"\x89PNG")
+    for names in (list(runs), *([name] for name in runs)):
+        path = tmp_path / "new" / "figure.png"
+        plot_curriculum({name: runs[name] for name in names}, ["text", "audio"], path)
+        assert path.read_bytes().startswith(b"\x89PNG")
+        path.unlink()
