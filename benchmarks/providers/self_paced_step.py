@@ -1,6 +1,7 @@
 """`self_paced_step` in plain PyTorch: every way to score with every way to sum over dialogues.
 
-The forms do less than the op: no faults, no totals, no options. They do take ragged offsets, as the op does.
+The forms do less than the op: no faults, no totals, no options. They do take ragged offsets, as the op does. They
+take the logits stacked, which suits them best: the gradient of `z.sum(0)` is then an expanded view that nobody writes.
 """
 
 from __future__ import annotations
