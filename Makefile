@@ -44,7 +44,7 @@ format: setup
 	$(if $(CXX_SOURCES),$(BIN)/clang-format -i $(CXX_SOURCES))
 
 bench: setup
-	$(BIN)/python -m pytest -q benchmarks --benchmark-only
+	$(BIN)/spcl-fast bench
 
 clean:
 	rm -rf build dist *.egg-info spcl_fast/*.so spcl_fast/_build.py $(BUILT)

@@ -1,90 +1,92 @@
-"""modality_scores on the CPU beside the best plain PyTorch, in one run, at the sizes of one corpus and of many.
+"""modality_scores: the best plain PyTorch, `torch.compile` and ours, beside the machine's bandwidth.
 
-Steady: outputs reused. Fresh: outputs allocated by every call, page faults included. No contender is timed
-before its scores agree with float64.
+Steady: the outputs lie in memory that an earlier call touched. Fresh: every call allocates them, page faults
+included, as the allocator has it; a 48 MB output then costs as much as computing it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 
-import pytest
 import torch
 from torch import Tensor
 
-from spcl_fast import backends, reference
+from spcl_fast import backends, ops, reference
+from spcl_fast.ops import ModalityScores
+
+from .agreement import Expected, Tolerance
+from .harness import Call, Cell, Contender, Settings
+from .providers import modality_scores as forms
+from .providers.compiled import compiled
+from .providers.floors import copy_floor, read_floor
 
 M, C = 3, 7
-Scores = Sequence[Tensor]
-
-
-def eager(logits: Tensor, labels: Tensor) -> Scores:
-    """The fewest passes found: one log_softmax and one exp, gathers for the label, amax for its best rival."""
-    log_p = torch.log_softmax(logits, -1)
-    p = log_p.exp()
-    index = labels.expand(logits.shape[:-1])[..., None]
-    confidence = p.gather(-1, index).squeeze(-1)
-    loss = log_p.gather(-1, index).squeeze(-1).neg_()
-    entropy = log_p.mul_(p).sum(-1).neg_()
-    margin = confidence - p.scatter_(-1, index, -1.0).amax(-1)
-    return loss, confidence, entropy, margin
-
-
-def steady_eager(logits: Tensor, labels: Tensor) -> Callable[[], Scores]:
-    """The same with every intermediate and output in memory that an earlier call touched."""
-    log_p, p = torch.empty_like(logits), torch.empty_like(logits)
-    index = labels.expand(logits.shape[:-1])[..., None].contiguous()
-    column = torch.empty(*logits.shape[:-1], 1)
-    loss, confidence, entropy, margin = (torch.empty(logits.shape[:-1]) for _ in range(4))
-
-    def call() -> Scores:
-        torch._log_softmax(logits, -1, False, out=log_p)
-        torch.exp(log_p, out=p)
-        torch.gather(log_p, -1, index, out=column)
-        torch.neg(column.squeeze(-1), out=loss)
-        torch.gather(p, -1, index, out=column)
-        confidence.copy_(column.squeeze(-1))
-        torch.sum(log_p.mul_(p), -1, out=entropy).neg_()
-        torch.amax(p.scatter_(-1, index, -1.0), -1, out=margin)
-        torch.sub(confidence, margin, out=margin)
-        return loss, confidence, entropy, margin
-
-    return call
-
-
-def steady_native(logits: Tensor, labels: Tensor) -> Callable[[], Scores]:
-    out = [torch.empty(logits.shape[:-1]) for _ in range(4)]
-
-    def call() -> Scores:
-        torch.ops.spcl_fast.modality_scores_out([logits], labels, None, -100, *out)
-        return out
-
-    return call
-
-
-CONTENDERS: dict[str, Callable[[Tensor, Tensor], Callable[[], Scores]]] = {
-    "eager-fresh": lambda z, y: lambda: eager(z, y),
-    "eager-steady": steady_eager,
-    "cpu-fresh": lambda z, y: lambda: torch.ops.spcl_fast.modality_scores([z], y, None, -100),
-    "cpu-steady": steady_native,
+TOLERANCES = {
+    "loss": Tolerance(2e-6, 2e-6),
+    "confidence": Tolerance(1e-7, 3e-6),
+    "entropy": Tolerance(3e-6),
+    "margin": Tolerance(2e-6),
 }
+COMPILED = {"natural": forms.gather, "one-hot": forms.one_hot, "class-unrolled": forms.unrolled}
 
 
-@pytest.mark.parametrize("T", [100_000, 1_000_000])
-@pytest.mark.parametrize("contender", CONTENDERS)
-def bench_modality_scores(benchmark, contender: str, T: int) -> None:
-    if backends.why_not("cpu"):
-        pytest.skip(f"the library is off: {backends.why_not('cpu')}")
+def _eager(z: Tensor, y: Tensor, threads: tuple[int, ...]) -> Iterator[Contender]:
+    for form in (forms.gather, forms.topk, forms.one_hot, forms.unrolled):
+
+        def make(form: Callable[[Tensor, Tensor], forms.Scores] = form) -> Call:
+            return lambda: form(z, y)
+
+        yield Contender("eager", form.__name__, make, threads=threads, group="fresh")
+    yield Contender("eager", "gather", lambda: forms.steady_gather(z, y), threads=threads, group="steady")
+
+
+def _compiled(z: Tensor, y: Tensor, threads: tuple[int, ...], settings: Settings) -> Iterator[Contender]:
+    for name in list(COMPILED)[1:2] if settings.quick else COMPILED:
+
+        def fresh(name: str = name) -> Call:
+            function = compiled(COMPILED[name])
+            return lambda: function(z, y)
+
+        def steady(name: str = name) -> Call:
+            function = compiled(forms.steady(COMPILED[name]))
+            out = {output: torch.zeros(M, z.shape[1]) for output in forms.OUTPUTS}
+            return lambda: function(z, y, out)
+
+        for group, make in (("fresh", fresh), ("steady", steady)):
+            yield Contender("compile", name, make, threads=threads, group=group, may_fail=True)
+
+
+def _ours(z: Tensor, y: Tensor, threads: tuple[int, ...]) -> Iterator[Contender]:
+    note = f"backend {backends.choose('modality_scores', None, z.device, needs_grad=False)}"
+
+    def fresh() -> Call:
+        return lambda: ops.modality_scores(z, y)._asdict()
+
+    def steady() -> Call:
+        out = ModalityScores(*(torch.zeros(M, z.shape[1]) for _ in forms.OUTPUTS))
+        return lambda: ops.modality_scores(z, y, out=out)._asdict()
+
+    yield Contender("ours", "allocating", fresh, "ours", threads, "fresh", note=note)
+    yield Contender("ours", "out=", steady, "ours", threads, "steady", note=note)
+
+
+def build_cell(T: int, settings: Settings) -> Cell:
+    """One number of utterances, with everybody who competes on it."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(M, T, C, generator=generator)
     labels = torch.randint(C, (T,), generator=generator)
-    call = CONTENDERS[contender](logits, labels)
-    for got, expected in zip(call(), reference.modality_scores(logits.double(), labels), strict=True):
-        torch.testing.assert_close(got.double(), expected, rtol=3e-6, atol=3e-6)
-    benchmark.group = f"modality_scores M={M} C={C} T={T}"
-    benchmark.extra_info.update(
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
-        instruction_set=torch.ops.spcl_fast.instruction_set(),
-    )
-    benchmark.pedantic(call, rounds=30, warmup_rounds=5)
+    expected = Expected(reference.modality_scores(logits.double(), labels)._asdict(), TOLERANCES)
+    threads = (settings.threads,)
+    traffic = T * (4 * M * C + 8 + 4 * 4 * M)  # logits and labels are read once, four scores written once
+    contenders = [*_eager(logits, labels, threads)]
+    if settings.compile:
+        contenders += _compiled(logits, labels, threads, settings)
+    contenders += _ours(logits, labels, threads)
+    contenders += [copy_floor(traffic, threads), *read_floor(traffic, threads)]
+    return Cell(f"T=1e{len(str(T)) - 1}", {"T": T, "M": M, "C": C, "dtype": "float32"}, contenders, expected, traffic)
+
+
+def cells(settings: Settings) -> list[Callable[[], Cell]]:
+    """A corpus, and a large one."""
+    return [partial(build_cell, T, settings) for T in ((100_000,) if settings.quick else (100_000, 1_000_000))]

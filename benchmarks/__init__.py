@@ -1,0 +1,6 @@
+"""The benchmark suite, which runs from a checkout: `spcl-fast bench`.
+
+Every file `bench_<name>.py` lists the cells of one op (`cells(settings)`), every file of `providers/` the ways to
+compute it. A cell is one size of input: its contenders must first agree with the float64 reference, and are then
+timed in turns by `harness.py`. Results go to `results/<name>.json`.
+"""

@@ -1,0 +1,146 @@
+"""The benchmark suite on tiny inputs: no time is asserted, but wrong contenders are refused and files are whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from spcl_fast import cli
+from spcl_fast.cli import bench as command
+
+load = partial(command.load_benchmarks, Path(__file__).resolve().parents[1])
+
+
+@pytest.fixture
+def suite():
+    """The suite's modules, short of time and without torch.compile, which takes minutes."""
+    run = load()
+    settings = run.Settings(quick=True, threads=1, screen_s=0.0, budget_s=0.0, least_rounds=1, compile=False)
+    import importlib
+
+    steps = importlib.import_module(f"{run.__package__}.bench_self_paced_step")
+    scores = importlib.import_module(f"{run.__package__}.bench_modality_scores")
+    return SimpleNamespace(run=run, settings=settings, steps=steps, scores=scores)
+
+
+@pytest.fixture(autouse=True)
+def ordinary_algorithms(uninitialised_memory_is_nan):
+    """Some of the plain forms have no deterministic algorithm; what is timed is what users run."""
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_providers_agree_and_results_are_whole(suite, tmp_path, backward):
+    size = (4, 1, 9, 3), 6, backward
+    module = SimpleNamespace(cells=lambda s: [partial(suite.steps.build_cell, "tiny", *size, s)])
+    shown = []
+    path = suite.run.run_one("tiny", module, suite.settings, tmp_path, shown.append)
+    result = json.loads(path.read_text())
+    assert (path.name, result["benchmark"], result["quick"]) == ("tiny.json", "tiny", True)
+    environment = result["environment"]
+    assert {"versions", "build", "device", "threads", "instruction_set", "loadavg"} <= environment.keys()
+    assert {"torch", "spcl_fast", "python"} <= environment["versions"].keys()
+    (cell,) = result["cells"]
+    assert cell["size"] == {"T": 17, "D": 4, "M": 3, "C": 6, "dtype": "float32"}
+    assert cell["tolerances"]["loss"]["absolute"] <= 1e-5
+    assert cell["off"] == []
+    rows = {row["provider"]: row for row in cell["rows"]}
+    assert rows.keys() == {"published", "eager", "ours", "scheduler", "no-op"}
+    for row in cell["rows"]:
+        assert 0 < row["p20_ms"] <= row["p50_ms"] <= row["p80_ms"]
+        assert row["threads"] == 1
+    assert rows["ours"]["against"].keys() == {"published", "eager", "no-op"}
+    assert "overhead_us" in rows["scheduler"]
+    assert ("gradient" in rows["ours"]["largest_difference"]) == backward
+    assert {s["form"] for s in cell["screened"] if s["provider"] == "eager"} > {"log_softmax, index_add"}
+    assert "x strongest rival" in "".join(shown)
+
+
+def test_every_eager_form_of_the_full_run_agrees(suite):
+    settings = dataclasses.replace(suite.settings, quick=False)
+    cell = suite.steps.build_cell("tiny", (4, 1, 9, 3), 7, True, settings)
+    assert len([c for c in cell.contenders if c.provider == "eager"]) == 24
+    for contender in cell.contenders:
+        if contender.role != "floor":
+            cell.expected.differences(contender.form, contender.make()(), contender.omits)
+
+
+def test_modality_scores_providers_agree_in_both_groups(suite, tmp_path):
+    module = SimpleNamespace(cells=lambda s: [partial(suite.scores.build_cell, 50, s)])
+    result = json.loads(suite.run.run_one("tiny", module, suite.settings, tmp_path, lambda _: None).read_text())
+    (cell,) = result["cells"]
+    assert {(r["provider"], r["group"]) for r in cell["rows"]} >= {
+        (provider, group) for provider in ("eager", "ours") for group in ("fresh", "steady")
+    }
+    ours = next(r for r in cell["rows"] if r["provider"] == "ours")
+    assert ours["against"].keys() == {"eager", "copy", "read"}
+    assert ours["gigabytes_per_second"] > 0
+
+
+def test_forms_for_the_compiler_agree_before_they_are_compiled(suite):
+    forms, problem = suite.steps.forms, suite.steps.make_problem((4, 1, 9, 3), 6, False)
+    for scores in (forms.log_softmax, forms.one_hot, forms.unrolled):
+        for sums in (forms.index_add, forms.masked_sum):
+            step = forms.step_of(scores, sums, forms.searched)
+            problem.expected.differences(scores.__name__, step(*problem[:4]))
+
+
+@pytest.mark.parametrize("output", ["weight", "difficulty", "gradient"])
+def test_a_wrong_provider_is_named_and_nothing_is_shown_or_stored(suite, tmp_path, output):
+    def wrong_cell(settings):
+        cell = suite.steps.build_cell("tiny", (4, 1, 9, 3), 6, True, settings)
+        ours = next(c for c in cell.contenders if c.role == "ours")
+
+        def make():
+            call = ours.make()
+
+            def wrong():
+                outputs = dict(call())
+                value = outputs[output]
+                outputs[output] = value + 0.25 if isinstance(value, torch.Tensor) else [g + 0.25 for g in value]
+                return outputs
+
+            return wrong
+
+        liar = dataclasses.replace(ours, provider="liar", make=make)
+        return dataclasses.replace(cell, contenders=[*cell.contenders, liar])
+
+    module = SimpleNamespace(cells=lambda s: [partial(wrong_cell, s)])
+    shown = []
+    with pytest.raises(suite.run.DisagreementError, match=rf"^liar .*: {output} differs .* by up to 0\.25"):
+        suite.run.run_one("tiny", module, suite.settings, tmp_path, shown.append)
+    assert not any("p50" in text for text in shown)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nan_and_missing_outputs_do_not_pass(suite):
+    expected = suite.steps.make_problem((4, 3), 6, False).expected
+    right = dict(expected.outputs)
+    expected.differences("right", right)
+    for wrong in (
+        {**right, "loss": right["loss"] * float("nan")},
+        {**right, "spread": right["spread"][:1]},
+        {k: v for k, v in right.items() if k != "weight"},
+    ):
+        with pytest.raises(suite.run.DisagreementError, match=r"^wrong"):
+            expected.differences("wrong", wrong)
+
+
+def test_command_refuses_outside_a_checkout_and_unknown_names(capsys, monkeypatch, tmp_path):
+    def refused(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as done:
+            cli.main(["bench", *arguments])
+        assert done.value.code == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        return err
+
+    assert "no benchmark is named sorting: there are modality_scores, self_paced_step" in refused("sorting")
+    monkeypatch.setattr(command, "CHECKOUT", tmp_path)
+    assert "run this command from a checkout" in refused("--quick")
