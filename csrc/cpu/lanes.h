@@ -82,15 +82,8 @@ struct Lanes<double> {
 
 SPCL_HD float widen(float value) { return value; }
 SPCL_HD double widen(double value) { return value; }
-SPCL_HD float widen(BFloat16 value) { return __builtin_bit_cast(float, static_cast<uint32_t>(value.bits) << 16); }
-SPCL_HD float widen(Float16 value) {
-  // The exponent's bias moves from 15 to 127 by a product, which makes subnormals right too.
-  const uint32_t magnitude = static_cast<uint32_t>(value.bits & 0x7FFF) << 13;
-  const float finite = __builtin_bit_cast(float, magnitude) * 0x1p112f;
-  const uint32_t special = magnitude >= 0x0F800000 ? 0x7F800000 : 0;  // Inf and NaN keep their mantissa
-  const uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000) << 16;
-  return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, finite) | special | sign);
-}
+SPCL_HD float widen(BFloat16 value) { return widen_bits(value); }
+SPCL_HD float widen(Float16 value) { return widen_bits(value); }
 
 }  // namespace SPCL_ISA
 }  // namespace spcl
