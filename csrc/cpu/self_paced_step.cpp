@@ -8,15 +8,6 @@
 #define SPCL_KERNEL_SOURCE "cpu/self_paced_step_kernel.h"
 #include "cpu/every_isa.h"
 
-#if defined(__x86_64__)
-#define SPCL_ON_EVERY_ISA(call)                    \
-  if (isa() == Isa::kAvx512) return avx512::call; \
-  if (isa() == Isa::kAvx2) return avx2::call;     \
-  return baseline::call
-#else
-#define SPCL_ON_EVERY_ISA(call) return baseline::call
-#endif
-
 namespace spcl {
 namespace {
 
@@ -61,21 +52,21 @@ int64_t step_candidates(const StepBatch& batch, int64_t begin, int64_t end, int3
 
 void step_dialogues(const StepBatch& batch, const int64_t* offsets, int64_t first, int64_t last, StepWork& work) {
   work.sums.bad_label += step_labels(batch, offsets[first], offsets[last], work.labels);
-  SPCL_ON_EVERY_ISA(step_dialogues(batch, offsets, first, last, work));
+  SPCL_ON_BEST_ISA(step_dialogues(batch, offsets, first, last, work));
 }
 
 void step_score_part(const StepBatch& batch, int64_t begin, int64_t end, StepWork& work) {
   work.sums.bad_label += step_labels(batch, begin, end, work.labels);
-  SPCL_ON_EVERY_ISA(step_score_part(batch, begin, end, work));
+  SPCL_ON_BEST_ISA(step_score_part(batch, begin, end, work));
 }
 
 void step_spread(const StepBatch& batch, int64_t dialogue, double* sums, const int64_t* known, int64_t scored) {
-  SPCL_ON_EVERY_ISA(step_spread(batch, dialogue, sums, known, scored));
+  SPCL_ON_BEST_ISA(step_spread(batch, dialogue, sums, known, scored));
 }
 
 void step_weigh_part(const StepBatch& batch, int64_t dialogue, int64_t begin, int64_t end, StepWork& work) {
   step_labels(batch, begin, end, work.labels);
-  SPCL_ON_EVERY_ISA(step_weigh_part(batch, dialogue, begin, end, work));
+  SPCL_ON_BEST_ISA(step_weigh_part(batch, dialogue, begin, end, work));
 }
 
 }  // namespace spcl

@@ -3,10 +3,9 @@
 #include <cstdint>
 
 #include "cpu/dtypes.h"
+#include "cpu/self_paced_weights.h"
 
 namespace spcl {
-
-enum class Scheme { kHard, kLinear, kLogistic };
 
 /// A batch of whole dialogues and where its results go. `Real` is double for float64 logits, else float.
 struct StepBatch {

@@ -9,9 +9,9 @@
 //
 #include "cpu/row_tile.h"
 #include "cpu/sum16.h"
+#include "cpu/weight_of.h"
 #include "math/cross_entropy.h"
 #include "math/modality_spread.h"
-#include "math/self_paced_weights.h"
 
 namespace spcl {
 namespace SPCL_ISA {
@@ -218,16 +218,7 @@ struct StepKernel {
 
   Vector weigh(Vector rho, Vector is_scored) const {
     if (batch.selects_all) return is_scored;
-    const Vector threshold = Vector{} + static_cast<Real>(batch.threshold);
-    switch (batch.scheme) {
-      case Scheme::kHard:
-        return hard_weight(rho, threshold);
-      case Scheme::kLinear:
-        return linear_weight(rho, threshold);
-      case Scheme::kLogistic:
-        return logistic_weight(rho, threshold, [](Vector x) { return Traits::exp(x); });
-    }
-    __builtin_unreachable();
+    return weight_of<Real>(rho, static_cast<Real>(batch.threshold), batch.scheme);
   }
 
   /// Second pass over a block of rows: difficulty, weight, totals, gradient.
