@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "cpu/intrinsics.h"
 #include "cpu/isa.h"
 
 #define SPCL_KERNEL_SOURCE "cpu/modality_scores_kernel.h"

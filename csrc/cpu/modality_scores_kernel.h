@@ -16,6 +16,9 @@ struct RowBlock {
   using Mask = typename Traits::Mask;
   static constexpr int lanes = Traits::count;
 
+  explicit RowBlock(int64_t num_classes) : row_tiles(num_classes) {}
+
+  const RowTiles<Input, Real> row_tiles;
   Mask label;  // -1: nothing to score
   Tile<Real> tile;
 
@@ -38,7 +41,7 @@ struct RowBlock {
   void read(const ModalityScoresRows& rows, int64_t begin, int count, int64_t first_class, int64_t size) {
     const LogitRows& z = rows.logits;
     const char* address = z.data + begin * z.row_stride + first_class * z.class_stride;
-    read_tile<Input, Real>(address, z.row_stride, z.class_stride, count, size, tile.values);
+    row_tiles.read(address, z.row_stride, z.class_stride, count, size, tile.values);
   }
 
   RowScores<Vector> score(const ModalityScoresRows& rows, int64_t begin, int count) {
@@ -73,7 +76,7 @@ template <class Input, class Real>
 void modality_scores(const ModalityScoresRows& rows, int64_t begin, int64_t end) {
   using Block = RowBlock<Input, Real>;
   using Vector = typename Block::Vector;
-  Block block;
+  Block block(rows.num_classes);
   for (; begin < end; begin += Block::lanes) {
     const int count = end - begin < Block::lanes ? static_cast<int>(end - begin) : Block::lanes;
     const Vector nan = Vector{} + static_cast<Real>(__builtin_nan(""));

@@ -25,10 +25,12 @@ struct StepKernel {
   using Row = Real[Traits::count];
   static constexpr int lanes = Traits::count;
 
-  StepKernel(const StepBatch& batch, StepWork& work) : batch(batch), work(work) {}
+  StepKernel(const StepBatch& batch, StepWork& work)
+      : batch(batch), work(work), row_tiles(batch.num_classes) {}
 
   const StepBatch& batch;
   StepWork& work;
+  const RowTiles<Input, Real> row_tiles;
   const int64_t num_classes = batch.num_classes;
   const bool is_weighted = batch.class_weight != nullptr || batch.label_smoothing > 0;
   Row* const classes = static_cast<Row*>(work.classes);
@@ -65,7 +67,7 @@ struct StepKernel {
 
   void read(const LogitRows& rows, int64_t t, int count, int64_t first, int64_t size, Row* tile) const {
     const char* address = rows.data + t * rows.row_stride + first * rows.class_stride;
-    read_tile<Input, Real>(address, rows.row_stride, rows.class_stride, count, size, tile);
+    row_tiles.read(address, rows.row_stride, rows.class_stride, count, size, tile);
   }
 
   void read_joint(int64_t t, int count) const {
@@ -271,7 +273,7 @@ struct StepKernel {
       if (smoothing > 0) g = g - scale * (smooth * class_weight(c));
       at(c) = selected ? g : Vector{};
     }
-    write_rows<Real>(classes, count, num_classes, block);
+    row_tiles.write(classes, count, num_classes, block);
   }
 
   void weigh_rows(int64_t begin, int64_t end) {
