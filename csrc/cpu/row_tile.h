@@ -89,7 +89,7 @@ class RowTiles<float, float> {
           static_cast<int32_t>((lane < count ? lane : count - 1) * row_stride);
     }
     for (int64_t c = 0; c < classes; ++c) {
-      _mm512_store_ps(tile[c], _mm512_i32gather_ps(offsets, rows + c * class_stride, 1));
+      _mm512_store_ps(tile[c], _mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xFFFF, offsets, rows + c * class_stride, 1));
     }
   }
 

@@ -62,9 +62,6 @@ struct StepWork {
 /// Most utterances in a range. A dialogue that is longer is scored, summed and weighed range by range.
 inline constexpr int64_t kStepRows = 4096;
 
-/// Labels as class numbers, -1 for what names none; returns how many are neither a class nor `ignore_index`.
-int64_t step_labels(const StepBatch& batch, int64_t begin, int64_t end, int32_t* labels);
-
 /// How many utterances of the range have a class and a modality: those that are scored unless a logit is at fault.
 int64_t step_candidates(const StepBatch& batch, int64_t begin, int64_t end, int32_t* labels);
 

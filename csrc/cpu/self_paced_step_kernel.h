@@ -8,6 +8,7 @@
 #include "cpu/lanes.h"
 //
 #include "cpu/row_tile.h"
+#include "cpu/step_labels.h"
 #include "cpu/sum16.h"
 #include "cpu/weight_of.h"
 #include "math/cross_entropy.h"
@@ -330,10 +331,12 @@ void with_step_kernel(const StepBatch& batch, StepWork& work, const Run& run) {
 }
 
 void step_dialogues(const StepBatch& batch, const int64_t* offsets, int64_t first, int64_t last, StepWork& work) {
+  work.sums.bad_label += step_labels(batch, offsets[first], offsets[last], work.labels);
   with_step_kernel(batch, work, [&](auto& kernel) { kernel.dialogues(offsets, first, last); });
 }
 
 void step_score_part(const StepBatch& batch, int64_t begin, int64_t end, StepWork& work) {
+  work.sums.bad_label += step_labels(batch, begin, end, work.labels);
   with_step_kernel(batch, work, [&](auto& kernel) {
     kernel.score(begin, end);
     kernel.sum_dialogue(begin, end);
@@ -346,6 +349,7 @@ void step_spread(const StepBatch& batch, int64_t dialogue, double* sums, const i
 }
 
 void step_weigh_part(const StepBatch& batch, int64_t dialogue, int64_t begin, int64_t end, StepWork& work) {
+  step_labels(batch, begin, end, work.labels);
   with_step_kernel(batch, work, [&](auto& kernel) {
     kernel.spread_over_rows(dialogue, begin, end);
     kernel.weigh_rows(begin, end);

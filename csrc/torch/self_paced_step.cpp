@@ -189,7 +189,15 @@ class Run {
 };
 
 Tensor new_tensor(std::initializer_list<int64_t> shape, ScalarType type) {
-  return torch::stable::empty({shape.begin(), shape.size()}, type);
+  int64_t strides[2] = {1, 1};
+  if (shape.size() == 2) strides[0] = shape.begin()[1];
+  AtenTensorHandle handle = nullptr;
+  const int32_t dtype = type == ScalarType::Double ? aoti_torch_dtype_float64()
+                        : type == ScalarType::Long ? aoti_torch_dtype_int64()
+                                                   : aoti_torch_dtype_float32();
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.begin(), strides,
+                                                         dtype, aoti_torch_device_type_cpu(), 0, &handle));
+  return Tensor(handle);
 }
 
 template <class Real>
