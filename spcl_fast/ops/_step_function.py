@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from spcl_fast.reference import SelfPacedStep, StepTotals
 
@@ -85,13 +84,19 @@ class _Step(torch.autograd.Function):
         return loss, weight, difficulty, utterance_loss, confidence, spread, counts, sums
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         if grad_loss is None:  # the loss was not used
             return (None,) * (9 + ctx.num_logits)
+        tracing = torch.compiler.is_compiling()
+        if torch.is_grad_enabled() and not tracing:
+            # A gradient that silently did not depend on the logits would be wrong in a gradient penalty.
+            raise RuntimeError(
+                "self_paced_step: the gradient cannot be differentiated again (got create_graph=True); "
+                "backend='reference' can"
+            )
         gradient, present = ctx.saved_tensors
         # A plain `loss.backward()` sends 1. Reading it costs nothing on the host; a trace cannot read it.
-        if torch.compiler.is_compiling() or gradient.is_cuda or grad_loss.item() != 1.0:
+        if tracing or gradient.is_cuda or grad_loss.item() != 1.0:
             gradient = gradient * grad_loss
         if ctx.joint_dtype is not None:
             return (*(None,) * 5, gradient.to(ctx.joint_dtype), *(None,) * (3 + ctx.num_logits))
