@@ -101,10 +101,7 @@ py::array modality_scores(const std::vector<py::array>& logits, const py::array&
   std::vector<spcl::ModalityScoresRows> sources;
   for (const py::array& array : logits) {
     spcl::ModalityScoresRows rows{};
-    rows.logits = bytes_of(array);
-    rows.logits_type = logits_type;
-    rows.logits_row_stride = array.strides(leading);
-    rows.logits_class_stride = array.strides(leading + 1);
+    rows.logits = {bytes_of(array), logits_type, array.strides(leading), array.strides(leading + 1)};
     rows.num_classes = num_classes;
     rows.labels = bytes_of(labels);
     rows.labels_type = labels_type;
@@ -121,7 +118,7 @@ py::array modality_scores(const std::vector<py::array>& logits, const py::array&
   const py::gil_scoped_release release;
   for (py::ssize_t m = 0; utterances > 0 && m < modalities; ++m) {
     spcl::ModalityScoresRows rows = sources[stacked ? 0 : static_cast<size_t>(m)];
-    rows.logits += m * logits_stride;
+    rows.logits.data += m * logits_stride;
     if (rows.present != nullptr) rows.present += m * present_stride;
     const auto score = [&](py::ssize_t k) { return out + (k * modalities + m) * row_bytes; };
     rows.loss = score(0);

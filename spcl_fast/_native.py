@@ -28,6 +28,11 @@ def why_not_loaded() -> str | None:
     return _outcome or None
 
 
+def is_loaded() -> bool:
+    """Whether the library is loaded; never loads it."""
+    return _outcome == ""
+
+
 def instruction_set() -> str:
     """The instruction set its kernels use on this machine: "avx512", "avx2" or "baseline"."""
     return torch.ops.spcl_fast.instruction_set()
@@ -50,6 +55,9 @@ def _register_fakes() -> None:
     if not _fakes_are_registered:
         torch.library.register_fake("spcl_fast::modality_scores", _modality_scores_fake)
         torch.library.register_fake("spcl_fast::modality_scores_out", _modality_scores_out_fake)
+        torch.library.register_fake("spcl_fast::modality_spread", _modality_spread_fake)
+        torch.library.register_fake("spcl_fast::self_paced_weights", _self_paced_weights_fake)
+        torch.library.register_fake("spcl_fast::self_paced_step", _self_paced_step_fake)
         _fakes_are_registered = True
 
 
@@ -72,6 +80,51 @@ def _modality_scores_out_fake(
     margin: Tensor,
 ) -> None:
     _on_one_device("modality_scores", [*logits, labels, present, loss, confidence, entropy, margin])
+
+
+def _modality_spread_fake(confidence: Tensor, offsets: Tensor, present: Tensor | None, of_means: bool) -> Tensor:
+    _on_one_device("modality_spread", [confidence, offsets, present])
+    dtype = torch.float64 if confidence.dtype == torch.float64 else torch.float32
+    return confidence.new_empty(offsets.shape[0] - 1, dtype=dtype)
+
+
+def _self_paced_weights_fake(
+    difficulty: Tensor, threshold_tensor: Tensor | None, threshold: float | None, scheme: int
+) -> Tensor:
+    _on_one_device("self_paced_weights", [difficulty, threshold_tensor])
+    return torch.empty_like(difficulty, memory_format=torch.contiguous_format)
+
+
+def _self_paced_step_fake(
+    logits: list[Tensor],
+    labels: Tensor,
+    offsets: Tensor,
+    threshold_tensor: Tensor | None,
+    threshold: float | None,
+    joint: Tensor | None,
+    extra_difficulty: Tensor | None,
+    class_weight: Tensor | None,
+    present: Tensor | None,
+    scheme: int,
+    divides_by_weight: bool,
+    of_means: bool,
+    label_smoothing: float,
+    ignore_index: int,
+    flags: bool,
+    needs_gradient: bool,
+) -> tuple[Tensor, ...]:
+    optional = [threshold_tensor, joint, extra_difficulty, class_weight, present]
+    _on_one_device("self_paced_step", [*logits, labels, offsets, *optional])
+    first = logits[0]
+    M = first.shape[0] if len(logits) == 1 and first.ndim == 3 else len(logits)
+    T, C = first.shape[-2:]
+    dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
+    shapes = [(), (T,), (T,), (T,), (M, T), (offsets.shape[0] - 1,), (T if needs_gradient else 0, C)]
+    return (
+        *(first.new_empty(shape, dtype=dtype) for shape in shapes),
+        first.new_empty(7, dtype=torch.int64),
+        first.new_empty(1 + 2 * M, dtype=torch.float64),
+    )
 
 
 def _on_one_device(op: str, tensors: list[Tensor | None]) -> None:

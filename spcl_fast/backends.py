@@ -1,9 +1,10 @@
 """Which backend a call takes, and why another is off.
 
 A backend is a way to compute an op: "reference" is plain PyTorch, runs everywhere and is the truth; "cpu" is
-the compiled library. `backend=None` takes the fastest that can do the call; a name, as an argument or in the
-environment variable SPCL_FAST_BACKEND, is taken or refused with the reason. Nothing loads before a call
-needs it.
+the compiled library. `backend=None` takes the fastest that can do the call. A name given as an argument is a
+demand: it is taken or refused with the reason. A name in the environment variable SPCL_FAST_BACKEND is a
+preference, since it speaks for a whole program: it is taken for every call it can do, and the fastest other one
+does the rest. Nothing loads before a call needs it.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import torch
 from spcl_fast import _native
 
 ENVIRONMENT = "SPCL_FAST_BACKEND"
-OPS = ("modality_scores", "self_paced_step")
+OPS = ("modality_scores", "modality_spread", "self_paced_weights", "self_paced_step")
 
 _log = logging.getLogger("spcl_fast")
 _missed: set[str] = set()  # backends whose absence has been logged
+_chosen: dict[tuple[str, str | None, str | None, str, bool], str] = {}  # by what was asked, with the library on
 
 
 class _Backend(NamedTuple):
@@ -48,8 +50,8 @@ class _Backend(NamedTuple):
 # The fastest first: `choose` takes the first that can do the call.
 _BACKENDS = {
     "cpu": _Backend(
-        ops=frozenset({"modality_scores"}),
-        differentiable=frozenset(),
+        ops=frozenset(OPS),
+        differentiable=frozenset({"self_paced_step"}),
         devices=frozenset({"cpu"}),
         why_not=lambda: _native.why_not_loaded(),
     ),
@@ -76,7 +78,8 @@ def choose(op: str, backend: str | None, device: torch.device, *, needs_grad: bo
 
     Args:
         op: the op, by its name in `spcl_fast.ops`.
-        backend: a name; None for that in SPCL_FAST_BACKEND, or else for the fastest that can do the call.
+        backend: a name; None for that in SPCL_FAST_BACKEND if it can do the call, or else for the fastest
+            that can.
         device: where the call's tensors lie.
         needs_grad: whether a gradient has to reach the inputs.
 
@@ -85,22 +88,34 @@ def choose(op: str, backend: str | None, device: torch.device, *, needs_grad: bo
         one INFO line in the log "spcl_fast".
 
     Raises:
-        ValueError: an unknown name, or a backend asked for by name that cannot do this call.
-        RuntimeError: a backend asked for by name that is off on this machine.
+        ValueError: an unknown name, or a backend given as an argument that cannot do this call.
+        RuntimeError: a backend asked for by name, either way, that is off on this machine.
     """
-    wanted = backend or os.environ.get(ENVIRONMENT)
+    environment = os.environ.get(ENVIRONMENT)
+    key = (op, backend, environment, device.type, needs_grad)
+    if _native.is_loaded() and key in _chosen:  # nothing that the choice depends on can have changed
+        return _chosen[key]
+    name = _choose(op, backend, environment, device.type, needs_grad)
+    if _native.is_loaded():
+        _chosen[key] = name
+    return name
+
+
+def _choose(op: str, backend: str | None, environment: str | None, device_type: str, needs_grad: bool) -> str:
+    wanted = backend or environment
     if wanted:
         asked = f"{op}: " if backend else f"{op}: {ENVIRONMENT}: "
         chosen = _named(wanted, asked)
-        refusal = chosen.refusal(op, device.type, needs_grad)
-        if refusal is not None:
+        refusal = chosen.refusal(op, device_type, needs_grad)
+        if refusal is None:
+            reason = chosen.why_not()
+            if reason is not None:
+                raise RuntimeError(f"{asked}backend {wanted!r} is off: {reason}")
+            return wanted
+        if backend:
             raise ValueError(f"{asked}backend {wanted!r} cannot do this call: {refusal}")
-        reason = chosen.why_not()
-        if reason is not None:
-            raise RuntimeError(f"{asked}backend {wanted!r} is off: {reason}")
-        return wanted
     for name, candidate in _BACKENDS.items():
-        if candidate.refusal(op, device.type, needs_grad) is not None:
+        if candidate.refusal(op, device_type, needs_grad) is not None:
             continue
         reason = candidate.why_not()
         if reason is None:

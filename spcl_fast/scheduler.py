@@ -92,9 +92,7 @@ class SelfPacedScheduler(nn.Module):
     class_weight: Tensor | None
     threshold: Tensor
     counts: Tensor
-    loss_sum: Tensor
-    confidence_sum: Tensor
-    selected_confidence_sum: Tensor
+    sums: Tensor
 
     def __init__(
         self,
@@ -148,9 +146,7 @@ class SelfPacedScheduler(nn.Module):
         self.register_buffer("class_weight", class_weight)
         self.register_buffer("threshold", torch.tensor(float(threshold), dtype=torch.float64))
         self.register_buffer("counts", torch.zeros(len(COUNTS), dtype=torch.int64))
-        self.register_buffer("loss_sum", torch.zeros((), dtype=torch.float64))
-        for sums in ("confidence_sum", "selected_confidence_sum"):  # sized by the first batch
-            self.register_buffer(sums, torch.zeros(0, dtype=torch.float64))
+        self.register_buffer("sums", torch.zeros(0, dtype=torch.float64))  # sized by the first batch
 
     def forward(
         self,
@@ -200,17 +196,12 @@ class SelfPacedScheduler(nn.Module):
             self._count(step)
         return step
 
-    @torch.no_grad()
     def _count(self, step: SelfPacedStep) -> None:
-        totals = step.totals
-        if self.confidence_sum.numel() == 0:
-            self.confidence_sum = torch.zeros_like(totals.confidence_sum)
-            self.selected_confidence_sum = torch.zeros_like(totals.confidence_sum)
-        one = torch.ones_like(totals.scored)
-        self.counts += torch.stack([one, *(getattr(totals, name) for name in COUNTS[1:])])
-        self.loss_sum += totals.loss_sum
-        self.confidence_sum += totals.confidence_sum
-        self.selected_confidence_sum += totals.selected_confidence_sum
+        counts, sums = step.totals
+        if self.sums.numel() == 0:
+            self.sums = torch.zeros_like(sums)
+        self.counts.add_(counts)
+        self.sums.add_(sums)
 
     def check(self) -> EpochStats:
         """The epoch so far; raises `FaultyDataError` for data that had to be left out. Waits for the device."""
@@ -228,8 +219,8 @@ class SelfPacedScheduler(nn.Module):
         grown = self.threshold * float(self._config["growth"])
         self.threshold.copy_(grown.clamp(max=float(self._config["max_threshold"])))
         self.epoch += 1
-        for name in ("counts", "loss_sum", "confidence_sum", "selected_confidence_sum"):
-            getattr(self, name).zero_()
+        self.counts.zero_()
+        self.sums.zero_()
         if stats.steps and not stats.scored:
             warnings.warn(
                 f"{type(self).__name__}: no utterance of epoch {stats.epoch} had a label to score",
@@ -240,12 +231,11 @@ class SelfPacedScheduler(nn.Module):
         return stats
 
     def _stats(self) -> EpochStats:
-        M = self.confidence_sum.numel()
-        on_device = [self.counts.double(), self.threshold[None], self.loss_sum[None]]
-        numbers = torch.cat([*on_device, self.confidence_sum, self.selected_confidence_sum]).cpu()
+        numbers = torch.cat([self.counts.double(), self.threshold[None], self.sums]).cpu()
         counts = {name: int(n) for name, n in zip(COUNTS, numbers.tolist(), strict=False)}
-        threshold, loss_sum = numbers[len(COUNTS) : len(COUNTS) + 2].tolist()
-        confidence_sum, selected_confidence_sum = numbers[len(COUNTS) + 2 :].view(2, M)
+        threshold, sums = float(numbers[len(COUNTS)]), numbers[len(COUNTS) + 1 :]
+        loss_sum = float(sums[0]) if sums.numel() else 0.0
+        confidence_sum, selected_confidence_sum = sums[1:].view(2, sums.numel() // 2)
         n = counts["scored"]
         return EpochStats(
             epoch=self.epoch,
@@ -284,13 +274,9 @@ class SelfPacedScheduler(nn.Module):
         extra = state_dict.get(prefix + "_extra_state")
         if extra is not None:  # refused before anything of this module has changed
             _require_same_settings(extra, self._config)
-        for name in (
-            "confidence_sum",
-            "selected_confidence_sum",
-        ):  # sized by the first batch, or by the state
-            saved = state_dict.get(prefix + name)
-            if saved is not None:
-                setattr(self, name, getattr(self, name).new_zeros(saved.shape))
+        saved = state_dict.get(prefix + "sums")
+        if saved is not None:  # sized by the first batch, or by the state
+            self.sums = self.sums.new_zeros(saved.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SelfPacedScheduler:

@@ -26,6 +26,14 @@ def uninitialised_memory_is_nan() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.fixture(params=["reference", "cpu"], scope="module")
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every test of a module that asks for it runs on each backend, which all ops called in it prefer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPCL_FAST_BACKEND", request.param)
+        yield request.param
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     """Small tensors gain nothing from more, and lose much on a machine that is busy."""

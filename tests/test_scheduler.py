@@ -12,6 +12,8 @@ import torch.nn.functional as F
 
 from spcl_fast import DialogueBatch, FaultyDataError, SelfPacedScheduler, balance, ops
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 
 def test_scheduler_grows_by_repeated_multiplication_up_to_the_cap():
     scheduler = SelfPacedScheduler(threshold=0.7, growth=1.25)

@@ -18,12 +18,47 @@ struct BFloat16 {
   uint16_t bits;
 };
 
+/// One [T, C] array of numbers, or [T] with one class. Strides are in bytes, of any sign, and zero is allowed.
+struct LogitRows {
+  const char* data;  // nullptr: there is none
+  FloatType type;
+  int64_t row_stride, class_stride;
+};
+
 /// Reads a T at any address: strides are in bytes, and NumPy arrays need not be aligned.
 template <class T>
 inline __attribute__((always_inline)) T load_as(const char* address) {
   T value;
   std::memcpy(&value, address, sizeof value);
   return value;
+}
+
+/// Float16 or BFloat16 bits as the float32 of the same value.
+inline __attribute__((always_inline)) float widen_bits(BFloat16 value) {
+  return __builtin_bit_cast(float, static_cast<uint32_t>(value.bits) << 16);
+}
+inline __attribute__((always_inline)) float widen_bits(Float16 value) {
+  // The exponent's bias moves from 15 to 127 by a product, which makes subnormals right too.
+  const uint32_t magnitude = static_cast<uint32_t>(value.bits & 0x7FFF) << 13;
+  const float finite = __builtin_bit_cast(float, magnitude) * 0x1p112f;
+  const uint32_t special = magnitude >= 0x0F800000 ? 0x7F800000 : 0;  // Inf and NaN keep their mantissa
+  const uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000) << 16;
+  return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, finite) | special | sign);
+}
+
+/// The number at `address`, of type `type`.
+inline double load_float(FloatType type, const char* address) {
+  switch (type) {
+    case FloatType::kFloat16:
+      return widen_bits(load_as<Float16>(address));
+    case FloatType::kBFloat16:
+      return widen_bits(load_as<BFloat16>(address));
+    case FloatType::kFloat32:
+      return load_as<float>(address);
+    case FloatType::kFloat64:
+      return load_as<double>(address);
+  }
+  __builtin_unreachable();
 }
 
 /// Integer `index` of an array of type `type`. Unsigned values past 2^63 turn negative: no label is either.

@@ -29,4 +29,14 @@
 #undef SPCL_VECTOR_BYTES
 #pragma GCC pop_options
 
+// Returns `call` of the namespace whose instructions this process uses.
+#define SPCL_ON_BEST_ISA(call)                                \
+  if (isa() == Isa::kAvx512) return avx512::call;             \
+  if (isa() == Isa::kAvx2) return avx2::call;                 \
+  return baseline::call
+
+#else
+
+#define SPCL_ON_BEST_ISA(call) return baseline::call
+
 #endif

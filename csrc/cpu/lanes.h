@@ -20,8 +20,7 @@ struct Lanes<float> {
 
   /// exp(x) for x <= 0, gradual underflow included; exp(0) is exactly 1, NaN stays NaN.
   SPCL_HD static Vector exp(Vector x) {
-    x = x < -104.0f ? Vector{} - 104.0f : x;   // exp(-104) rounds to zero
-    const float round_to_integer = 0x1.8p23f;  // adding it leaves no bit below one
+    x = x < -104.0f ? Vector{} - 104.0f : x;  // exp(-104) rounds to zero
     const Vector shifted = x * 1.44269504088896341f + round_to_integer;
     const Vector n = shifted - round_to_integer;
     const Vector r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
@@ -30,11 +29,7 @@ struct Lanes<float> {
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    p = (p * (r * r) + r) + 1.0f;
-    // 2^n in two factors: below 2^-126 one factor would not be a normal number.
-    const Mask exponent = reinterpret_cast<Mask>(shifted) - 0x4B400000;
-    const Mask half = exponent >> 1;
-    return p * power_of_two(half) * power_of_two(exponent - half);
+    return times_power_of_two((p * (r * r) + r) + 1.0f, n, shifted);
   }
 
   /// log(x) for x >= 1; log(1) is exactly 0, NaN stays NaN.
@@ -58,6 +53,21 @@ struct Lanes<float> {
   }
 
  private:
+  static constexpr float round_to_integer = 0x1.8p23f;  // adding it leaves no bit below one
+
+  /// p 2^n, rounded once; `shifted` is n + round_to_integer.
+  SPCL_HD static Vector times_power_of_two(Vector p, [[maybe_unused]] Vector n, [[maybe_unused]] Vector shifted) {
+#if SPCL_VECTOR_BYTES == 64
+    return reinterpret_cast<Vector>(
+        _mm512_maskz_scalef_ps(0xFFFF, reinterpret_cast<__m512>(p), reinterpret_cast<__m512>(n)));
+#else
+    // 2^n in two factors, of which the first is exact: below 2^-126 one factor would not be a normal number.
+    const Mask exponent = reinterpret_cast<Mask>(shifted) - 0x4B400000;
+    const Mask half = exponent >> 1;
+    return p * power_of_two(half) * power_of_two(exponent - half);
+#endif
+  }
+
   SPCL_HD static Vector power_of_two(Mask exponent) { return reinterpret_cast<Vector>((exponent + 127) << 23); }
 };
 
@@ -82,15 +92,8 @@ struct Lanes<double> {
 
 SPCL_HD float widen(float value) { return value; }
 SPCL_HD double widen(double value) { return value; }
-SPCL_HD float widen(BFloat16 value) { return __builtin_bit_cast(float, static_cast<uint32_t>(value.bits) << 16); }
-SPCL_HD float widen(Float16 value) {
-  // The exponent's bias moves from 15 to 127 by a product, which makes subnormals right too.
-  const uint32_t magnitude = static_cast<uint32_t>(value.bits & 0x7FFF) << 13;
-  const float finite = __builtin_bit_cast(float, magnitude) * 0x1p112f;
-  const uint32_t special = magnitude >= 0x0F800000 ? 0x7F800000 : 0;  // Inf and NaN keep their mantissa
-  const uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000) << 16;
-  return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, finite) | special | sign);
-}
+SPCL_HD float widen(BFloat16 value) { return widen_bits(value); }
+SPCL_HD float widen(Float16 value) { return widen_bits(value); }
 
 }  // namespace SPCL_ISA
 }  // namespace spcl

@@ -8,9 +8,7 @@ namespace spcl {
 
 /// The rows of one modality. Strides are in bytes, of any sign, and zero is allowed.
 struct ModalityScoresRows {
-  const char* logits;  // [rows, num_classes]
-  FloatType logits_type;
-  int64_t logits_row_stride, logits_class_stride;
+  LogitRows logits;     // [rows, num_classes]
   int64_t num_classes;  // in [1, max_classes]
 
   const char* labels;  // [rows]

@@ -1,6 +1,8 @@
 // The kernel, for the instruction set being compiled (see cpu/every_isa.h): one row a lane.
 
 #include "cpu/lanes.h"
+//
+#include "cpu/row_tile.h"
 #include "math/modality_scores.h"
 
 namespace spcl {
@@ -13,17 +15,17 @@ struct RowBlock {
   using Vector = typename Traits::Vector;
   using Mask = typename Traits::Mask;
   static constexpr int lanes = Traits::count;
-  static constexpr int64_t tile_classes = 64;
 
-  const char* row[lanes];  // a lane with nothing to score reads the row of one that has
-  Mask label;              // -1: nothing to score
-  alignas(SPCL_VECTOR_BYTES) Real tile[tile_classes][lanes];
+  explicit RowBlock(int64_t num_classes) : row_tiles(num_classes) {}
+
+  const RowTiles<Input, Real> row_tiles;
+  Mask label;  // -1: nothing to score
+  Tile<Real> tile;
 
   /// Returns false when no row of the block is to be scored.
-  bool find_rows(const ModalityScoresRows& rows, int64_t begin, int count) {
-    const char* readable = nullptr;
+  bool find_labels(const ModalityScoresRows& rows, int64_t begin, int count) {
+    bool any = false;
     for (int lane = 0; lane < lanes; ++lane) {
-      row[lane] = nullptr;
       label[lane] = -1;
       if (lane >= count) continue;
       const int64_t t = begin + lane;
@@ -31,41 +33,32 @@ struct RowBlock {
       const int64_t y = load_integer(rows.labels_type, rows.labels + t * rows.labels_stride);
       if (y < 0 || y >= rows.num_classes || y == rows.ignore_index) continue;
       label[lane] = static_cast<typename Traits::Index>(y);
-      row[lane] = readable = rows.logits + t * rows.logits_row_stride;
+      any = true;
     }
-    if (readable == nullptr) return false;
-    for (int lane = 0; lane < lanes; ++lane) {
-      if (row[lane] == nullptr) row[lane] = readable;
-    }
-    return true;
+    return any;
   }
 
-  void read_tile(const ModalityScoresRows& rows, int64_t first_class, int64_t classes) {
-    for (int lane = 0; lane < lanes; ++lane) {
-      const char* address = row[lane] + first_class * rows.logits_class_stride;
-      for (int64_t c = 0; c < classes; ++c) {
-        tile[c][lane] = widen(load_as<Input>(address + c * rows.logits_class_stride));
-      }
-    }
+  void read(const ModalityScoresRows& rows, int64_t begin, int count, int64_t first_class, int64_t size) {
+    const LogitRows& z = rows.logits;
+    const char* address = z.data + begin * z.row_stride + first_class * z.class_stride;
+    row_tiles.read(address, z.row_stride, z.class_stride, count, size, tile.values);
   }
 
-  SPCL_HD Vector at(int64_t c) const { return *reinterpret_cast<const Vector*>(tile[c]); }
-
-  RowScores<Vector> score(const ModalityScoresRows& rows) {
+  RowScores<Vector> score(const ModalityScoresRows& rows, int64_t begin, int count) {
     const int64_t num_classes = rows.num_classes;
-    const bool one_tile = num_classes <= tile_classes;
+    const bool one_tile = num_classes <= kTileClasses;
     Vector maximum = Vector{} - static_cast<Real>(__builtin_inf());
-    for (int64_t first = 0; first < num_classes; first += tile_classes) {
-      const int64_t classes = num_classes - first < tile_classes ? num_classes - first : tile_classes;
-      read_tile(rows, first, classes);
-      for (int64_t c = 0; c < classes; ++c) maximum = at(c) > maximum ? at(c) : maximum;
+    for (int64_t first = 0; first < num_classes; first += kTileClasses) {
+      const int64_t classes = num_classes - first < kTileClasses ? num_classes - first : kTileClasses;
+      read(rows, begin, count, first, classes);
+      for (int64_t c = 0; c < classes; ++c) maximum = tile.at(c) > maximum ? tile.at(c) : maximum;
     }
     RowSums<Vector> sums(Vector{} + static_cast<Real>(__builtin_nan("")), num_classes > 1);
-    for (int64_t first = 0; first < num_classes; first += tile_classes) {
-      const int64_t classes = num_classes - first < tile_classes ? num_classes - first : tile_classes;
-      if (!one_tile) read_tile(rows, first, classes);
+    for (int64_t first = 0; first < num_classes; first += kTileClasses) {
+      const int64_t classes = num_classes - first < kTileClasses ? num_classes - first : kTileClasses;
+      if (!one_tile) read(rows, begin, count, first, classes);
       for (int64_t c = 0; c < classes; ++c) {
-        const Vector shift = at(c) - maximum;
+        const Vector shift = tile.at(c) - maximum;
         sums.add(shift, Traits::exp(shift), label == static_cast<typename Traits::Index>(first + c));
       }
       sums.close_tile();
@@ -83,12 +76,12 @@ template <class Input, class Real>
 void modality_scores(const ModalityScoresRows& rows, int64_t begin, int64_t end) {
   using Block = RowBlock<Input, Real>;
   using Vector = typename Block::Vector;
-  Block block;
+  Block block(rows.num_classes);
   for (; begin < end; begin += Block::lanes) {
     const int count = end - begin < Block::lanes ? static_cast<int>(end - begin) : Block::lanes;
     const Vector nan = Vector{} + static_cast<Real>(__builtin_nan(""));
     RowScores<Vector> scores{nan, nan, nan, nan};
-    if (block.find_rows(rows, begin, count)) scores = block.score(rows);
+    if (block.find_labels(rows, begin, count)) scores = block.score(rows, begin, count);
     store<Vector, Real>(scores.loss, rows.loss, begin, count);
     store<Vector, Real>(scores.confidence, rows.confidence, begin, count);
     store<Vector, Real>(scores.entropy, rows.entropy, begin, count);
@@ -97,7 +90,7 @@ void modality_scores(const ModalityScoresRows& rows, int64_t begin, int64_t end)
 }
 
 void modality_scores(const ModalityScoresRows& rows, int64_t begin, int64_t end) {
-  switch (rows.logits_type) {
+  switch (rows.logits.type) {
     case FloatType::kFloat16:
       return modality_scores<Float16, float>(rows, begin, end);
     case FloatType::kBFloat16:

@@ -17,6 +17,15 @@ STABLE_TORCH_LIBRARY(spcl_fast, m) {
   m.def(
       "modality_scores_out(Tensor[] logits, Tensor labels, Tensor? present, int ignore_index, "
       "Tensor(a!) loss, Tensor(b!) confidence, Tensor(c!) entropy, Tensor(d!) margin) -> ()");
+  m.def("modality_spread(Tensor confidence, Tensor offsets, Tensor? present, bool of_means) -> Tensor");
+  m.def(
+      "self_paced_weights(Tensor difficulty, Tensor? threshold_tensor, float? threshold, int scheme) -> Tensor");
+  m.def(
+      "self_paced_step(Tensor[] logits, Tensor labels, Tensor offsets, Tensor? threshold_tensor, float? threshold, "
+      "Tensor? joint, Tensor? extra_difficulty, Tensor? class_weight, Tensor? present, int scheme, "
+      "bool divides_by_weight, bool of_means, float label_smoothing, int ignore_index, bool flags, "
+      "bool needs_gradient) -> (Tensor loss, Tensor weight, Tensor difficulty, Tensor utterance_loss, "
+      "Tensor confidence, Tensor spread, Tensor gradient, Tensor counts, Tensor sums)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(spcl_fast, CompositeExplicitAutograd, m) {
@@ -26,4 +35,7 @@ STABLE_TORCH_LIBRARY_IMPL(spcl_fast, CompositeExplicitAutograd, m) {
 STABLE_TORCH_LIBRARY_IMPL(spcl_fast, CPU, m) {
   m.impl("modality_scores", TORCH_BOX(&spcl::modality_scores_cpu));
   m.impl("modality_scores_out", TORCH_BOX(&spcl::modality_scores_out_cpu));
+  m.impl("modality_spread", TORCH_BOX(&spcl::modality_spread_cpu));
+  m.impl("self_paced_weights", TORCH_BOX(&spcl::self_paced_weights_cpu));
+  m.impl("self_paced_step", TORCH_BOX(&spcl::self_paced_step_cpu));
 }

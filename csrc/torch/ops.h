@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 namespace spcl {
@@ -19,5 +20,32 @@ void modality_scores_out_cpu(const std::vector<torch::stable::Tensor>& logits, c
                              const std::optional<torch::stable::Tensor>& present, int64_t ignore_index,
                              const torch::stable::Tensor& loss, const torch::stable::Tensor& confidence,
                              const torch::stable::Tensor& entropy, const torch::stable::Tensor& margin);
+
+using StepTensors = std::tuple<torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor,
+                               torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor,
+                               torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor>;
+
+/// loss, weight, difficulty, utterance_loss, confidence, spread, gradient, counts, sums. The gradient [T, C] is that
+/// of the loss in the joint logits, in the dtype of the loss; empty unless it is needed. counts int64[7]: 1, scored,
+/// selected, nonfinite, bad_label, bad_offset, undefined. sums float64[1 + 2 M]: loss, confidence, selected confidence.
+StepTensors self_paced_step_cpu(const std::vector<torch::stable::Tensor>& logits, const torch::stable::Tensor& labels,
+                                const torch::stable::Tensor& offsets,
+                                const std::optional<torch::stable::Tensor>& threshold_tensor,
+                                std::optional<double> threshold, const std::optional<torch::stable::Tensor>& joint,
+                                const std::optional<torch::stable::Tensor>& extra_difficulty,
+                                const std::optional<torch::stable::Tensor>& class_weight,
+                                const std::optional<torch::stable::Tensor>& present, int64_t scheme,
+                                bool divides_by_weight, bool of_means, double label_smoothing, int64_t ignore_index,
+                                bool flags, bool needs_gradient);
+
+/// The spread of each dialogue, [D], of confidences [M, T].
+torch::stable::Tensor modality_spread_cpu(const torch::stable::Tensor& confidence,
+                                          const torch::stable::Tensor& offsets,
+                                          const std::optional<torch::stable::Tensor>& present, bool of_means);
+
+/// The weight of each difficulty, of its shape, at a threshold given as a tensor or as a number.
+torch::stable::Tensor self_paced_weights_cpu(const torch::stable::Tensor& difficulty,
+                                             const std::optional<torch::stable::Tensor>& threshold_tensor,
+                                             std::optional<double> threshold, int64_t scheme);
 
 }  // namespace spcl

@@ -15,7 +15,10 @@ from torch import Tensor
 from spcl_fast.reference.rows import expected_offsets, label_is_scored
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+INTEGERS = (
+    *(torch.int64, torch.int32, torch.int16, torch.int8),
+    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+)
 VALIDATE = ("cheap", "full", "off")
 
 
@@ -111,8 +114,9 @@ def offsets(op: str, value: Tensor, num_rows: int, device: torch.device, validat
         raise ValueError(f"{op}: offsets must have at least one entry (got none)")
     if value.device.type != "cpu" and validate != "full":
         return
+    value = value.long()
     expected = expected_offsets(value, num_rows)
-    if not torch.equal(expected, value.long()):
+    if not torch.equal(expected, value):
         d = int((expected != value).nonzero()[0])
         rule = "must start at 0" if d == 0 else f"must end at the number of utterances, {num_rows}"
         if 0 < d < value.numel() - 1:

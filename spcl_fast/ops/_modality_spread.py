@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from spcl_fast import reference
+from spcl_fast import backends, reference
 from spcl_fast.ops import _check
 
 OP = "modality_spread"
@@ -12,7 +13,12 @@ AGGREGATES = ("sum", "mean")
 
 
 def modality_spread(
-    confidence: Tensor, offsets: Tensor, *, aggregate: str = "sum", present: Tensor | None = None
+    confidence: Tensor,
+    offsets: Tensor,
+    *,
+    aggregate: str = "sum",
+    present: Tensor | None = None,
+    backend: str | None = None,
 ) -> Tensor:
     """How far the modalities of each dialogue stand apart: `s_d = std over m of S^m_d`, divided by M - 1.
 
@@ -27,6 +33,7 @@ def modality_spread(
         offsets: `int[D+1]`; dialogue d owns the utterances `offsets[d]:offsets[d+1]`.
         aggregate: "sum" or "mean".
         present: `bool[M, T]`, or None for all.
+        backend: None for the fastest that can do the call, or a name of `spcl_fast.backends`.
 
     Returns:
         `[D]`, in units of confidence; float64 for float64 confidence, float32 for all others. Exactly 0 for
@@ -45,7 +52,10 @@ def modality_spread(
     _check.offsets(OP, offsets, T, confidence.device, "cheap")
     _check.present(OP, present, (M, T), confidence.device)
     _check.choice(OP, "aggregate", aggregate, AGGREGATES)
-    return reference.modality_spread(confidence.detach(), offsets, aggregate=aggregate, present=present)
+    confidence = confidence.detach()
+    if backends.choose(OP, backend, confidence.device, needs_grad=False) == "cpu":
+        return torch.ops.spcl_fast.modality_spread(confidence, offsets, present, aggregate == "mean")
+    return reference.modality_spread(confidence, offsets, aggregate=aggregate, present=present)
 
 
 def require_two_modalities(op: str, M: int) -> None:

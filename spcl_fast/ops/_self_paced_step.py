@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from spcl_fast import backends, reference
 from spcl_fast.ops import _check
 from spcl_fast.ops._modality_spread import AGGREGATES, require_two_modalities
-from spcl_fast.ops._self_paced_weights import check_scheme
+from spcl_fast.ops._self_paced_weights import SCHEME_NUMBERS, check_scheme
+from spcl_fast.ops._step_function import native_step
 from spcl_fast.reference import SelfPacedStep
 
 OP = "self_paced_step"
 NORMALIZERS = ("all", "selected")
+# (scheme, normalizer, aggregate) -> what the compiled op takes for them
+_OPTIONS = {
+    (scheme, normalizer, aggregate): (number, normalizer == "selected", aggregate == "mean")
+    for scheme, number in SCHEME_NUMBERS.items()
+    for normalizer in NORMALIZERS
+    for aggregate in AGGREGATES
+}
 
 
 def self_paced_step(
@@ -82,6 +91,31 @@ def self_paced_step(
             flagged, and read as their running maximum within [0, T]); with validate="full" the first bad
             label, logit or offset.
     """
+    # The compiled op checks all it is given, so the usual call goes straight to it. Whatever it refuses comes
+    # back here, where the checks in Python find the fault again and name it in their own words.
+    options = _OPTIONS.get((scheme, normalizer, aggregate))
+    refused: Exception | None = None
+    is_usual = validate in ("cheap", "off") and (threshold is None or isinstance(threshold, (Tensor, float)))
+    if is_usual and options is not None:
+        try:
+            tensors = _tensors(logits)
+            needs_grad = _needs_grad(tensors, joint)
+            if backends.choose(OP, backend, tensors[0].device, needs_grad=needs_grad) == "cpu":
+                return native_step(
+                    tensors,
+                    labels,
+                    offsets,
+                    threshold,
+                    joint,
+                    extra_difficulty,
+                    class_weight,
+                    present,
+                    (*options, label_smoothing, ignore_index, validate == "cheap"),
+                    needs_grad,
+                )
+        except (RuntimeError, TypeError, AttributeError, IndexError) as error:
+            refused = error
+
     z = _check.logits(OP, logits)
     require_two_modalities(OP, z.M)
     _check.choice(OP, "validate", validate, _check.VALIDATE)
@@ -106,7 +140,15 @@ def self_paced_step(
     if validate == "full":
         _check.data(OP, z, labels, ignore_index, present)
 
-    backends.choose(OP, backend, z.device, needs_grad=z.requires_grad)
+    if refused is not None:
+        raise refused
+    if threshold is not None and not isinstance(threshold, Tensor):
+        threshold = float(threshold)
+    needs_grad = _needs_grad(z.tensors, joint)
+    if backends.choose(OP, backend, z.device, needs_grad=needs_grad) == "cpu":
+        numbers = (*_OPTIONS[scheme, normalizer, aggregate], label_smoothing, ignore_index, validate != "off")
+        others = (joint, extra_difficulty, class_weight, present)
+        return native_step(z.tensors, labels, offsets, threshold, *others, numbers, needs_grad)
     return reference.self_paced_step(
         z.joined,
         labels,
@@ -123,3 +165,14 @@ def self_paced_step(
         ignore_index=ignore_index,
         flags=validate != "off",
     )
+
+
+def _tensors(logits: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> list[Tensor]:
+    if isinstance(logits, Tensor):
+        return [logits]
+    return list(logits.values()) if isinstance(logits, Mapping) else list(logits)
+
+
+def _needs_grad(logits: list[Tensor], joint: Tensor | None) -> bool:
+    """Whether the loss needs a gradient: it comes from the joint logits where they are given."""
+    return torch.is_grad_enabled() and any([z.requires_grad for z in (logits if joint is None else [joint])])

@@ -23,24 +23,66 @@ from spcl_fast.reference.self_paced_weights import self_paced_weights
 
 
 class StepTotals(NamedTuple):
-    """What a step counted, on the device of its logits: 0-dim int64 counts, float64 sums.
+    """What a step counted, on the device of its logits, in two tensors whose entries have names.
 
-    scored: utterances with a loss. selected: those with a weight above 0. nonfinite: utterances left out for
-    a NaN or +Inf logit, and those whose loss is +Inf. bad_label: labels that are neither a class nor
-    `ignore_index`. bad_offset: entries of `offsets` out of order or out of range. undefined: scored
-    utterances whose difficulty is NaN, so that they cannot be selected. loss_sum, confidence_sum[M]: over the
-    scored. selected_confidence_sum[M]: over all, times the weight.
+    `counts` int64[7]: steps, always 1. scored: utterances with a loss. selected: those with a weight above 0.
+    nonfinite: utterances left out for a NaN or +Inf logit, and those whose loss is +Inf. bad_label: labels
+    that are neither a class nor `ignore_index`. bad_offset: entries of `offsets` out of order or out of range.
+    undefined: scored utterances whose difficulty is NaN, so that they cannot be selected.
+
+    `sums` float64[1 + 2 M]: loss_sum and confidence_sum[M], over the scored. selected_confidence_sum[M]: over
+    all, times the weight.
+
+    An entry by its name is a 0-dim (or `[M]`) view, so that counting a step reads two tensors and makes none.
     """
 
-    scored: Tensor
-    selected: Tensor
-    nonfinite: Tensor
-    bad_label: Tensor
-    bad_offset: Tensor
-    undefined: Tensor
-    loss_sum: Tensor
-    confidence_sum: Tensor
-    selected_confidence_sum: Tensor
+    counts: Tensor
+    sums: Tensor
+
+    @property
+    def scored(self) -> Tensor:
+        """Utterances with a loss."""
+        return self.counts[1]
+
+    @property
+    def selected(self) -> Tensor:
+        """Utterances with a weight above 0."""
+        return self.counts[2]
+
+    @property
+    def nonfinite(self) -> Tensor:
+        """Utterances with a NaN or +Inf logit, or a loss of +Inf."""
+        return self.counts[3]
+
+    @property
+    def bad_label(self) -> Tensor:
+        """Labels that are neither a class nor `ignore_index`."""
+        return self.counts[4]
+
+    @property
+    def bad_offset(self) -> Tensor:
+        """Offsets out of order or out of range."""
+        return self.counts[5]
+
+    @property
+    def undefined(self) -> Tensor:
+        """Scored utterances whose difficulty is NaN."""
+        return self.counts[6]
+
+    @property
+    def loss_sum(self) -> Tensor:
+        """Sum of the utterance losses."""
+        return self.sums[0]
+
+    @property
+    def confidence_sum(self) -> Tensor:
+        """Sum of the confidences of each modality, `[M]`."""
+        return self.sums[1 : 1 + self.sums.shape[0] // 2]
+
+    @property
+    def selected_confidence_sum(self) -> Tensor:
+        """The same, each confidence times the weight of its utterance."""
+        return self.sums[1 + self.sums.shape[0] // 2 :]
 
 
 class SelfPacedStep(NamedTuple):
@@ -126,15 +168,16 @@ def self_paced_step(
     with torch.no_grad():
         p_or_0 = torch.where(p.isnan(), 0.0, p).double()
         zero = torch.zeros((), dtype=torch.int64, device=z.device)
-        totals = StepTotals(
-            scored=scored.sum(),
-            selected=(v > 0).sum(),
-            nonfinite=(candidate & (~finite | (l == float("inf")))).sum() if flags else zero,
-            bad_label=(~labelled & (labels != ignore_index)).sum() if flags else zero,
-            bad_offset=(offsets != expected_offsets(offsets, T)).sum() if flags else zero,
-            undefined=(scored & rho.isnan()).sum(),
-            loss_sum=torch.where(scored, l, 0.0).double().sum(),
-            confidence_sum=p_or_0.sum(1),
-            selected_confidence_sum=(p_or_0 * v).sum(1),
-        )
+        counts = [
+            torch.ones_like(zero),
+            scored.sum(),
+            (v > 0).sum(),
+            (candidate & (~finite | (l == float("inf")))).sum() if flags else zero,
+            (~labelled & (labels != ignore_index)).sum() if flags else zero,
+            (offsets.long() != expected_offsets(offsets, T)).sum() if flags else zero,
+            (scored & rho.isnan()).sum(),
+        ]
+        loss_total = torch.where(scored, l, 0.0).double().sum()
+        sums = [loss_total[None], p_or_0.sum(1), (p_or_0 * v).sum(1)]
+        totals = StepTotals(torch.stack(counts), torch.cat(sums))
     return SelfPacedStep(loss, v, rho, utterance_loss, p, s, totals)

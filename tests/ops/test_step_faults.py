@@ -9,6 +9,8 @@ import torch
 
 from spcl_fast import ops
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 NAN, INF = float("nan"), float("inf")
 MODES = ["cheap", "off"]
 

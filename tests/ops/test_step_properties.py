@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from spcl_fast import ops
 from spcl_fast.reference.self_paced_step import harmonic_mean
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 lengths = st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(lambda x: sum(x) > 0)
 positive = st.floats(1e-300, 1e300)
 common = settings(max_examples=50, deadline=None)

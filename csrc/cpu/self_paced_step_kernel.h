@@ -1,0 +1,360 @@
+// The kernel, for the instruction set being compiled (see cpu/every_isa.h): one row a lane.
+//
+// A range of rows is scored, the dialogues in it are summed, then its rows are weighed; all that happens while
+// the range stays in the cache. Between the two passes over the rows the outputs hold what the second one needs:
+// `weight` 1 for a scored row and 0 for the others, `difficulty` the spread of the row's dialogue, `gradient` the
+// softmax of each block of rows, class by class.
+
+#include "cpu/lanes.h"
+//
+#include "cpu/row_tile.h"
+#include "cpu/step_labels.h"
+#include "cpu/sum16.h"
+#include "cpu/weight_of.h"
+#include "math/cross_entropy.h"
+#include "math/modality_spread.h"
+
+namespace spcl {
+namespace SPCL_ISA {
+
+template <class Input, class Real>
+struct StepKernel {
+  using Traits = Lanes<Real>;
+  using Vector = typename Traits::Vector;
+  using Mask = typename Traits::Mask;
+  using Index = typename Traits::Index;
+  using Row = Real[Traits::count];
+  static constexpr int lanes = Traits::count;
+
+  StepKernel(const StepBatch& batch, StepWork& work)
+      : batch(batch), work(work), row_tiles(batch.num_classes) {}
+
+  const StepBatch& batch;
+  StepWork& work;
+  const RowTiles<Input, Real> row_tiles;
+  const int64_t num_classes = batch.num_classes;
+  const bool is_weighted = batch.class_weight != nullptr || batch.label_smoothing > 0;
+  Row* const classes = static_cast<Row*>(work.classes);
+  Sum16* const selected_confidence = static_cast<Sum16*>(work.selected_lanes);
+  Real* const weight = static_cast<Real*>(batch.weight);
+  Real* const difficulty = static_cast<Real*>(batch.difficulty);
+  Real* const utterance_loss = static_cast<Real*>(batch.utterance_loss);
+  Real* const spread = static_cast<Real*>(batch.spread);
+  Real* const gradient = static_cast<Real*>(batch.gradient);
+
+  static constexpr Real nan = static_cast<Real>(__builtin_nan(""));
+
+  Real* confidence(int64_t m) const { return static_cast<Real*>(batch.confidence) + m * batch.utterances; }
+  SPCL_HD Vector& at(int64_t c) const { return *reinterpret_cast<Vector*>(classes[c]); }
+  Real class_weight(int64_t c) const {
+    return batch.class_weight == nullptr ? Real{1} : static_cast<Real>(batch.class_weight[c]);
+  }
+  static int64_t tile_end(int64_t first, int64_t num_classes) {
+    return num_classes - first < kTileClasses ? num_classes - first : kTileClasses;
+  }
+  static Mask lane_labels(const int32_t* labels, int count) {
+    Mask mask;
+    for (int lane = 0; lane < lanes; ++lane) mask[lane] = lane < count ? labels[lane] : -1;
+    return mask;
+  }
+
+  /// Lanes whose row has modality m.
+  Mask having(int64_t m, int64_t t, int count) const {
+    const char* flags = batch.present + m * batch.present_modality_stride + t * batch.present_stride;
+    Mask mask = {};
+    for (int lane = 0; lane < count; ++lane) mask[lane] = flags[lane * batch.present_stride] != 0 ? -1 : 0;
+    return mask;
+  }
+
+  void read(const LogitRows& rows, int64_t t, int count, int64_t first, int64_t size, Row* tile) const {
+    const char* address = rows.data + t * rows.row_stride + first * rows.class_stride;
+    row_tiles.read(address, rows.row_stride, rows.class_stride, count, size, tile);
+  }
+
+  void read_joint(int64_t t, int count) const {
+    const LogitRows& rows = batch.joint;
+    const char* address = rows.data + t * rows.row_stride;
+    switch (rows.type) {
+      case FloatType::kFloat16:
+        return read_tile<Float16, Real>(address, rows.row_stride, rows.class_stride, count, num_classes, classes);
+      case FloatType::kBFloat16:
+        return read_tile<BFloat16, Real>(address, rows.row_stride, rows.class_stride, count, num_classes, classes);
+      case FloatType::kFloat32:
+        return read_tile<float, Real>(address, rows.row_stride, rows.class_stride, count, num_classes, classes);
+      case FloatType::kFloat64:
+        return read_tile<double, Real>(address, rows.row_stride, rows.class_stride, count, num_classes, classes);
+    }
+  }
+
+  /// Softmax of modality m at the labels, NaN for a row without one; adds its logits to the joint ones.
+  Vector score_modality(int64_t m, int64_t t, int count, Mask label, Mask has) {
+    const LogitRows& rows = batch.logits[m];
+    Tile<Real> tile;
+    const bool one_tile = num_classes <= kTileClasses;
+    Vector maximum = Vector{} - static_cast<Real>(__builtin_inf());
+    for (int64_t first = 0; first < num_classes; first += kTileClasses) {
+      const int64_t size = tile_end(first, num_classes);
+      read(rows, t, count, first, size, tile.values);
+      for (int64_t c = 0; c < size; ++c) {
+        Vector z = tile.at(c);
+        maximum = z > maximum ? z : maximum;
+        if (batch.present != nullptr) z = has ? z : Vector{};  // a missing modality says nothing
+        if (batch.joint.data == nullptr) at(first + c) = m == 0 ? z : at(first + c) + z;
+      }
+    }
+    TrueClass<Vector> found;
+    for (int64_t first = 0; first < num_classes; first += kTileClasses) {
+      const int64_t size = tile_end(first, num_classes);
+      if (!one_tile) read(rows, t, count, first, size, tile.values);
+      for (int64_t c = 0; c < size; ++c) {
+        const Vector shift = tile.at(c) - maximum;
+        found.add(shift, Traits::exp(shift), label == static_cast<Index>(first + c));
+      }
+      found.sum.close_tile();
+    }
+    return found.exponential / found.sum.total;
+  }
+
+  /// Loss of the joint logits at the labels, NaN where they have no softmax. Leaves the softmax in `classes`.
+  Vector score_joint(Mask label) {
+    Vector maximum = Vector{} - static_cast<Real>(__builtin_inf());
+    for (int64_t c = 0; c < num_classes; ++c) maximum = at(c) > maximum ? at(c) : maximum;
+    TrueClass<Vector> found;
+    SmoothedLoss<Vector> smoothed;
+    for (int64_t first = 0; first < num_classes; first += kTileClasses) {
+      const int64_t end = first + tile_end(first, num_classes);
+      for (int64_t c = first; c < end; ++c) {
+        const Vector shift = at(c) - maximum;
+        const Mask is_true = label == static_cast<Index>(c);
+        const Vector exponential = Traits::exp(shift);
+        at(c) = exponential;
+        found.add(shift, exponential, is_true);
+        if (is_weighted) smoothed.add(shift, class_weight(c), is_true);
+      }
+      found.sum.close_tile();
+      smoothed.weighted_shifts.close_tile();
+    }
+    if (gradient != nullptr) {
+      const Vector inverse = 1 / found.sum.total;
+      for (int64_t c = 0; c < num_classes; ++c) at(c) = at(c) * inverse;
+    }
+    const Vector log_sum = Traits::log(found.sum.total);
+    const Vector plain = log_sum - found.shift;
+    joint_is_finite = found.sum.total == found.sum.total;
+    if (!is_weighted) return plain;
+    return smoothed.finish(plain, log_sum, static_cast<Real>(batch.class_weight_sum),
+                           static_cast<Real>(batch.label_smoothing), static_cast<Real>(num_classes));
+  }
+  Mask joint_is_finite = {};
+
+  /// First pass over a block of rows: confidences, loss, softmax of the joint logits.
+  void score_block(int64_t t, int count, const int32_t* labels) {
+    const Mask label = lane_labels(labels, count);
+    Mask candidate = label >= 0;
+    bool any = false;
+    for (int lane = 0; lane < count; ++lane) any |= labels[lane] >= 0;
+    if (!any) return skip_block(t, count);
+
+    Mask finite = label == label, has_any = {};
+    for (int64_t m = 0; m < batch.modalities; ++m) {
+      const Mask has = batch.present == nullptr ? finite == finite : having(m, t, count);
+      const Vector p = score_modality(m, t, count, label, has);
+      finite &= (p == p) | ~has;
+      has_any |= has;
+      store_lanes<Real>(has ? p : Vector{} + nan, count, confidence(m) + t);
+    }
+    if (batch.joint.data != nullptr) read_joint(t, count);
+    const Vector loss = score_joint(label);
+    candidate &= has_any;
+    finite &= joint_is_finite;
+    const Mask scored = candidate & finite;
+
+    for (int64_t m = 0; m < batch.modalities; ++m) {
+      const Vector p = load_lanes<Real>(confidence(m) + t, count, nan);
+      store_lanes<Real>(scored ? p : Vector{} + nan, count, confidence(m) + t);
+    }
+    store_lanes<Real>(scored ? loss : Vector{} + nan, count, utterance_loss + t);
+    store_lanes<Real>(scored ? Vector{} + 1 : Vector{}, count, weight + t);
+    num_scored.add(scored);
+    num_nonfinite.add(candidate & (~finite | ((loss > 0) & (2 * loss == loss))));
+    if (gradient != nullptr) {
+      for (int64_t c = 0; c < num_classes; ++c) store_lanes<Real>(at(c), count, block_of(t) + c * count);
+    }
+  }
+  Tally<Real> num_scored, num_nonfinite;
+
+  /// Between the passes, the gradient of a block's rows holds their softmax as [classes][rows].
+  Real* block_of(int64_t t) const { return gradient + t * num_classes; }
+
+  void skip_block(int64_t t, int count) {
+    for (int64_t m = 0; m < batch.modalities; ++m) store_lanes<Real>(Vector{} + nan, count, confidence(m) + t);
+    store_lanes<Real>(Vector{} + nan, count, utterance_loss + t);
+    store_lanes<Real>(Vector{}, count, weight + t);
+  }
+
+  void score(int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; t += lanes) {
+      score_block(t, end - t < lanes ? static_cast<int>(end - t) : lanes, work.labels + (t - begin));
+    }
+    work.sums.scored += num_scored.total();
+    work.sums.nonfinite += num_nonfinite.total();
+  }
+
+  /// Sums of the confidences of a dialogue, or of one part of a long one. Returns how many of its rows are scored.
+  int64_t sum_dialogue(int64_t begin, int64_t end) {
+    for (int64_t m = 0; m < batch.modalities; ++m) {
+      const SumOfKnown sum = sum_of_known(confidence(m) + begin, end - begin);
+      work.dialogue_sums[m] = sum.total;
+      work.known[m] = sum.count;
+      work.confidence[m] += sum.total;
+    }
+    if (batch.present == nullptr) return batch.modalities == 0 ? 0 : work.known[0];
+    int64_t scored = 0;
+    for (int64_t t = begin; t < end; ++t) scored += weight[t] != 0;
+    return scored;
+  }
+
+  void spread_dialogue(int64_t dialogue, double* sums, const int64_t* known, int64_t scored) const {
+    spread[dialogue] =
+        static_cast<Real>(spread_of_dialogue(sums, known, batch.modalities, scored, batch.of_means));
+  }
+
+  Vector weigh(Vector rho, Vector is_scored) const {
+    if (batch.selects_all) return is_scored;
+    return weight_of<Real>(rho, static_cast<Real>(batch.threshold), batch.scheme);
+  }
+
+  /// Second pass over a block of rows: difficulty, weight, totals, gradient.
+  void weigh_block(int64_t t, int count, int64_t first, const int32_t* labels) {
+    const Vector loss = load_lanes<Real>(utterance_loss + t, count, nan);
+    const Vector is_scored = load_lanes<Real>(weight + t, count, Real{});
+    Vector rho = harmonic_mean(load_lanes<Real>(difficulty + t, count, nan), loss);
+    if (batch.extra_difficulty != nullptr) {
+      for (int lane = 0; lane < count; ++lane) {
+        const char* address = batch.extra_difficulty + (t + lane) * batch.extra_stride;
+        rho[lane] += static_cast<Real>(load_float(batch.extra_type, address));
+      }
+    }
+    const Vector v = weigh(rho, is_scored);
+    store_lanes<Real>(rho, count, difficulty + t);
+    store_lanes<Real>(v, count, weight + t);
+
+    const Mask selected = v > 0;
+    num_selected.add(selected);
+    num_undefined.add((is_scored > 0) & (rho != rho));
+    loss_sum.add(first, is_scored > 0 ? loss : Vector{});
+    weighted_loss.add(first, selected ? v * loss : Vector{});
+    weight_sum.add(first, v);
+    for (int64_t m = 0; m < batch.modalities; ++m) {
+      const Vector p = load_lanes<Real>(confidence(m) + t, count, nan);
+      selected_confidence[m].add(first, p == p ? p * v : Vector{});
+    }
+    if (gradient != nullptr) write_gradient(t, count, labels, selected, v * static_cast<Real>(batch.gradient_scale));
+  }
+  Tally<Real> num_selected, num_undefined;
+  Sum16 loss_sum, weighted_loss, weight_sum;
+
+  void write_gradient(int64_t t, int count, const int32_t* labels, Mask selected, Vector scale) {
+    const Mask label = lane_labels(labels, count);
+    Real* block = block_of(t);
+    const Real smoothing = static_cast<Real>(batch.label_smoothing);
+    const Real smooth = smoothing / static_cast<Real>(num_classes);
+    Vector own = Vector{} + 1;
+    Vector all = own;
+    if (is_weighted) {
+      for (int lane = 0; lane < count; ++lane) {
+        own[lane] = labels[lane] < 0 ? Real{} : class_weight(labels[lane]) * (1 - smoothing);
+      }
+      all = own + smooth * static_cast<Real>(batch.class_weight_sum);
+    }
+    const Vector own_scale = own * scale, all_scale = all * scale;
+    for (int64_t c = 0; c < num_classes; ++c) {
+      Vector g = load_lanes<Real>(block + c * count, count, Real{}) * all_scale;
+      g = label == static_cast<Index>(c) ? g - own_scale : g;
+      if (smoothing > 0) g = g - scale * (smooth * class_weight(c));
+      at(c) = selected ? g : Vector{};
+    }
+    row_tiles.write(classes, count, num_classes, block);
+  }
+
+  void weigh_rows(int64_t begin, int64_t end) {
+    for (int64_t m = 0; m < batch.modalities; ++m) selected_confidence[m] = Sum16{};
+    for (int64_t t = begin; t < end; t += lanes) {
+      const int count = end - t < lanes ? static_cast<int>(end - t) : lanes;
+      weigh_block(t, count, t - begin, work.labels + (t - begin));
+    }
+    work.sums.selected += num_selected.total();
+    work.sums.undefined += num_undefined.total();
+    work.sums.loss += loss_sum.total();
+    work.sums.weighted_loss += weighted_loss.total();
+    work.sums.weight += weight_sum.total();
+    for (int64_t m = 0; m < batch.modalities; ++m) work.selected_confidence[m] += selected_confidence[m].total();
+  }
+
+  void spread_over_rows(int64_t dialogue, int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) difficulty[t] = spread[dialogue];
+  }
+
+  void dialogues(const int64_t* offsets, int64_t first, int64_t last) {
+    const int64_t begin = offsets[first], end = offsets[last];
+    score(begin, end);
+    for (int64_t d = first; d < last; ++d) {
+      const int64_t scored = sum_dialogue(offsets[d], offsets[d + 1]);
+      spread_dialogue(d, work.dialogue_sums, work.known, scored);
+      spread_over_rows(d, offsets[d], offsets[d + 1]);
+    }
+    weigh_rows(begin, end);
+  }
+};
+
+/// Calls `run` with a kernel for the logits' type.
+template <class Run>
+void with_step_kernel(const StepBatch& batch, StepWork& work, const Run& run) {
+  switch (batch.logits[0].type) {
+    case FloatType::kFloat16: {
+      StepKernel<Float16, float> kernel(batch, work);
+      return run(kernel);
+    }
+    case FloatType::kBFloat16: {
+      StepKernel<BFloat16, float> kernel(batch, work);
+      return run(kernel);
+    }
+    case FloatType::kFloat32: {
+      StepKernel<float, float> kernel(batch, work);
+      return run(kernel);
+    }
+    case FloatType::kFloat64: {
+      StepKernel<double, double> kernel(batch, work);
+      return run(kernel);
+    }
+  }
+}
+
+void step_dialogues(const StepBatch& batch, const int64_t* offsets, int64_t first, int64_t last, StepWork& work) {
+  work.sums.bad_label += step_labels(batch, offsets[first], offsets[last], work.labels);
+  with_step_kernel(batch, work, [&](auto& kernel) { kernel.dialogues(offsets, first, last); });
+}
+
+void step_score_part(const StepBatch& batch, int64_t begin, int64_t end, StepWork& work) {
+  work.sums.bad_label += step_labels(batch, begin, end, work.labels);
+  with_step_kernel(batch, work, [&](auto& kernel) {
+    kernel.score(begin, end);
+    kernel.sum_dialogue(begin, end);
+  });
+}
+
+void step_spread(const StepBatch& batch, int64_t dialogue, double* sums, const int64_t* known, int64_t scored) {
+  StepWork work{};
+  with_step_kernel(batch, work, [&](auto& kernel) { kernel.spread_dialogue(dialogue, sums, known, scored); });
+}
+
+void step_weigh_part(const StepBatch& batch, int64_t dialogue, int64_t begin, int64_t end, StepWork& work) {
+  step_labels(batch, begin, end, work.labels);
+  with_step_kernel(batch, work, [&](auto& kernel) {
+    kernel.spread_over_rows(dialogue, begin, end);
+    kernel.weigh_rows(begin, end);
+  });
+}
+
+}  // namespace SPCL_ISA
+}  // namespace spcl

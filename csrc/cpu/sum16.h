@@ -1,0 +1,94 @@
+// The sum every total is made with, for the instruction set being compiled (see cpu/every_isa.h): float64 in 16
+// lanes, whatever the registers hold. Value i goes to lane i % 16 and the lanes are added in one fixed order, so
+// the width of the vectors changes no bit. Comes after cpu/lanes.h, which has no include guard.
+
+namespace spcl {
+namespace SPCL_ISA {
+
+struct Sum16 {
+  using Doubles = Lanes<double>::Vector;
+  static constexpr int per_vector = Lanes<double>::count;
+  Doubles parts[16 / per_vector] = {};
+
+  /// Adds a vector whose first lane is value `first`, a multiple of the vector's lanes.
+  SPCL_HD void add(int64_t first, Lanes<double>::Vector values) { parts[first % 16 / per_vector] += values; }
+
+  SPCL_HD void add(int64_t first, Lanes<float>::Vector values) {
+    typedef float Half __attribute__((vector_size(SPCL_VECTOR_BYTES / 2)));
+    Half low, high;
+    std::memcpy(&low, &values, sizeof low);
+    std::memcpy(&high, reinterpret_cast<const char*>(&values) + sizeof low, sizeof high);
+    const int64_t part = first % 16 / per_vector;
+    parts[part] += __builtin_convertvector(low, Doubles);
+    parts[part + 1] += __builtin_convertvector(high, Doubles);
+  }
+
+  double total() const {
+    double lanes[16];
+    std::memcpy(lanes, parts, sizeof lanes);
+    for (int width = 8; width > 0; width /= 2) {
+      for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+    }
+    return lanes[0];
+  }
+};
+
+/// How many lanes of how many masks were set.
+template <class Real>
+struct Tally {
+  using Mask = typename Lanes<Real>::Mask;
+  Mask lanes = {};
+
+  SPCL_HD void add(Mask mask) { lanes -= mask; }  // a true lane is -1
+
+  int64_t total() const {
+    int64_t sum = 0;
+    for (int lane = 0; lane < Lanes<Real>::count; ++lane) sum += lanes[lane];
+    return sum;
+  }
+};
+
+/// The first `count` values as a vector, `fill` in the other lanes.
+template <class Real>
+SPCL_HD typename Lanes<Real>::Vector load_lanes(const Real* values, int count, Real fill) {
+  typename Lanes<Real>::Vector vector;
+  if (count == Lanes<Real>::count) {
+    std::memcpy(&vector, values, sizeof vector);
+  } else {
+    for (int lane = 0; lane < Lanes<Real>::count; ++lane) vector[lane] = lane < count ? values[lane] : fill;
+  }
+  return vector;
+}
+
+template <class Real>
+SPCL_HD void store_lanes(typename Lanes<Real>::Vector vector, int count, Real* values) {
+  if (count == Lanes<Real>::count) {
+    std::memcpy(values, &vector, sizeof vector);
+  } else {
+    for (int lane = 0; lane < count; ++lane) values[lane] = vector[lane];
+  }
+}
+
+/// Sum and number of the values that are not NaN.
+struct SumOfKnown {
+  double total;
+  int64_t count;
+};
+
+template <class Real>
+SumOfKnown sum_of_known(const Real* values, int64_t count) {
+  constexpr int lanes = Lanes<Real>::count;
+  using Vector = typename Lanes<Real>::Vector;
+  Sum16 sum;
+  Tally<Real> known;
+  for (int64_t i = 0; i < count; i += lanes) {
+    const int here = count - i < lanes ? static_cast<int>(count - i) : lanes;
+    const Vector x = load_lanes(values + i, here, static_cast<Real>(__builtin_nan("")));
+    sum.add(i, x == x ? x : Vector{});
+    known.add(x == x);
+  }
+  return {sum.total(), known.total()};
+}
+
+}  // namespace SPCL_ISA
+}  // namespace spcl
