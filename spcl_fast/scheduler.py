@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from spcl_fast import balance, ops
+from spcl_fast import backends, balance, ops
+from spcl_fast._state import differences
 from spcl_fast.batch import DialogueBatch
 from spcl_fast.ops import SelfPacedStep
 from spcl_fast.ops._check import VALIDATE, choice
@@ -30,7 +32,8 @@ class EpochStats(NamedTuple):
     `threshold` is the one the epoch was trained with. `take_rate` is selected / scored and `loss` the mean
     utterance loss over the scored, both NaN for an epoch without utterances. The ratios and confidences have
     one entry a modality: `modality_ratio` over the selected utterances, `modality_ratio_all` over the scored.
-    `undefined` counts utterances scored in dialogues with fewer than two modalities.
+    `undefined` counts utterances that were scored but have no difficulty: in dialogues with fewer than two
+    modalities, or with a NaN extra difficulty.
     """
 
     epoch: int
@@ -70,23 +73,25 @@ class SelfPacedScheduler(nn.Module):
     over several calls selects the same utterances as one call would.
 
     Args:
-        threshold: lambda_0, in units of difficulty, at least 0; it is not capped.
+        threshold: lambda_0, in units of difficulty, at least 0; it is not capped. `math.inf` selects every
+            utterance, and keeps doing so when `max_threshold` is `math.inf` too.
         growth: factor per epoch, at least 1.
         max_threshold: cap of the grown threshold, above 0; may be `math.inf`.
         difficulty: "spcl".
         weighting: scheme of `ops.self_paced_weights`.
         normalizer: "all" or "selected", of `ops.self_paced_step`.
         aggregate: "sum" or "mean", of `ops.modality_spread`.
-        class_weight: `[C]`, or None.
+        class_weight: `[C]`, finite and at least 0, or None; copied.
         label_smoothing: in [0, 1].
         ignore_index: the label of utterances that are not scored.
-        nonfinite: "raise" lets `check()` and `end_epoch()` raise for logits that are NaN or +Inf and losses
-            that are +Inf; "exclude" only counts them. They are left out of training either way.
+        nonfinite: "raise" lets `check()` and `end_epoch()` raise for logits and losses that are NaN or +Inf;
+            "exclude" only counts them. They are left out of training either way.
         validate: "cheap", "full" or "off", of `ops.self_paced_step`.
         backend: None for the fastest, or a name of `spcl_fast.backends`.
 
     Its state is the threshold, the epoch and the counters of the epoch under way: `state_dict()` loads with
-    `weights_only=True` and continues at any step; settings that differ from the saved ones are refused by name.
+    `weights_only=True` and continues at any step. Settings that decide the numbers and differ from the saved ones
+    are refused by name.
     """
 
     class_weight: Tensor | None
@@ -113,6 +118,9 @@ class SelfPacedScheduler(nn.Module):
     ) -> None:
         super().__init__()
         name = type(self).__name__
+        for setting, number in (("threshold", threshold), ("growth", growth), ("max_threshold", max_threshold)):
+            if isinstance(number, bool) or not isinstance(number, Real):
+                raise TypeError(f"{name}: {setting} must be a number (got {type(number).__name__})")
         if not threshold >= 0:
             raise ValueError(f"{name}: threshold must be at least 0 (got {threshold})")
         if not 1 <= growth < math.inf:
@@ -127,8 +135,10 @@ class SelfPacedScheduler(nn.Module):
         choice(name, "aggregate", aggregate, AGGREGATES)
         choice(name, "nonfinite", nonfinite, ("raise", "exclude"))
         choice(name, "validate", validate, VALIDATE)
+        if backend is not None:
+            backends.why_not(backend)  # refuses a name that no backend has
         # What decides the numbers: a state saved under other settings must not be continued unawares.
-        self._config: dict[str, float | int | str] = {
+        self._config: dict[str, Any] = {
             "initial_threshold": float(threshold),
             "growth": float(growth),
             "max_threshold": float(max_threshold),
@@ -138,12 +148,13 @@ class SelfPacedScheduler(nn.Module):
             "aggregate": aggregate,
             "label_smoothing": float(label_smoothing),
             "ignore_index": int(ignore_index),
+            "class_weight": _weight_list(name, class_weight),
         }
         self.epoch = 0
         self.nonfinite = nonfinite
         self.validate = validate
         self.backend = backend
-        self.register_buffer("class_weight", class_weight)
+        self.register_buffer("class_weight", None if class_weight is None else class_weight.detach().clone())
         self.register_buffer("threshold", torch.tensor(float(threshold), dtype=torch.float64))
         self.register_buffer("counts", torch.zeros(len(COUNTS), dtype=torch.int64))
         self.register_buffer("sums", torch.zeros(0, dtype=torch.float64))  # sized by the first batch
@@ -153,6 +164,8 @@ class SelfPacedScheduler(nn.Module):
         logits: Logits,
         labels: Tensor | DialogueBatch,
         offsets: Tensor | None = None,
+        speakers: Tensor | None = None,
+        embeddings: Logits | None = None,
         *,
         joint: Tensor | None = None,
         present: Tensor | None = None,
@@ -160,9 +173,10 @@ class SelfPacedScheduler(nn.Module):
     ) -> SelfPacedStep:
         """One step: `scheduler(logits, labels, offsets)` or `scheduler(logits, batch)`.
 
-        With a batch that was built from padded tensors, logits (`[B, L, C]` a modality, or `[M, B, L, C]`),
-        `joint` and `present` (`[M, B, L]`) may be padded too; results have one entry an utterance, and
-        `batch.pad` spreads them again.
+        With a batch, logits (`[B, L, C]` a modality, or `[M, B, L, C]`), `joint`, `present` (`[M, B, L]`) and
+        `extra_difficulty` (`[B, L]`) may be padded as the batch is; results have one entry an utterance, and
+        `batch.pad` spreads them again. Speakers and embeddings are for difficulties that look at them; "spcl"
+        does not.
         """
         if isinstance(labels, DialogueBatch):
             if offsets is not None:
@@ -173,6 +187,8 @@ class SelfPacedScheduler(nn.Module):
             joint = batch.flatten(joint) if joint is not None and joint.ndim == 3 else joint
             if present is not None and present.ndim == 3:
                 present = torch.stack([batch.flatten(p) for p in present])
+            if extra_difficulty is not None and extra_difficulty.ndim == 2:
+                extra_difficulty = batch.flatten(extra_difficulty)
         if offsets is None:
             raise ValueError(f"{type(self).__name__}: labels need offsets (got none)")
         step = ops.self_paced_step(
@@ -182,13 +198,13 @@ class SelfPacedScheduler(nn.Module):
             self.threshold if self.training else None,
             joint=joint,
             extra_difficulty=extra_difficulty,
-            scheme=str(self._config["weighting"]),
-            normalizer=str(self._config["normalizer"]) if self.training else "all",
-            aggregate=str(self._config["aggregate"]),
+            scheme=self._config["weighting"],
+            normalizer=self._config["normalizer"],
+            aggregate=self._config["aggregate"],
             class_weight=self.class_weight,
-            label_smoothing=float(self._config["label_smoothing"]),
+            label_smoothing=self._config["label_smoothing"],
             present=present,
-            ignore_index=int(self._config["ignore_index"]),
+            ignore_index=self._config["ignore_index"],
             validate=self.validate,
             backend=self.backend,
         )
@@ -199,7 +215,13 @@ class SelfPacedScheduler(nn.Module):
     def _count(self, step: SelfPacedStep) -> None:
         counts, sums = step.totals
         if self.sums.numel() == 0:
-            self.sums = torch.zeros_like(sums)
+            with torch.inference_mode(False):  # the counters outlive the mode that the first step ran in
+                self.sums = torch.zeros(sums.shape, dtype=sums.dtype, device=sums.device)
+        if self.sums.shape != sums.shape:
+            had, got = (x.numel() // 2 for x in (self.sums, sums))
+            raise ValueError(
+                f"{type(self).__name__}: every step must have the same modalities ({had} before, got {got})"
+            )
         self.counts.add_(counts)
         self.sums.add_(sums)
 
@@ -212,18 +234,17 @@ class SelfPacedScheduler(nn.Module):
     def end_epoch(self) -> EpochStats:
         """Closes the epoch: returns what it selected, raises the threshold, resets the counters.
 
-        The one call that waits for the device. Raises `FaultyDataError` (after closing the epoch, with its
+        Waits for the device, which no step does. Raises `FaultyDataError` (after closing the epoch, with its
         `stats`) for data that had to be left out, and warns when steps were made but nothing could be scored.
         """
         stats = self._stats()
-        grown = self.threshold * float(self._config["growth"])
-        self.threshold.copy_(grown.clamp(max=float(self._config["max_threshold"])))
+        self.threshold.mul_(self._config["growth"]).clamp_(max=self._config["max_threshold"])
         self.epoch += 1
         self.counts.zero_()
         self.sums.zero_()
         if stats.steps and not stats.scored:
             warnings.warn(
-                f"{type(self).__name__}: no utterance of epoch {stats.epoch} had a label to score",
+                f"{type(self).__name__}: no utterance of epoch {stats.epoch} could be scored",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -271,20 +292,19 @@ class SelfPacedScheduler(nn.Module):
         self.epoch = int(state["epoch"])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        extra = state_dict.get(prefix + "_extra_state")
-        if extra is not None:  # refused before anything of this module has changed
-            _require_same_settings(extra, self._config)
+        if prefix + "_extra_state" in state_dict:  # refused before anything of this module has changed
+            _require_same_settings(state_dict[prefix + "_extra_state"], self._config)
         saved = state_dict.get(prefix + "sums")
         if saved is not None:  # sized by the first batch, or by the state
             self.sums = self.sums.new_zeros(saved.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SelfPacedScheduler:
-        """Moves with `.to(device)`, but `.half()` and the like must not round the threshold or the sums."""
-        before = {name: x for name, x in self.named_buffers(recurse=False) if x.dtype == torch.float64}
+        """Moves with `.to(device)`, but `.half()` and the like must not round what it holds."""
+        before = {name: x for name, x in self.named_buffers(recurse=False) if x.is_floating_point()}
         super()._apply(fn, recurse)
         for name, x in before.items():
-            if getattr(self, name).dtype != torch.float64:
+            if getattr(self, name).dtype != x.dtype:
                 setattr(self, name, x.to(getattr(self, name).device))
         return self
 
@@ -305,16 +325,29 @@ def _ratio(confidence_sum: Tensor) -> tuple[float, ...]:
     return tuple(balance.modality_ratio(confidence_sum).tolist()) if confidence_sum.numel() else ()
 
 
-def _require_same_settings(saved: dict[str, Any], config: dict[str, Any]) -> None:
+def _weight_list(name: str, class_weight: Tensor | None) -> list[float] | None:
+    """The class weights as the state keeps them, after a look at their values."""
+    if class_weight is None:
+        return None
+    if not isinstance(class_weight, Tensor):
+        raise TypeError(f"{name}: class_weight must be a floating point tensor [C] (got {type(class_weight).__name__})")
+    if not class_weight.is_floating_point() or class_weight.ndim != 1:
+        got = f"{class_weight.dtype} of shape {tuple(class_weight.shape)}"
+        raise TypeError(f"{name}: class_weight must be a floating point tensor [C] (got {got})")
+    weights = class_weight.double().tolist()
+    for c, weight in enumerate(weights):
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"{name}: class_weight must be finite and at least 0 (got {weight} for class {c})")
+    return weights
+
+
+def _require_same_settings(saved: Any, config: dict[str, Any]) -> None:
+    if not isinstance(saved, dict) or not isinstance(saved.get("config"), dict):
+        raise ValueError("SelfPacedScheduler: the state must be that of a SelfPacedScheduler (got something else)")
     if saved.get("version") != STATE_VERSION:
         raise ValueError(
             f"SelfPacedScheduler: the state must be of version {STATE_VERSION} (got {saved.get('version')})"
         )
-    theirs = saved["config"]
-    differ = [
-        f"{name} {theirs.get(name)!r} there, {config.get(name)!r} here"
-        for name in sorted(config.keys() | theirs.keys())
-        if theirs.get(name) != config.get(name)
-    ]
+    differ = differences(saved["config"], config)
     if differ:
-        raise ValueError(f"SelfPacedScheduler: the state was saved with other settings ({'; '.join(differ)})")
+        raise ValueError(f"SelfPacedScheduler: the state was saved with other settings ({differ})")

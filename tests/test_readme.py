@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from spcl_fast.cli import app
+from spcl_fast.cli import train as cli_train
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -31,6 +33,7 @@ def test_readme_loops_run(block, capsys):
     padded = (torch.randn(2, 4, 5), torch.randint(3, (2, 4)), mask)
     names = {
         "epochs": 2,
+        "device": "cpu",
         "flat_loader": [flat] * 3,
         "padded_loader": [padded] * 3,
         "model": heads,
@@ -50,8 +53,12 @@ def test_readme_loops_run(block, capsys):
 
 def test_readme_names_commands_and_options_that_exist():
     text = README.read_text()
-    known = {command.callback.__name__ for command in app.registered_commands}
-    assert set(re.findall(r"spcl-fast (\w+)", text)) <= known
+    named = set(re.findall(r"spcl-fast (\w+)", text))
+    assert {"train", "doctor"} <= named <= {command.callback.__name__ for command in app.registered_commands}
+    options = set(re.findall(r"[ `](--[a-z]\S*?)[ `\n]", text)) - {"--extra-index-url", "--no-build-isolation"}
+    assert {"--data", "--resume"} <= options
+    train = {f"--{name.replace('_', '-')}" for name in inspect.signature(cli_train.train).parameters}
+    assert options <= train
 
 
 def test_readme_tables_are_those_of_the_result_files():

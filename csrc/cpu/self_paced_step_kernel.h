@@ -140,12 +140,10 @@ struct StepKernel {
     }
     const Vector log_sum = Traits::log(found.sum.total);
     const Vector plain = log_sum - found.shift;
-    joint_is_finite = found.sum.total == found.sum.total;
     if (!is_weighted) return plain;
     return smoothed.finish(plain, log_sum, static_cast<Real>(batch.class_weight_sum),
                            static_cast<Real>(batch.label_smoothing), static_cast<Real>(num_classes));
   }
-  Mask joint_is_finite = {};
 
   /// First pass over a block of rows: confidences, loss, softmax of the joint logits.
   void score_block(int64_t t, int count, const int32_t* labels) {
@@ -166,7 +164,7 @@ struct StepKernel {
     if (batch.joint.data != nullptr) read_joint(t, count);
     const Vector loss = score_joint(label);
     candidate &= has_any;
-    finite &= joint_is_finite;
+    finite &= loss == loss;  // NaN: no softmax, or a class of weight 0 whose loss is +Inf
     const Mask scored = candidate & finite;
 
     for (int64_t m = 0; m < batch.modalities; ++m) {

@@ -10,12 +10,12 @@ namespace SPCL_ISA {
 
 /// 2 s l / (s + l), 0 when either is 0, +Inf when the loss l is; NaN when either is.
 ///
-/// Written with the smaller and the larger so that nothing overflows and min <= rho <= 2 min to the last bit.
+/// Written with the ratio of the smaller to the larger so that nothing overflows and min <= rho <= 2 min to the last bit.
 template <class Real>
 SPCL_HD Real harmonic_mean(Real spread, Real loss) {
   const Real low = spread < loss ? spread : loss;
   const Real high = spread < loss ? loss : spread;
-  const Real mean = high == 0 ? low * 0 : 2 * low * (high / (low + high));
+  const Real mean = high == 0 ? low * 0 : low * (2 / (1 + low / high));
   return 2 * loss == loss && loss > 0 ? spread + loss : mean;  // twice itself and above 0: +Inf
 }
 

@@ -3,6 +3,7 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -256,6 +257,8 @@ StepTensors self_paced_step_cpu(const std::vector<Tensor>& logits, const Tensor&
     weights.resize(static_cast<size_t>(z.num_classes));
     for (size_t c = 0; c < weights.size(); ++c) {
       weights[c] = load_float(given.type, given.data + static_cast<int64_t>(c) * given.row_stride);
+      SPCL_CHECK(weights[c] >= 0 && std::isfinite(weights[c]), kOp, "class_weight must be finite and at least 0",
+                 weights[c]);
       batch.class_weight_sum += weights[c];
     }
     batch.class_weight = weights.data();

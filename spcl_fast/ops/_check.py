@@ -7,12 +7,13 @@ is checked where it is on the host (offsets), or when the caller asks with `vali
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from spcl_fast.reference.rows import expected_offsets, label_is_scored
+from spcl_fast.reference.rows import expected_offsets, label_is_scored, row_is_finite
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 INTEGERS = (
@@ -112,7 +113,9 @@ def offsets(op: str, value: Tensor, num_rows: int, device: torch.device, validat
         raise ValueError(f"{op}: all tensors must be on one device (data on {device}, offsets on {value.device})")
     if value.numel() == 0:
         raise ValueError(f"{op}: offsets must have at least one entry (got none)")
-    if value.device.type != "cpu" and validate != "full":
+    if value.device.type != "cpu" and (validate != "full" or value.device.type == "meta"):
+        return
+    if torch.compiler.is_compiling():  # a trace cannot look at data; what is wrong there is read as its running maximum
         return
     value = value.long()
     expected = expected_offsets(value, num_rows)
@@ -125,8 +128,22 @@ def offsets(op: str, value: Tensor, num_rows: int, device: torch.device, validat
         raise ValueError(f"{op}: offsets {rule} (got {int(value[d])} at position {d}{before})")
 
 
-def data(op: str, z: Logits, y: Tensor, ignore_index: int, has: Tensor | None) -> None:
-    """What `validate="full"` adds: every label names a class, every logit that is used is neither NaN nor +Inf."""
+def class_weight(op: str, value: Tensor | None, z: Logits) -> None:
+    """`[C]`, finite and at least 0; its values are looked at on the host alone."""
+    if value is None:
+        return
+    shaped(op, "class_weight", tensor(op, "class_weight", value, 1, FLOATS, "floating point numbers"), (z.C,), z.device)
+    if value.device.type == "cpu":
+        bad = ~(value.isfinite() & (value >= 0))
+        if bool(bad.any()):
+            c = int(bad.nonzero()[0])
+            raise ValueError(f"{op}: class_weight must be finite and at least 0 (got {float(value[c])} for class {c})")
+
+
+def data(op: str, z: Logits, y: Tensor, ignore_index: int, has: Tensor | None, joint: Tensor | None = None) -> None:
+    """What `validate="full"` adds: every label names a class, every row of logits in use has a softmax."""
+    if z.device.type == "meta":
+        raise ValueError(f"{op}: validate='full' needs data to look at (got tensors on meta)")
     y = y.long()
     bad = ~label_is_scored(y, z.C, ignore_index) & (y != ignore_index)
     if bool(bad.any()):
@@ -134,29 +151,51 @@ def data(op: str, z: Logits, y: Tensor, ignore_index: int, has: Tensor | None) -
         raise ValueError(
             f"{op}: labels must lie in [0, {z.C}) or be ignore_index {ignore_index} (got {int(y[t])} at position {t})"
         )
+    used = y != ignore_index
     for m in range(z.M):
-        rows = ~(z.modality(m) < float("inf")).all(-1) & (y != ignore_index)
-        rows = rows if has is None else rows & has[m]
-        if bool(rows.any()):
-            t = int(rows.nonzero()[0])
-            c = int((~(z.modality(m)[t] < float("inf"))).nonzero()[0])
-            raise ValueError(
-                f"{op}: logits must be finite "
-                f"(got {float(z.modality(m)[t, c])} at modality {m}, utterance {t}, class {c})"
-            )
+        _rows_have_softmax(op, f"modality {m}", z.modality(m), used if has is None else used & has[m])
+    if joint is not None:
+        _rows_have_softmax(op, "joint", joint, used if has is None else used & has.any(0))
 
 
-def threshold(op: str, value: Tensor | float) -> None:
-    """A number, or a 0-dim tensor; not NaN where that can be seen without waiting for a device."""
+def _rows_have_softmax(op: str, name: str, logits: Tensor, used: Tensor) -> None:
+    logits = logits.detach()
+    bad = used & ~row_is_finite(logits)
+    if bool(bad.any()):
+        t = int(bad.nonzero()[0])
+        wrong = ~(logits[t] < float("inf"))
+        if bool(wrong.any()):
+            c = int(wrong.nonzero()[0])
+            got = f"{float(logits[t, c])} at {name}, utterance {t}, class {c}"
+        else:
+            got = f"-inf everywhere at {name}, utterance {t}"
+        raise ValueError(f"{op}: logits must be neither NaN nor +Inf, nor -Inf for every class (got {got})")
+
+
+def losses(op: str, loss: Tensor, y: Tensor, ignore_index: int, has: Tensor | None) -> None:
+    """The rest of `validate="full"` for a step: the loss of every utterance in use is finite."""
+    used = y.long() != ignore_index
+    bad = (used if has is None else used & has.any(0)) & ~loss.isfinite()
+    if bool(bad.any()):
+        t = int(bad.nonzero()[0])
+        raise ValueError(f"{op}: the loss of every utterance must be finite (got {float(loss[t])} for utterance {t})")
+
+
+def threshold(op: str, value: Tensor | float, device: torch.device) -> Tensor | float:
+    """A number or a 0-dim tensor on this device, without its gradient; not NaN where that can be seen at once."""
     if isinstance(value, Tensor):
         if value.ndim or not value.dtype.is_floating_point:
             raise ValueError(
                 f"{op}: threshold must be a number or a 0-dim floating point tensor (got {value.dtype}"
                 f" of shape {tuple(value.shape)})"
             )
-        if value.device.type != "cpu":
-            return
-    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        if value.device != device:
+            raise ValueError(f"{op}: all tensors must be on one device (data on {device}, threshold on {value.device})")
+        value = value.detach()
+        if device.type != "cpu" or torch.compiler.is_compiling():
+            return value
+    elif isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{op}: threshold must be a number or a 0-dim tensor (got {type(value).__name__})")
     if float(value) != float(value):
         raise ValueError(f"{op}: threshold must not be NaN (got {float(value)})")
+    return value if isinstance(value, Tensor) else float(value)

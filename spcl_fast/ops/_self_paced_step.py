@@ -67,7 +67,9 @@ def self_paced_step(
         scheme: of `self_paced_weights`.
         normalizer: "all" divides by the scored utterances, "selected" by the sum of the weights.
         aggregate: "sum" or "mean", of `modality_spread`.
-        class_weight: `[C]`, multiplies the utterance loss of its class (and so its difficulty).
+        class_weight: `[C]`, finite and at least 0, multiplies the utterance loss of its class (and so its
+            difficulty). Its values are looked at on the host; elsewhere a class without such a weight is not
+            scored.
         label_smoothing: in [0, 1], of the utterance loss, as in `torch.nn.functional.cross_entropy`.
         present: `bool[M, T]`; a modality that is not present is not looked at. None: all are.
         ignore_index: the label of utterances that are not scored and not counted.
@@ -78,8 +80,9 @@ def self_paced_step(
     Returns:
         `SelfPacedStep(loss, weight[T], difficulty[T], utterance_loss[T], confidence[M, T], spread[D], totals)`,
         in float64 for float64 logits and float32 for all others; the totals are described at `StepTotals` and
-        stay on the device. An utterance that is ignored, has a bad label, a NaN or +Inf logit or no modality,
-        has weight 0 and NaN elsewhere, and touches nothing but itself. A loss of +Inf has the difficulty +Inf.
+        stay on the device. An utterance that is ignored, has a bad label, a NaN or +Inf logit, no modality or a
+        NaN loss, has weight 0 and NaN elsewhere, and touches nothing but itself. A loss of +Inf has the
+        difficulty +Inf.
         A dialogue with fewer than two modalities has spread and difficulty NaN: it is scored, not selected.
         No scored utterance: the loss is 0 with a zero gradient. Each difficulty depends on its own dialogue
         alone. Deterministic on the host.
@@ -125,46 +128,48 @@ def self_paced_step(
     for name, value, shape in (
         ("joint", joint, (z.T, z.C)),
         ("extra_difficulty", extra_difficulty, (z.T,)),
-        ("class_weight", class_weight, (z.C,)),
     ):
         if value is not None:
             _check.tensor(OP, name, value, len(shape), _check.FLOATS, "floating point numbers")
             _check.shaped(OP, name, value, shape, z.device)
+    _check.class_weight(OP, class_weight, z)
     if threshold is not None:
-        _check.threshold(OP, threshold)
+        threshold = _check.threshold(OP, threshold, z.device)
     check_scheme(OP, scheme, {})
     _check.choice(OP, "normalizer", normalizer, NORMALIZERS)
     _check.choice(OP, "aggregate", aggregate, AGGREGATES)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"{OP}: label_smoothing must lie in [0, 1] (got {label_smoothing})")
     if validate == "full":
-        _check.data(OP, z, labels, ignore_index, present)
+        _check.data(OP, z, labels, ignore_index, present, joint)
 
     if refused is not None:
         raise refused
-    if threshold is not None and not isinstance(threshold, Tensor):
-        threshold = float(threshold)
     needs_grad = _needs_grad(z.tensors, joint)
     if backends.choose(OP, backend, z.device, needs_grad=needs_grad) == "cpu":
         numbers = (*_OPTIONS[scheme, normalizer, aggregate], label_smoothing, ignore_index, validate != "off")
         others = (joint, extra_difficulty, class_weight, present)
-        return native_step(z.tensors, labels, offsets, threshold, *others, numbers, needs_grad)
-    return reference.self_paced_step(
-        z.joined,
-        labels,
-        offsets,
-        threshold,
-        joint=joint,
-        extra_difficulty=extra_difficulty,
-        scheme=scheme,
-        normalizer=normalizer,
-        aggregate=aggregate,
-        class_weight=class_weight,
-        label_smoothing=label_smoothing,
-        present=present,
-        ignore_index=ignore_index,
-        flags=validate != "off",
-    )
+        step = native_step(z.tensors, labels, offsets, threshold, *others, numbers, needs_grad)
+    else:
+        step = reference.self_paced_step(
+            z.joined,
+            labels,
+            offsets,
+            threshold,
+            joint=joint,
+            extra_difficulty=extra_difficulty,
+            scheme=scheme,
+            normalizer=normalizer,
+            aggregate=aggregate,
+            class_weight=class_weight,
+            label_smoothing=label_smoothing,
+            present=present,
+            ignore_index=ignore_index,
+            flags=validate != "off",
+        )
+    if validate == "full":  # finite logits can still have a sum that overflows, or a loss of +Inf
+        _check.losses(OP, step.utterance_loss, labels, ignore_index, present)
+    return step
 
 
 def _tensors(logits: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> list[Tensor]:
@@ -175,4 +180,4 @@ def _tensors(logits: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> list[T
 
 def _needs_grad(logits: list[Tensor], joint: Tensor | None) -> bool:
     """Whether the loss needs a gradient: it comes from the joint logits where they are given."""
-    return torch.is_grad_enabled() and any([z.requires_grad for z in (logits if joint is None else [joint])])
+    return torch.is_grad_enabled() and any(z.requires_grad for z in (logits if joint is None else [joint]))

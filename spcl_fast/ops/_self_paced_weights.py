@@ -45,12 +45,12 @@ def self_paced_weights(
     if not isinstance(difficulty, Tensor) or difficulty.dtype not in _check.FLOATS:
         got = difficulty.dtype if isinstance(difficulty, Tensor) else type(difficulty).__name__
         raise TypeError(f"{OP}: difficulty must be a floating point tensor (got {got})")
-    _check.threshold(OP, threshold)
-    check_scheme(OP, scheme, parameters)
     difficulty = difficulty.detach()
+    threshold = _check.threshold(OP, threshold, difficulty.device)
+    check_scheme(OP, scheme, parameters)
     if backends.choose(OP, backend, difficulty.device, needs_grad=False) == "cpu":
         rho = difficulty if difficulty.dtype == torch.float64 else difficulty.float()
-        level, number = (threshold.detach(), None) if isinstance(threshold, Tensor) else (None, float(threshold))
+        level, number = (threshold, None) if isinstance(threshold, Tensor) else (None, threshold)
         weight = torch.ops.spcl_fast.self_paced_weights(rho.contiguous(), level, number, SCHEME_NUMBERS[scheme])
         return weight.to(difficulty.dtype)
     return reference.self_paced_weights(difficulty, threshold, scheme=scheme, **parameters)

@@ -35,4 +35,4 @@ def modality_spread(
     k = has.sum(0)
     mean = S.sum(0) / k
     variance = torch.where(has, (S - mean) ** 2, 0.0).sum(0) / (k - 1)
-    return torch.where(k >= 2, variance.sqrt(), float("nan"))
+    return torch.where(k >= 2, variance.sqrt(), float("nan")).to(p.dtype)

@@ -53,7 +53,11 @@ def dialogue_of_row(offsets: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
 
 
 def sum_by_dialogue(values: Tensor, offsets: Tensor) -> Tensor:
-    """Sums `[M, T]` over each dialogue's rows, in their order: `[M, D]`; 0 for an empty dialogue."""
+    """Sums `[M, T]` over each dialogue's rows: float64 `[M, D]`; 0 for an empty dialogue.
+
+    In float64, because a float32 sum of 10^6 confidences is off by percents.
+    """
     if values.shape[-1] == 0:
-        return values.new_zeros(values.shape[0], offsets.numel() - 1)
-    return torch.segment_reduce(values.T.contiguous(), "sum", offsets=offsets, axis=0, unsafe=True, initial=0).T
+        return values.new_zeros(values.shape[0], offsets.numel() - 1, dtype=torch.float64)
+    rows = values.T.contiguous().double()
+    return torch.segment_reduce(rows, "sum", offsets=offsets, axis=0, unsafe=True, initial=0).T

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -26,7 +27,8 @@ class StepTotals(NamedTuple):
     """What a step counted, on the device of its logits, in two tensors whose entries have names.
 
     `counts` int64[7]: steps, always 1. scored: utterances with a loss. selected: those with a weight above 0.
-    nonfinite: utterances left out for a NaN or +Inf logit, and those whose loss is +Inf. bad_label: labels
+    nonfinite: utterances left out because their logits have no softmax (NaN, +Inf, -Inf everywhere) or their
+    loss is NaN, and those whose loss is +Inf. bad_label: labels
     that are neither a class nor `ignore_index`. bad_offset: entries of `offsets` out of order or out of range.
     undefined: scored utterances whose difficulty is NaN, so that they cannot be selected.
 
@@ -51,7 +53,7 @@ class StepTotals(NamedTuple):
 
     @property
     def nonfinite(self) -> Tensor:
-        """Utterances with a NaN or +Inf logit, or a loss of +Inf."""
+        """Utterances whose logits have no softmax, or whose loss is NaN or +Inf."""
         return self.counts[3]
 
     @property
@@ -66,7 +68,7 @@ class StepTotals(NamedTuple):
 
     @property
     def undefined(self) -> Tensor:
-        """Scored utterances whose difficulty is NaN."""
+        """Scored utterances whose difficulty is NaN: no spread in their dialogue, or NaN extra difficulty."""
         return self.counts[6]
 
     @property
@@ -98,13 +100,13 @@ class SelfPacedStep(NamedTuple):
 
 
 def harmonic_mean(s: Tensor, l: Tensor) -> Tensor:
-    """`2 s l / (s + l)`, 0 when either is 0 and +Inf when `l` is.
+    """`2 s l / (s + l)`, 0 when either is 0 and +Inf when `l` is; both at least 0.
 
-    Written with the smaller and the larger so that nothing overflows and min <= rho <= 2 min holds to the
-    last bit.
+    Written with the ratio of the smaller to the larger so that nothing overflows and min <= rho <= 2 min holds
+    to the last bit.
     """
     low, high = torch.minimum(s, l), torch.maximum(s, l)
-    rho = torch.where(high == 0, 0.0, 2 * low * (high / (low + high)))
+    rho = torch.where(high == 0, 0.0, low * (2 / (1 + low / high)))
     return torch.where(l == float("inf"), torch.where(s.isnan(), s, l), rho)
 
 
@@ -135,16 +137,22 @@ def self_paced_step(
     has = torch.ones_like(z[..., 0], dtype=torch.bool) if present is None else present
 
     z = torch.where(has[..., None], z, 0.0)  # a missing modality says nothing, whatever is stored there
-    J = z.sum(0) if joint is None else joint.to(z.dtype)
-    finite = (row_is_finite(z) | ~has).all(0) & row_is_finite(J)
+    # One modality after the other: the order of a reduction would depend on the strides.
+    J = reduce(torch.add, z) if joint is None else joint.to(z.dtype)
     candidate = owned & labelled & has.any(0)
-    scored = candidate & finite
+    finite = (row_is_finite(z) | ~has).all(0) & row_is_finite(J)
 
     # Rows that are not scored go in as zeros and come out as NaN, so no gradient ever meets their values.
     y = torch.where(labelled, labels, 0)
-    J = torch.where(scored[:, None], J, 0.0)
-    weight_of_class = None if class_weight is None else class_weight.to(J.dtype)
-    l = F.cross_entropy(J, y, weight_of_class, reduction="none", label_smoothing=label_smoothing)
+    J = torch.where((candidate & finite)[:, None], J, 0.0)
+    if class_weight is not None:
+        # On the host the op has refused such weights; here a class without a proper weight is not scored.
+        proper = class_weight.isfinite() & (class_weight >= 0)
+        finite = finite & proper[y]
+        class_weight = torch.where(proper, class_weight, 0.0).to(J.dtype)
+    l = F.cross_entropy(J, y, class_weight, reduction="none", label_smoothing=label_smoothing)
+    finite = finite & ~l.detach().isnan()  # 0 * inf: a class of weight 0 whose loss is +Inf
+    scored = candidate & finite
 
     nan = float("nan")
     with torch.no_grad():

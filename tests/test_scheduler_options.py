@@ -1,0 +1,155 @@
+"""Every setting and argument of the scheduler arrives at the op, and the faults around them."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from spcl_fast import DialogueBatch, FaultyDataError, SelfPacedScheduler, ops
+
+NAN, INF = float("nan"), float("inf")
+WEIGHT = torch.tensor([0.5, 2.0, 1.0, 0.1, 3.0, 0.7])
+
+
+@pytest.mark.parametrize(
+    ("setting", "of_the_op"),
+    [
+        ({"weighting": "linear"}, {"scheme": "linear"}),
+        ({"normalizer": "selected"}, {"normalizer": "selected"}),
+        ({"aggregate": "mean"}, {"aggregate": "mean"}),
+        ({"class_weight": WEIGHT}, {"class_weight": WEIGHT}),
+        ({"label_smoothing": 0.3}, {"label_smoothing": 0.3}),
+        ({"ignore_index": 2}, {"ignore_index": 2}),
+        ({"validate": "off"}, {"validate": "off"}),
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_every_setting_arrives_at_the_op(make_problem, setting, of_the_op):
+    problem = make_problem()
+    problem.logits[0, 3, 1] = NAN  # so that validate="off" shows
+    got = SelfPacedScheduler(threshold=0.8, **setting)(*problem)
+    expected = ops.self_paced_step(*problem, 0.8, **of_the_op)
+    plain = ops.self_paced_step(*problem, 0.8)
+    assert torch.equal(got.loss, expected.loss)
+    assert torch.equal(got.totals.counts, expected.totals.counts)
+    assert not (torch.equal(got.loss, plain.loss) and torch.equal(got.totals.counts, plain.totals.counts))
+
+
+def test_validate_full_and_backend_arrive_at_the_op(make_problem):
+    logits, labels, offsets = make_problem()
+    scheduler = SelfPacedScheduler(backend="reference")
+    logits.requires_grad_()
+    (first,) = torch.autograd.grad(scheduler(logits, labels, offsets).loss, logits, create_graph=True)
+    assert first.requires_grad  # which the compiled op refuses
+    labels[4] = 9
+    with pytest.raises(ValueError, match="got 9 at position 4"):
+        SelfPacedScheduler(validate="full")(logits, labels, offsets)
+    with pytest.raises(ValueError, match="abacus"):
+        SelfPacedScheduler(backend="abacus")
+
+
+def test_every_argument_arrives_at_the_op_flat_and_padded(make_problem):
+    logits, labels, offsets = make_problem(lengths=(4, 2, 5))
+    arguments = {
+        "joint": torch.randn(11, 6, dtype=torch.float64),
+        "present": torch.rand(3, 11) < 0.8,
+        "extra_difficulty": torch.rand(11, dtype=torch.float64),
+    }
+    batch = DialogueBatch.from_arrays(labels, offsets)
+    scheduler = SelfPacedScheduler(threshold=0.8)
+    plain = scheduler(logits, labels, offsets)
+    for name, value in arguments.items():
+        expected = ops.self_paced_step(logits, labels, offsets, 0.8, **{name: value})
+        padded = torch.stack([batch.pad(x) for x in value]) if name == "present" else batch.pad(value)
+        padded_logits = torch.stack([batch.pad(z, NAN) for z in logits])
+        for step in (
+            scheduler(logits, labels, offsets, **{name: value}),
+            scheduler(logits, batch, **{name: value}),
+            scheduler(padded_logits, batch, **{name: padded}),
+        ):
+            torch.testing.assert_close(step.difficulty, expected.difficulty, equal_nan=True)
+            assert torch.equal(step.loss, expected.loss)
+        assert not torch.equal(step.difficulty, plain.difficulty), name
+
+
+def test_speakers_and_embeddings_do_not_change_spcl(make_problem):
+    logits, labels, offsets = make_problem()
+    got = SelfPacedScheduler()(logits, labels, offsets, torch.zeros_like(labels), [torch.rand(24, 5)])
+    expected = SelfPacedScheduler()(logits, labels, offsets)
+    assert torch.equal(got.difficulty, expected.difficulty)
+    assert torch.equal(got.loss, expected.loss)
+
+
+def test_bad_offsets_of_a_device_are_raised_by_name():
+    scheduler = SelfPacedScheduler()
+    scheduler.counts[5] = 3
+    with pytest.raises(FaultyDataError, match=r"left out 3 offset\(s\) out of order or range"):
+        scheduler.check()
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -1.0])
+def test_a_class_weight_that_is_no_weight_is_refused(make_problem, bad):
+    weight = WEIGHT.clone()
+    weight[1] = bad
+    message = rf"class_weight must be finite and at least 0 \(got {bad} for class 1\)"
+    with pytest.raises(ValueError, match=message):
+        SelfPacedScheduler(class_weight=weight)
+    for backend in ("reference", "cpu"):
+        with pytest.raises(ValueError, match=message):
+            ops.self_paced_step(*make_problem(), 0.8, class_weight=weight, backend=backend)
+
+
+@pytest.mark.parametrize("weight", [torch.ones(6, dtype=torch.int64), torch.ones(2, 3), [1.0] * 6])
+def test_a_class_weight_of_another_type_is_refused(weight):
+    with pytest.raises(TypeError, match=r"class_weight must be a floating point tensor \[C\]"):
+        SelfPacedScheduler(class_weight=weight)
+
+
+def test_the_class_weight_is_the_schedulers_own_and_part_of_its_state(make_problem):
+    mine = WEIGHT.clone()
+    scheduler = SelfPacedScheduler(class_weight=mine)
+    before = scheduler(*make_problem()).loss
+    mine.zero_()
+    assert torch.equal(scheduler(*make_problem()).loss, before)
+    scheduler.half()
+    assert torch.equal(scheduler.class_weight, WEIGHT)
+    for other in (None, WEIGHT + 1):
+        with pytest.raises(ValueError, match="class_weight"):
+            SelfPacedScheduler(class_weight=other).load_state_dict(scheduler.state_dict())
+    again = SelfPacedScheduler(class_weight=WEIGHT)
+    again.load_state_dict(copy.deepcopy(scheduler.state_dict()))
+    assert torch.equal(again(*make_problem()).loss, before)
+
+
+@pytest.mark.parametrize("extra", [None, [], {"version": 1}, {"version": 1, "config": 3}])
+def test_a_state_of_something_else_is_refused(extra):
+    state = SelfPacedScheduler().state_dict()
+    state["_extra_state"] = extra
+    with pytest.raises((ValueError, RuntimeError), match="state"):
+        SelfPacedScheduler().load_state_dict(state)
+
+
+def test_another_number_of_modalities_is_refused_and_leaves_the_counters_alone(make_problem):
+    scheduler = SelfPacedScheduler()
+    scheduler(*make_problem(M=3))
+    before = scheduler.check()
+    with pytest.raises(ValueError, match=r"every step must have the same modalities \(3 before, got 2\)"):
+        scheduler(*make_problem(M=2))
+    assert scheduler.check() == before
+
+
+def test_a_first_step_under_inference_mode_does_not_stop_the_next(make_problem):
+    scheduler = SelfPacedScheduler()
+    with torch.inference_mode():
+        scheduler(*make_problem())
+    scheduler(*make_problem())
+    assert scheduler.check().steps == 2
+
+
+@pytest.mark.parametrize("setting", ["threshold", "growth", "max_threshold"])
+@pytest.mark.parametrize("value", [None, "1", True])
+def test_settings_that_are_no_numbers_are_refused(setting, value):
+    with pytest.raises(TypeError, match=f"{setting} must be a number"):
+        SelfPacedScheduler(**{setting: value})
