@@ -46,7 +46,7 @@ def _load() -> str:
         _register_fakes()
         instruction_set()  # a wrong SPCL_FAST_ISA is found here and not in the middle of a call
     except Exception as error:
-        return f"{LIBRARY.name} cannot be used with torch {torch.__version__}: {str(error).splitlines()[0]}"
+        return f"{LIBRARY.name} cannot be used with torch {torch.__version__}: {' '.join(str(error).split())}"
     return ""
 
 

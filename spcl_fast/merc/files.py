@@ -53,7 +53,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(f"{path}: not a checkpoint that can be read ({reason})") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: not a checkpoint of a training run (got {type(state).__name__})")

@@ -239,14 +239,24 @@ def test_read_npz_name_that_is_no_text(tmp_path, code_point):
     assert "dialogue_ids: holds what is no Unicode text" in refusal(path)  # NumPy raises SystemError
 
 
-def test_read_npz_member_that_lies_about_its_size(tmp_path):
+@pytest.mark.parametrize(
+    ("packed", "unpacked", "message"),
+    [
+        (None, 2**31, "labels: claims 2147483648 bytes, more than the file can hold"),
+        (2**31, 2**31, "labels: claims 2147483648 bytes, more than the file can hold"),
+        (None, 200, r"labels: truncated, 184 of 200 bytes"),
+    ],
+)
+def test_read_npz_member_that_lies_about_its_size(tmp_path, packed, unpacked, message):
     path = tmp_path / "corpus.npz"
     np.savez_compressed(path, **contents())
     content = bytearray(path.read_bytes())
     at = content.rindex(b"labels.npy") - 46  # the entry of the central directory
-    content[at + 24 : at + 28] = struct.pack("<I", 2**31)
+    if packed is not None:
+        content[at + 20 : at + 24] = struct.pack("<I", packed)
+    content[at + 24 : at + 28] = struct.pack("<I", unpacked)
     path.write_bytes(content)
-    assert "labels: claims 2147483648 bytes, more than the file can hold" in refusal(path)
+    assert message in refusal(path)
 
 
 def test_read_npz_other_compression(tmp_path):
