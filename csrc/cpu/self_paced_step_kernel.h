@@ -26,8 +26,7 @@ struct StepKernel {
   using Row = Real[Traits::count];
   static constexpr int lanes = Traits::count;
 
-  StepKernel(const StepBatch& batch, StepWork& work)
-      : batch(batch), work(work), row_tiles(batch.num_classes) {}
+  StepKernel(const StepBatch& batch, StepWork& work) : batch(batch), work(work), row_tiles(batch.num_classes) {}
 
   const StepBatch& batch;
   StepWork& work;
@@ -215,8 +214,7 @@ struct StepKernel {
   }
 
   void spread_dialogue(int64_t dialogue, double* sums, const int64_t* known, int64_t scored) const {
-    spread[dialogue] =
-        static_cast<Real>(spread_of_dialogue(sums, known, batch.modalities, scored, batch.of_means));
+    spread[dialogue] = static_cast<Real>(spread_of_dialogue(sums, known, batch.modalities, scored, batch.of_means));
   }
 
   Vector weigh(Vector rho, Vector is_scored) const {

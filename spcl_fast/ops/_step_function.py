@@ -45,9 +45,7 @@ def native_step(
             loss, weight, difficulty, utterance_loss, confidence, spread, _, counts, sums = (
                 torch.ops.spcl_fast.self_paced_step.default(logits, labels, offsets, *others, *options, False)
             )
-    return SelfPacedStep(
-        loss, weight, difficulty, utterance_loss, confidence, spread, StepTotals(counts, sums)
-    )
+    return SelfPacedStep(loss, weight, difficulty, utterance_loss, confidence, spread, StepTotals(counts, sums))
 
 
 class _Step(torch.autograd.Function):

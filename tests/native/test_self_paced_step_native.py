@@ -97,7 +97,7 @@ def assert_like_reference(got: tuple[SelfPacedStep, Tensor], z: Tensor, *args: A
     torch.testing.assert_close(step.totals.sums, expected.totals.sums, rtol=4 * tolerance, atol=4 * tolerance)
     if not gradient.numel():
         return
-    source = options["joint"] if "joint" in options else leaf
+    source = options.get("joint", leaf)
     (wanted,) = torch.autograd.grad(expected.loss, source)
     has = options.get("present", torch.ones(z.shape[:2], dtype=torch.bool))
     for m, of_modality in enumerate(wanted if wanted.ndim == 3 else []):
