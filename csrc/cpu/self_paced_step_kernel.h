@@ -52,8 +52,14 @@ struct StepKernel {
     return num_classes - first < kTileClasses ? num_classes - first : kTileClasses;
   }
   static Mask lane_labels(const int32_t* labels, int count) {
-    Mask mask;
-    for (int lane = 0; lane < lanes; ++lane) mask[lane] = lane < count ? labels[lane] : -1;
+    Mask mask = Mask{} - 1;
+    if constexpr (sizeof(Index) == sizeof(int32_t)) {
+      if (count == lanes) {
+        std::memcpy(&mask, labels, sizeof mask);
+        return mask;
+      }
+    }
+    for (int lane = 0; lane < count; ++lane) mask[lane] = labels[lane];
     return mask;
   }
 
@@ -150,8 +156,8 @@ struct StepKernel {
   void score_block(int64_t t, int count, const int32_t* labels) {
     const Mask label = lane_labels(labels, count);
     Mask candidate = label >= 0;
-    bool any = false;
-    for (int lane = 0; lane < count; ++lane) any |= labels[lane] >= 0;
+    bool any = labels[0] >= 0;
+    for (int lane = 1; lane < count && !any; ++lane) any = labels[lane] >= 0;
     if (!any) return skip_block(t, count);
 
     Mask finite = label == label, has_any = {};
