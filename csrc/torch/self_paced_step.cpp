@@ -55,7 +55,7 @@ std::vector<Range> ranges_of(const std::vector<int64_t>& offsets) {
 class Scratch {
  public:
   explicit Scratch(const StepBatch& batch, int64_t rows)
-      : classes_bytes_(64 * std::max<int64_t>(batch.num_classes, 1)),
+      : classes_bytes_(64 * step_vectors(batch)),
         lanes_bytes_(128 * batch.modalities),
         memory_(static_cast<char*>(
             std::aligned_alloc(64, static_cast<size_t>(classes_bytes_ + lanes_bytes_ + (4 * rows + 63) / 64 * 64)))) {
