@@ -10,7 +10,7 @@ BUILT := $(VENV)/.built
 NATIVE_SOURCES := setup.py CMakeLists.txt $(shell find csrc -type f)
 CXX_SOURCES    := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
-.PHONY: setup demo test lint format bench clean
+.PHONY: setup demo test test-sanitize lint format bench clean
 .DELETE_ON_ERROR:
 
 setup: $(BUILT)
@@ -31,6 +31,19 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -q
+
+# The libraries of an own build tree, in a copy of the package, so that the usual ones stay as they are. Leaks are
+# not looked for: Python and torch keep memory to the end.
+SANITIZED := build/sanitized
+test-sanitize: setup
+	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
+	cp -r spcl_fast tests csrc setup.py CMakeLists.txt pyproject.toml README.md LICENSE $(SANITIZED)
+	rm -f $(SANITIZED)/spcl_fast/*.so $(SANITIZED)/spcl_fast/_build.py
+	cd $(SANITIZED) && SPCL_FAST_SANITIZE=1 $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace
+	cd $(SANITIZED) && LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) $$($${CXX:-g++} -print-file-name=libstdc++.so.6)" \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=. \
+		$(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider --ignore=tests/native/test_build.py \
+		tests/native tests/ops $(PYTEST_ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ Environment variables:
     CMAKE_GENERATOR             the build tool (default: Ninja where it is installed, else Make)
     SPCL_FAST_BUILD_TYPE        Release (default), RelWithDebInfo or Debug
     SPCL_FAST_WERROR            1: warnings are errors
+    SPCL_FAST_SANITIZE          1: built with ASan and UBSan (`make test-sanitize`)
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ class CMakeBuild(build_ext):
         if build_type not in BUILD_TYPES:
             fail(f"SPCL_FAST_BUILD_TYPE must be one of {', '.join(BUILD_TYPES)} (got {build_type!r})")
 
-        tree = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}-{build_type.lower()}"
+        sanitize = os.environ.get("SPCL_FAST_SANITIZE") == "1"
+        kind = f"{build_type.lower()}{'-sanitize' if sanitize else ''}"
+        tree = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}-{kind}"
         configure = [
             cmake,
             *("-S", ROOT, "-B", tree),
@@ -79,6 +82,7 @@ class CMakeBuild(build_ext):
             f"-DSPCL_TORCH_VERSION={importlib.metadata.version('torch')}",
             f"-DSPCL_VERSION={self.distribution.get_version()}",
             f"-DSPCL_WERROR={'ON' if os.environ.get('SPCL_FAST_WERROR') == '1' else 'OFF'}",
+            f"-DSPCL_SANITIZE={'ON' if sanitize else 'OFF'}",
         ]
         if compiler:
             configure.append(f"-DCMAKE_CXX_COMPILER={compiler}")

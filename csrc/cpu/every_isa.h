@@ -30,9 +30,9 @@
 #pragma GCC pop_options
 
 // Returns `call` of the namespace whose instructions this process uses.
-#define SPCL_ON_BEST_ISA(call)                                \
-  if (isa() == Isa::kAvx512) return avx512::call;             \
-  if (isa() == Isa::kAvx2) return avx2::call;                 \
+#define SPCL_ON_BEST_ISA(call)                    \
+  if (isa() == Isa::kAvx512) return avx512::call; \
+  if (isa() == Isa::kAvx2) return avx2::call;     \
   return baseline::call
 
 #else

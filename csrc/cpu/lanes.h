@@ -18,9 +18,20 @@ struct Lanes<float> {
   typedef int32_t Index;
   static constexpr int count = SPCL_VECTOR_BYTES / sizeof(float);
 
+  /// a > b ? a : b, one instruction where the compiler would take two: NaN in `a` gives b.
+  SPCL_HD static Vector larger(Vector a, Vector b) {
+#if SPCL_VECTOR_BYTES == 64
+    return reinterpret_cast<Vector>(_mm512_maskz_max_ps(0xFFFF, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#elif SPCL_VECTOR_BYTES == 32
+    return reinterpret_cast<Vector>(_mm256_max_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
+#else
+    return a > b ? a : b;
+#endif
+  }
+
   /// exp(x) for x <= 0, gradual underflow included; exp(0) is exactly 1, NaN stays NaN.
   SPCL_HD static Vector exp(Vector x) {
-    x = x < -104.0f ? Vector{} - 104.0f : x;  // exp(-104) rounds to zero
+    x = larger(Vector{} - 104.0f, x);  // exp(-104) rounds to zero
     const Vector shifted = x * 1.44269504088896341f + round_to_integer;
     const Vector n = shifted - round_to_integer;
     const Vector r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
@@ -78,6 +89,8 @@ struct Lanes<double> {
   typedef int64_t Mask __attribute__((vector_size(SPCL_VECTOR_BYTES)));
   typedef int64_t Index;
   static constexpr int count = SPCL_VECTOR_BYTES / sizeof(double);
+
+  SPCL_HD static Vector larger(Vector a, Vector b) { return a > b ? a : b; }
 
   SPCL_HD static Vector exp(Vector x) {
     for (int lane = 0; lane < count; ++lane) x[lane] = __builtin_exp(x[lane]);

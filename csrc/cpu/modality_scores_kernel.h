@@ -51,7 +51,7 @@ struct RowBlock {
     for (int64_t first = 0; first < num_classes; first += kTileClasses) {
       const int64_t classes = num_classes - first < kTileClasses ? num_classes - first : kTileClasses;
       read(rows, begin, count, first, classes);
-      for (int64_t c = 0; c < classes; ++c) maximum = tile.at(c) > maximum ? tile.at(c) : maximum;
+      for (int64_t c = 0; c < classes; ++c) maximum = Traits::larger(tile.at(c), maximum);
     }
     RowSums<Vector> sums(Vector{} + static_cast<Real>(__builtin_nan("")), num_classes > 1);
     for (int64_t first = 0; first < num_classes; first += kTileClasses) {

@@ -85,11 +85,11 @@ class RowTiles<float, float> {
     }
     __m512i offsets;
     for (int lane = 0; lane < 16; ++lane) {
-      reinterpret_cast<int32_t*>(&offsets)[lane] =
-          static_cast<int32_t>((lane < count ? lane : count - 1) * row_stride);
+      reinterpret_cast<int32_t*>(&offsets)[lane] = static_cast<int32_t>((lane < count ? lane : count - 1) * row_stride);
     }
     for (int64_t c = 0; c < classes; ++c) {
-      _mm512_store_ps(tile[c], _mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xFFFF, offsets, rows + c * class_stride, 1));
+      _mm512_store_ps(tile[c],
+                      _mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xFFFF, offsets, rows + c * class_stride, 1));
     }
   }
 

@@ -55,12 +55,17 @@ struct StepWork {
   int64_t* known;               // [modalities], confidences that are not NaN; summed over the dialogue at hand
   double* dialogue_sums;        // [modalities]
   int32_t* labels;              // [rows of the range], -1: no class
-  void* classes;                // num_classes vectors of 64 bytes, aligned to 64 bytes
+  void* classes;                // step_vectors() vectors of 64 bytes, aligned to 64 bytes
   void* selected_lanes;         // modalities sums of 128 bytes, aligned to 64 bytes
 };
 
 /// Most utterances in a range. A dialogue that is longer is scored, summed and weighed range by range.
 inline constexpr int64_t kStepRows = 4096;
+
+/// Vectors a block of rows needs: its joint logits, and those of every modality where they fit one tile.
+inline int64_t step_vectors(const StepBatch& batch) {
+  return batch.num_classes <= 64 ? (batch.modalities + 1) * batch.num_classes : batch.num_classes;
+}
 
 /// How many utterances of the range have a class and a modality: those that are scored unless a logit is at fault.
 int64_t step_candidates(const StepBatch& batch, int64_t begin, int64_t end, int32_t* labels);

@@ -26,8 +26,7 @@ struct StepKernel {
   using Row = Real[Traits::count];
   static constexpr int lanes = Traits::count;
 
-  StepKernel(const StepBatch& batch, StepWork& work)
-      : batch(batch), work(work), row_tiles(batch.num_classes) {}
+  StepKernel(const StepBatch& batch, StepWork& work) : batch(batch), work(work), row_tiles(batch.num_classes) {}
 
   const StepBatch& batch;
   StepWork& work;
@@ -53,8 +52,14 @@ struct StepKernel {
     return num_classes - first < kTileClasses ? num_classes - first : kTileClasses;
   }
   static Mask lane_labels(const int32_t* labels, int count) {
-    Mask mask;
-    for (int lane = 0; lane < lanes; ++lane) mask[lane] = lane < count ? labels[lane] : -1;
+    Mask mask = Mask{} - 1;
+    if constexpr (sizeof(Index) == sizeof(int32_t)) {
+      if (count == lanes) {
+        std::memcpy(&mask, labels, sizeof mask);
+        return mask;
+      }
+    }
+    for (int lane = 0; lane < count; ++lane) mask[lane] = labels[lane];
     return mask;
   }
 
@@ -86,85 +91,138 @@ struct StepKernel {
     }
   }
 
-  /// Softmax of modality m at the labels, NaN for a row without one; adds its logits to the joint ones.
-  Vector score_modality(int64_t m, int64_t t, int count, Mask label, Mask has) {
-    const LogitRows& rows = batch.logits[m];
-    Tile<Real> tile;
-    const bool one_tile = num_classes <= kTileClasses;
-    Vector maximum = Vector{} - static_cast<Real>(__builtin_inf());
-    for (int64_t first = 0; first < num_classes; first += kTileClasses) {
-      const int64_t size = tile_end(first, num_classes);
-      read(rows, t, count, first, size, tile.values);
-      for (int64_t c = 0; c < size; ++c) {
-        Vector z = tile.at(c);
-        maximum = z > maximum ? z : maximum;
-        if (batch.present != nullptr) z = has ? z : Vector{};  // a missing modality says nothing
-        if (batch.joint.data == nullptr) at(first + c) = m == 0 ? z : at(first + c) + z;
-      }
-    }
-    TrueClass<Vector> found;
-    for (int64_t first = 0; first < num_classes; first += kTileClasses) {
-      const int64_t size = tile_end(first, num_classes);
-      if (!one_tile) read(rows, t, count, first, size, tile.values);
-      for (int64_t c = 0; c < size; ++c) {
-        const Vector shift = tile.at(c) - maximum;
-        found.add(shift, Traits::exp(shift), label == static_cast<Index>(first + c));
-      }
-      found.sum.close_tile();
-    }
-    return found.exponential / found.sum.total;
+  /// Adds the logits of class c of modality m to the joint ones; a missing modality says nothing.
+  SPCL_HD void add_to_joint(int64_t m, int64_t c, Vector z, Mask has) {
+    if (batch.present != nullptr) z = has ? z : Vector{};
+    if (batch.joint.data == nullptr) at(c) = m == 0 ? z : at(c) + z;
   }
 
-  /// Loss of the joint logits at the labels, NaN where they have no softmax. Leaves the softmax in `classes`.
-  Vector score_joint(Mask label) {
+  /// Leaves z - max z of modality m behind the joint logits in `classes`, for rows that fit one tile.
+  void shift_modality(int64_t m, int64_t t, int count, Mask has) {
+    const int64_t first = (m + 1) * num_classes;
+    read(batch.logits[m], t, count, 0, num_classes, classes + first);
     Vector maximum = Vector{} - static_cast<Real>(__builtin_inf());
-    for (int64_t c = 0; c < num_classes; ++c) maximum = at(c) > maximum ? at(c) : maximum;
-    TrueClass<Vector> found;
-    SmoothedLoss<Vector> smoothed;
+    for (int64_t c = 0; c < num_classes; ++c) maximum = Traits::larger(at(first + c), maximum);
+    for (int64_t c = 0; c < num_classes; ++c) {
+      const Vector z = at(first + c);
+      at(first + c) = z - maximum;
+      add_to_joint(m, c, z, has);
+    }
+  }
+
+  /// Softmax of modality m at the labels, once `classes` holds the exponentials; NaN for a row without one.
+  Vector finish_modality(int64_t m, Mask label) const {
+    Vector sum{}, exponential{};
+    for (int64_t c = 0; c < num_classes; ++c) {
+      const Vector e = at((m + 1) * num_classes + c);
+      sum = sum + e;
+      exponential = label == static_cast<Index>(c) ? e : exponential;
+    }
+    return exponential / sum;
+  }
+
+  /// The same in one go for rows of more classes than a tile has, which are read twice.
+  Vector score_modality(int64_t m, int64_t t, int count, Mask label, Mask has) {
+    Tile<Real> tile;
+    Vector maximum = Vector{} - static_cast<Real>(__builtin_inf());
+    for (int64_t first = 0; first < num_classes; first += kTileClasses) {
+      const int64_t size = tile_end(first, num_classes);
+      read(batch.logits[m], t, count, first, size, tile.values);
+      for (int64_t c = 0; c < size; ++c) {
+        maximum = Traits::larger(tile.at(c), maximum);
+        add_to_joint(m, first + c, tile.at(c), has);
+      }
+    }
+    TileSum<Vector> sum;
+    Vector exponential{};
+    for (int64_t first = 0; first < num_classes; first += kTileClasses) {
+      const int64_t size = tile_end(first, num_classes);
+      read(batch.logits[m], t, count, first, size, tile.values);
+      for (int64_t c = 0; c < size; ++c) {
+        const Vector e = Traits::exp(tile.at(c) - maximum);
+        sum.tile = sum.tile + e;
+        exponential = label == static_cast<Index>(first + c) ? e : exponential;
+      }
+      sum.close_tile();
+    }
+    return exponential / sum.total;
+  }
+
+  /// Leaves J - max J in `classes`, and in `true_shift` that of the label's class.
+  void shift_joint(Mask label) {
+    Vector maximum = Vector{} - static_cast<Real>(__builtin_inf());
+    for (int64_t c = 0; c < num_classes; ++c) maximum = Traits::larger(at(c), maximum);
+    true_shift = Vector{};
+    smoothed = {};
+    for (int64_t c = 0; c < num_classes; ++c) {
+      const Vector shift = at(c) - maximum;
+      const Mask is_true = label == static_cast<Index>(c);
+      at(c) = shift;
+      true_shift = is_true ? shift : true_shift;
+      if (!is_weighted) continue;
+      smoothed.add(shift, class_weight(c), is_true);
+      if ((c + 1) % kTileClasses == 0 || c + 1 == num_classes) smoothed.weighted_shifts.close_tile();
+    }
+  }
+  Vector true_shift;
+  SmoothedLoss<Vector> smoothed;
+
+  /// Loss of the joint logits at the labels, once `classes` holds the exponentials; leaves the softmax there.
+  Vector finish_joint() {
+    TileSum<Vector> sum;
     for (int64_t first = 0; first < num_classes; first += kTileClasses) {
       const int64_t end = first + tile_end(first, num_classes);
-      for (int64_t c = first; c < end; ++c) {
-        const Vector shift = at(c) - maximum;
-        const Mask is_true = label == static_cast<Index>(c);
-        const Vector exponential = Traits::exp(shift);
-        at(c) = exponential;
-        found.add(shift, exponential, is_true);
-        if (is_weighted) smoothed.add(shift, class_weight(c), is_true);
-      }
-      found.sum.close_tile();
-      smoothed.weighted_shifts.close_tile();
+      for (int64_t c = first; c < end; ++c) sum.tile = sum.tile + at(c);
+      sum.close_tile();
     }
     if (gradient != nullptr) {
-      const Vector inverse = 1 / found.sum.total;
+      const Vector inverse = 1 / sum.total;
       for (int64_t c = 0; c < num_classes; ++c) at(c) = at(c) * inverse;
     }
-    const Vector log_sum = Traits::log(found.sum.total);
-    const Vector plain = log_sum - found.shift;
+    const Vector log_sum = Traits::log(sum.total);
+    const Vector plain = log_sum - true_shift;
     if (!is_weighted) return plain;
     return smoothed.finish(plain, log_sum, static_cast<Real>(batch.class_weight_sum),
                            static_cast<Real>(batch.label_smoothing), static_cast<Real>(num_classes));
   }
 
   /// First pass over a block of rows: confidences, loss, softmax of the joint logits.
+  ///
+  /// Where rows fit one tile, the exponentials of all modalities and of the joint logits are taken in one loop: one
+  /// alone is a long chain of instructions that wait for each other, many at a time fill the processor.
   void score_block(int64_t t, int count, const int32_t* labels) {
     const Mask label = lane_labels(labels, count);
     Mask candidate = label >= 0;
-    bool any = false;
-    for (int lane = 0; lane < count; ++lane) any |= labels[lane] >= 0;
+    bool any = labels[0] >= 0;
+    for (int lane = 1; lane < count && !any; ++lane) any = labels[lane] >= 0;
     if (!any) return skip_block(t, count);
 
-    Mask finite = label == label, has_any = {};
+    const Mask all = label == label;
+    const bool one_tile = num_classes <= kTileClasses;
     for (int64_t m = 0; m < batch.modalities; ++m) {
-      const Mask has = batch.present == nullptr ? finite == finite : having(m, t, count);
-      const Vector p = score_modality(m, t, count, label, has);
+      const Mask has = batch.present == nullptr ? all : having(m, t, count);
+      if (one_tile) {
+        shift_modality(m, t, count, has);
+      } else {
+        store_lanes<Real>(score_modality(m, t, count, label, has), count, confidence(m) + t);
+      }
+    }
+    if (batch.joint.data != nullptr) read_joint(t, count);
+    shift_joint(label);
+    const int64_t exponentials = one_tile ? (batch.modalities + 1) * num_classes : num_classes;
+    for (int64_t c = 0; c < exponentials; ++c) at(c) = Traits::exp(at(c));
+    const Vector loss = finish_joint();
+
+    Mask finite = loss == loss;  // NaN: no softmax, or a class of weight 0 whose loss is +Inf
+    Mask has_any = {};
+    for (int64_t m = 0; m < batch.modalities; ++m) {
+      const Mask has = batch.present == nullptr ? all : having(m, t, count);
+      const Vector p = one_tile ? finish_modality(m, label) : load_lanes<Real>(confidence(m) + t, count, nan);
       finite &= (p == p) | ~has;
       has_any |= has;
       store_lanes<Real>(has ? p : Vector{} + nan, count, confidence(m) + t);
     }
-    if (batch.joint.data != nullptr) read_joint(t, count);
-    const Vector loss = score_joint(label);
     candidate &= has_any;
-    finite &= loss == loss;  // NaN: no softmax, or a class of weight 0 whose loss is +Inf
     const Mask scored = candidate & finite;
 
     for (int64_t m = 0; m < batch.modalities; ++m) {
@@ -213,8 +271,7 @@ struct StepKernel {
   }
 
   void spread_dialogue(int64_t dialogue, double* sums, const int64_t* known, int64_t scored) const {
-    spread[dialogue] =
-        static_cast<Real>(spread_of_dialogue(sums, known, batch.modalities, scored, batch.of_means));
+    spread[dialogue] = static_cast<Real>(spread_of_dialogue(sums, known, batch.modalities, scored, batch.of_means));
   }
 
   Vector weigh(Vector rho, Vector is_scored) const {

@@ -23,10 +23,16 @@ struct Sum16 {
     parts[part + 1] += __builtin_convertvector(high, Doubles);
   }
 
+  /// Lane k takes lane k + 8, then k + 4, k + 2 and k + 1.
   double total() const {
-    double lanes[16];
-    std::memcpy(lanes, parts, sizeof lanes);
-    for (int width = 8; width > 0; width /= 2) {
+    Doubles sums[16 / per_vector];
+    std::memcpy(sums, parts, sizeof sums);
+    for (int half = 16 / per_vector / 2; half > 0; half /= 2) {
+      for (int part = 0; part < half; ++part) sums[part] += sums[part + half];
+    }
+    double lanes[per_vector];
+    std::memcpy(lanes, sums, sizeof lanes);
+    for (int width = per_vector / 2; width > 0; width /= 2) {
       for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
     }
     return lanes[0];
@@ -48,15 +54,22 @@ struct Tally {
   }
 };
 
-/// The first `count` values as a vector, `fill` in the other lanes.
+/// The first `count` values as a vector, `fill` in the other lanes; nothing past them is read.
 template <class Real>
 SPCL_HD typename Lanes<Real>::Vector load_lanes(const Real* values, int count, Real fill) {
-  typename Lanes<Real>::Vector vector;
+  using Vector = typename Lanes<Real>::Vector;
+  Vector vector = Vector{} + fill;
   if (count == Lanes<Real>::count) {
     std::memcpy(&vector, values, sizeof vector);
-  } else {
-    for (int lane = 0; lane < Lanes<Real>::count; ++lane) vector[lane] = lane < count ? values[lane] : fill;
+    return vector;
   }
+#if SPCL_VECTOR_BYTES == 64
+  if constexpr (sizeof(Real) == 4) {
+    const auto mask = static_cast<__mmask16>((1u << count) - 1);
+    return reinterpret_cast<Vector>(_mm512_mask_loadu_ps(reinterpret_cast<__m512>(vector), mask, values));
+  }
+#endif
+  for (int lane = 0; lane < count; ++lane) vector[lane] = values[lane];
   return vector;
 }
 
@@ -64,9 +77,15 @@ template <class Real>
 SPCL_HD void store_lanes(typename Lanes<Real>::Vector vector, int count, Real* values) {
   if (count == Lanes<Real>::count) {
     std::memcpy(values, &vector, sizeof vector);
-  } else {
-    for (int lane = 0; lane < count; ++lane) values[lane] = vector[lane];
+    return;
   }
+#if SPCL_VECTOR_BYTES == 64
+  if constexpr (sizeof(Real) == 4) {
+    const auto mask = static_cast<__mmask16>((1u << count) - 1);
+    return _mm512_mask_storeu_ps(values, mask, reinterpret_cast<__m512>(vector));
+  }
+#endif
+  for (int lane = 0; lane < count; ++lane) values[lane] = vector[lane];
 }
 
 /// Sum and number of the values that are not NaN.

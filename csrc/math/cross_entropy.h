@@ -27,23 +27,7 @@ struct TileSum {
   }
 };
 
-/// Gathers what a softmax at the label needs while the classes go by, each as (z - max z, exp(z - max z)).
-///
-/// A NaN or +Inf logit, or a row that is all -Inf, gives a NaN difference and so a NaN sum.
-template <class Real>
-struct TrueClass {
-  TileSum<Real> sum;
-  Real shift{}, exponential{};
-
-  template <class Mask>
-  SPCL_HD void add(Real class_shift, Real class_exponential, Mask is_true) {
-    sum.tile = sum.tile + class_exponential;
-    shift = is_true ? class_shift : shift;
-    exponential = is_true ? class_exponential : exponential;
-  }
-};
-
-/// The same for a weighted and smoothed loss.
+/// Gathers what a weighted and smoothed loss needs while the classes go by, each as z - max z.
 template <class Real>
 struct SmoothedLoss {
   TileSum<Real> weighted_shifts;  // sum_c w_c (z_c - max z)

@@ -93,10 +93,9 @@ PresentInput checked_present(const char* op, const std::optional<Tensor>& presen
   PresentInput input{};
   if (!present) return input;
   SPCL_CHECK(present->scalar_type() == ScalarType::Bool, op, "present must be bool", toString(present->scalar_type()));
-  SPCL_CHECK(
-      present->dim() == 2 && present->size(0) == modalities && present->size(1) == utterances, op,
-      "present must be [M, T]",
-      shape_text(*present) + " for M = " + std::to_string(modalities) + ", T = " + std::to_string(utterances));
+  SPCL_CHECK(present->dim() == 2 && present->size(0) == modalities && present->size(1) == utterances, op,
+             "present must be [M, T]",
+             shape_text(*present) + " for M = " + std::to_string(modalities) + ", T = " + std::to_string(utterances));
   input.extent = checked_extent(op, "present", *present);
   input.data = input.extent.begin;
   input.modality_stride = present->stride(0);
@@ -104,8 +103,7 @@ PresentInput checked_present(const char* op, const std::optional<Tensor>& presen
   return input;
 }
 
-LogitRows checked_floats(const char* op, const char* name, const Tensor& tensor,
-                         std::initializer_list<int64_t> shape) {
+LogitRows checked_floats(const char* op, const char* name, const Tensor& tensor, std::initializer_list<int64_t> shape) {
   LogitRows rows{};
   rows.type = float_type(op, name, tensor.scalar_type());
   const auto sizes = tensor.sizes();
@@ -129,8 +127,8 @@ std::vector<int64_t> checked_offsets(const char* op, const Tensor& offsets, int6
   int64_t before = 0;
   for (int64_t d = 0; d < size; ++d) {
     const int64_t value = load_integer(type, data + d * stride);
-    const bool fits = value >= before && value <= utterances && (d > 0 || value == 0) &&
-                      (d + 1 < size || value == utterances);
+    const bool fits =
+        value >= before && value <= utterances && (d > 0 || value == 0) && (d + 1 < size || value == utterances);
     if (!fits) {
       const std::string rows = std::to_string(utterances);
       std::string rule = "offsets must never fall and stay within [0, " + rows + "]";

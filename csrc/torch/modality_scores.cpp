@@ -104,8 +104,9 @@ void modality_scores_out_cpu(const std::vector<Tensor>& logits, const Tensor& la
     const std::string label(name);
     SPCL_CHECK(tensor.scalar_type() == call.logits.result, kOp, label + " must have the dtype of the scores",
                toString(tensor.scalar_type()));
-    SPCL_CHECK(tensor.dim() == 2 && tensor.size(0) == call.logits.modalities && tensor.size(1) == call.logits.utterances, kOp,
-               label + " must be [M, T]", shape_text(tensor));
+    SPCL_CHECK(
+        tensor.dim() == 2 && tensor.size(0) == call.logits.modalities && tensor.size(1) == call.logits.utterances, kOp,
+        label + " must be [M, T]", shape_text(tensor));
     SPCL_CHECK(tensor.size(1) <= 1 || tensor.stride(1) == 1, kOp, label + " must have contiguous rows",
                "stride " + std::to_string(tensor.stride(1)));
     SPCL_CHECK(tensor.size(0) <= 1 || tensor.stride(0) >= tensor.size(1), kOp,

@@ -39,8 +39,7 @@ StepTensors self_paced_step_cpu(const std::vector<torch::stable::Tensor>& logits
                                 bool flags, bool needs_gradient);
 
 /// The spread of each dialogue, [D], of confidences [M, T].
-torch::stable::Tensor modality_spread_cpu(const torch::stable::Tensor& confidence,
-                                          const torch::stable::Tensor& offsets,
+torch::stable::Tensor modality_spread_cpu(const torch::stable::Tensor& confidence, const torch::stable::Tensor& offsets,
                                           const std::optional<torch::stable::Tensor>& present, bool of_means);
 
 /// The weight of each difficulty, of its shape, at a threshold given as a tensor or as a number.

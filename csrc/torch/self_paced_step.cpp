@@ -13,6 +13,7 @@
 #include "cpu/isa.h"
 #include "torch/check.h"
 #include "torch/inputs.h"
+#include "torch/new_tensor.h"
 #include "torch/ops.h"
 
 namespace spcl {
@@ -55,7 +56,7 @@ std::vector<Range> ranges_of(const std::vector<int64_t>& offsets) {
 class Scratch {
  public:
   explicit Scratch(const StepBatch& batch, int64_t rows)
-      : classes_bytes_(64 * std::max<int64_t>(batch.num_classes, 1)),
+      : classes_bytes_(64 * step_vectors(batch)),
         lanes_bytes_(128 * batch.modalities),
         memory_(static_cast<char*>(
             std::aligned_alloc(64, static_cast<size_t>(classes_bytes_ + lanes_bytes_ + (4 * rows + 63) / 64 * 64)))) {
@@ -188,18 +189,6 @@ class Run {
   int64_t longest_ = 0;
   bool has_parts_ = false;
 };
-
-Tensor new_tensor(std::initializer_list<int64_t> shape, ScalarType type) {
-  int64_t strides[2] = {1, 1};
-  if (shape.size() == 2) strides[0] = shape.begin()[1];
-  AtenTensorHandle handle = nullptr;
-  const int32_t dtype = type == ScalarType::Double ? aoti_torch_dtype_float64()
-                        : type == ScalarType::Long ? aoti_torch_dtype_int64()
-                                                   : aoti_torch_dtype_float32();
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.begin(), strides,
-                                                         dtype, aoti_torch_device_type_cpu(), 0, &handle));
-  return Tensor(handle);
-}
 
 template <class Real>
 void scale_all(void* values, int64_t count, double factor) {

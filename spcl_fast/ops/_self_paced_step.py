@@ -180,4 +180,7 @@ def _tensors(logits: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> list[T
 
 def _needs_grad(logits: list[Tensor], joint: Tensor | None) -> bool:
     """Whether the loss needs a gradient: it comes from the joint logits where they are given."""
-    return torch.is_grad_enabled() and any(z.requires_grad for z in (logits if joint is None else [joint]))
+    for z in logits if joint is None else (joint,):
+        if z.requires_grad:
+            return torch.is_grad_enabled()
+    return False
