@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,35 @@ def _accuracy_row(result: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-TABLES = {"accuracy": accuracy}
+def speed() -> str:
+    """The medians of `spcl-fast bench`: ours beside the strongest rivals, a row a cell."""
+    lines = [
+        "| op | size | published | eager | torch.compile | ours | against compile | against eager |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for op in ("self_paced_step", "modality_scores"):
+        path = RESULTS / f"{op}.json"
+        if path.exists():
+            lines += [row for cell in json.loads(path.read_text())["cells"] for row in _speed_rows(op, cell)]
+    return "\n".join(lines)
+
+
+def _speed_rows(op: str, cell: dict[str, Any]) -> Iterator[str]:
+    for group in dict.fromkeys(row["group"] for row in cell["rows"] if row["role"] == "ours"):
+        of = [row for row in cell["rows"] if row["group"] == group]
+        ours = min(row["p50_ms"] for row in of if row["role"] == "ours")
+        rivals = {row["provider"]: row["p50_ms"] for row in of if row["role"] == "rival"}
+        times = [_time(rivals[name]) if name in rivals else "" for name in ("published", "eager", "compile")]
+        ratios = [f"{rivals[name] / ours:.1f} x" if name in rivals else "" for name in ("compile", "eager")]
+        size = f"{cell['name']}, T = {cell['size']['T']:,}{f', {group}' if group else ''}"
+        yield f"| {' | '.join([f'`{op}`', size, *times, _time(ours), *ratios])} |"
+
+
+def _time(ms: float) -> str:
+    return f"{1000 * ms:.0f} µs" if ms < 1 else f"{ms:.1f} ms" if ms < 100 else f"{ms:.0f} ms"
+
+
+TABLES = {"accuracy": accuracy, "speed": speed}
 
 
 def filled(text: str) -> str:
