@@ -10,7 +10,8 @@ namespace SPCL_ISA {
 
 /// 2 s l / (s + l), 0 when either is 0, +Inf when the loss l is; NaN when either is.
 ///
-/// Written with the ratio of the smaller to the larger so that nothing overflows and min <= rho <= 2 min to the last bit.
+/// Written with the ratio of the smaller to the larger so that nothing overflows and min <= rho <= 2 min to the last
+/// bit.
 template <class Real>
 SPCL_HD Real harmonic_mean(Real spread, Real loss) {
   const Real low = spread < loss ? spread : loss;
