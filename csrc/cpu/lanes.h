@@ -21,7 +21,8 @@ struct Lanes<float> {
   /// a > b ? a : b, one instruction where the compiler would take two: NaN in `a` gives b.
   SPCL_HD static Vector larger(Vector a, Vector b) {
 #if SPCL_VECTOR_BYTES == 64
-    return reinterpret_cast<Vector>(_mm512_maskz_max_ps(0xFFFF, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+    return reinterpret_cast<Vector>(
+        _mm512_maskz_max_ps(0xFFFF, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
 #elif SPCL_VECTOR_BYTES == 32
     return reinterpret_cast<Vector>(_mm256_max_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
 #else
