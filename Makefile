@@ -41,8 +41,8 @@ test-sanitize: setup
 	rm -f $(SANITIZED)/spcl_fast/*.so $(SANITIZED)/spcl_fast/_build.py
 	cd $(SANITIZED) && SPCL_FAST_SANITIZE=1 $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace
 	cd $(SANITIZED) && LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) $$($${CXX:-g++} -print-file-name=libstdc++.so.6)" \
-		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=. \
-		$(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider --ignore=tests/native/test_build.py \
+		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=. \
+		$(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider --capture=sys --ignore=tests/native/test_build.py \
 		tests/native tests/ops $(PYTEST_ARGS)
 
 lint: setup

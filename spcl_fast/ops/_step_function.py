@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from spcl_fast.reference import SelfPacedStep, StepTotals
 
-
-class StepOptions(NamedTuple):
-    """The arguments of the raw op that are not tensors, in its order."""
-
-    scheme: int
-    divides_by_weight: bool
-    of_means: bool
-    label_smoothing: float
-    ignore_index: int
-    flags: bool
+# What the raw op takes after its tensors: scheme, divides_by_weight, of_means, label_smoothing, ignore_index, flags
+StepOptions = tuple[int, bool, bool, float, int, bool]
 
 
 def native_step(
@@ -30,7 +22,7 @@ def native_step(
     extra_difficulty: Tensor | None,
     class_weight: Tensor | None,
     present: Tensor | None,
-    options: StepOptions | tuple[Any, ...],
+    options: StepOptions,
     needs_grad: bool,
 ) -> SelfPacedStep:
     """The raw op, with autograd above it where a gradient is needed. The raw op checks what it is given."""
@@ -57,7 +49,7 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        options: tuple[Any, ...],
+        options: StepOptions,
         labels: Tensor,
         offsets: Tensor,
         level: Tensor | None,
