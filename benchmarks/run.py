@@ -42,6 +42,9 @@ def run(
     unknown = [name for name in chosen if name not in names()]
     if unknown:
         raise ValueError(f"no benchmark is named {', '.join(unknown)}: there are {', '.join(names())}")
+    load = os.getloadavg()[0]  # before the first benchmark: the second would see the load of the first
+    if load > 0.5:
+        show(f"The machine is not idle (load {load:.2f}): these figures are no record.")
     for name in chosen or names():
         module = importlib.import_module(f".bench_{name}", __package__)
         path = run_one(name, module, settings, folder or FOLDER / "results", show)
@@ -51,10 +54,7 @@ def run(
 def run_one(name: str, module: ModuleType, settings: Settings, folder: Path, show: Callable[[str], object]) -> Path:
     """One benchmark: `module.cells(settings)` gives functions that each build one cell."""
     around = results.environment(settings.threads)
-    load = around["loadavg"][0]
-    show(f"{name} on {around['device']}, {around['cores']} core(s), {around['instruction_set']}, load {load:.2f}")
-    if load > 0.5:
-        show("The machine is not idle: these figures are no record.")
+    show(f"{name} on {around['device']}, {around['cores']} core(s), {around['instruction_set']}")
     cells, start = [], time.perf_counter()
     for build in module.cells(settings):
         cell = build()

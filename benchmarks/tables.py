@@ -65,7 +65,9 @@ def _speed_rows(op: str, cell: dict[str, Any]) -> Iterator[str]:
         rivals = {row["provider"]: row["p50_ms"] for row in of if row["role"] == "rival"}
         times = [_time(rivals[name]) if name in rivals else "" for name in ("published", "eager", "compile")]
         ratios = [f"{rivals[name] / ours:.1f} x" if name in rivals else "" for name in ("compile", "eager")]
-        size = f"{cell['name']}, T = {cell['size']['T']:,}{f', {group}' if group else ''}"
+        name, _, direction = cell["name"].partition(", ")
+        sized = f"T = {cell['size']['T']:,}" if name.startswith("T=") else f"{name} (T = {cell['size']['T']:,})"
+        size = ", ".join(part for part in (sized, direction, group) if part)
         yield f"| {' | '.join([f'`{op}`', size, *times, _time(ours), *ratios])} |"
 
 
