@@ -1,7 +1,8 @@
 // Vectors of lanes and their exp and log, for the instruction set being compiled (see cpu/every_isa.h).
 //
-// Only + - * / and comparisons, never contracted: each lane holds, bit for bit, what a plain loop would
-// compute, at every width. The polynomials are Cephes' expf and logf.
+// The compiler contracts nothing: a lane holds, bit for bit, what a plain loop would compute, at every width.
+// Products are fused with sums where exp and log say so, and only where there are instructions for it, so the
+// baseline may differ from the others in the last bits. The polynomials are Cephes' expf and logf.
 
 #include "math/portable.h"
 
@@ -30,18 +31,34 @@ struct Lanes<float> {
 #endif
   }
 
+  /// a b + c, rounded once where the instruction set can.
+  SPCL_HD static Vector multiply_add(Vector a, Vector b, Vector c) {
+#if SPCL_VECTOR_BYTES == 64
+    return reinterpret_cast<Vector>(_mm512_fmadd_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b),
+                                                    reinterpret_cast<__m512>(c)));
+#elif SPCL_VECTOR_BYTES == 32
+    return reinterpret_cast<Vector>(_mm256_fmadd_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b),
+                                                    reinterpret_cast<__m256>(c)));
+#else
+    return a * b + c;
+#endif
+  }
+  SPCL_HD static Vector multiply_add(Vector a, float b, float c) { return multiply_add(a, Vector{} + b, Vector{} + c); }
+  SPCL_HD static Vector multiply_add(Vector a, Vector b, float c) { return multiply_add(a, b, Vector{} + c); }
+  SPCL_HD static Vector multiply_add(Vector a, float b, Vector c) { return multiply_add(a, Vector{} + b, c); }
+
   /// exp(x) for x <= 0, gradual underflow included; exp(0) is exactly 1, NaN stays NaN.
   SPCL_HD static Vector exp(Vector x) {
     x = larger(Vector{} - 104.0f, x);  // exp(-104) rounds to zero
-    const Vector shifted = x * 1.44269504088896341f + round_to_integer;
+    const Vector shifted = multiply_add(x, 1.44269504088896341f, round_to_integer);
     const Vector n = shifted - round_to_integer;
-    const Vector r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
-    Vector p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    return times_power_of_two((p * (r * r) + r) + 1.0f, n, shifted);
+    const Vector r = multiply_add(n, 2.12194440e-4f, multiply_add(n, -0.693359375f, x));
+    Vector p = multiply_add(r, 1.9875691500e-4f, 1.3981999507e-3f);
+    p = multiply_add(p, r, 8.3334519073e-3f);
+    p = multiply_add(p, r, 4.1665795894e-2f);
+    p = multiply_add(p, r, 1.6666665459e-1f);
+    p = multiply_add(p, r, 5.0000001201e-1f);
+    return times_power_of_two(multiply_add(p, r * r, r) + 1.0f, n, shifted);
   }
 
   /// log(x) for x >= 1; log(1) is exactly 0, NaN stays NaN.
@@ -52,16 +69,16 @@ struct Lanes<float> {
     const Vector m = reinterpret_cast<Vector>((bits & 0x007FFFFF) + 0x3F3504F3);
     const Vector f = m - 1.0f;
     const Vector f2 = f * f;
-    Vector p = f * 7.0376836292e-2f - 1.1514610310e-1f;
-    p = p * f + 1.1676998740e-1f;
-    p = p * f - 1.2420140846e-1f;
-    p = p * f + 1.4249322787e-1f;
-    p = p * f - 1.6668057665e-1f;
-    p = p * f + 2.0000714765e-1f;
-    p = p * f - 2.4999993993e-1f;
-    p = p * f + 3.3333331174e-1f;
-    const Vector tail = (p * f * f2 + n * -2.12194440e-4f) - f2 * 0.5f;
-    return x == x ? (f + tail) + n * 0.693359375f : x;
+    Vector p = multiply_add(f, 7.0376836292e-2f, -1.1514610310e-1f);
+    p = multiply_add(p, f, 1.1676998740e-1f);
+    p = multiply_add(p, f, -1.2420140846e-1f);
+    p = multiply_add(p, f, 1.4249322787e-1f);
+    p = multiply_add(p, f, -1.6668057665e-1f);
+    p = multiply_add(p, f, 2.0000714765e-1f);
+    p = multiply_add(p, f, -2.4999993993e-1f);
+    p = multiply_add(p, f, 3.3333331174e-1f);
+    const Vector tail = multiply_add(f2, -0.5f, multiply_add(n, -2.12194440e-4f, p * f * f2));
+    return x == x ? multiply_add(n, 0.693359375f, f + tail) : x;
   }
 
  private:

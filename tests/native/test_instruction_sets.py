@@ -1,0 +1,101 @@
+"""Every instruction set computes the ops; those that fuse products with sums give the same bits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+OPS = Path(__file__).resolve().parents[1] / "ops"
+FUSING = ("avx512", "avx2")  # the baseline has no fused multiply-add, so its last bits may differ
+
+SCRIPT = """
+import sys, torch
+from spcl_fast import backends
+reason = backends.why_not("cpu")
+if reason: raise SystemExit(reason)
+g = torch.Generator().manual_seed(0)
+scored, weighed = [], []
+for C, scale in ((1, 1), (7, 1), (7, 30), (65, 3), (300, 1)):
+    z = scale * torch.randn(2, 3001, C, generator=g, dtype=torch.float64)
+    z[0, ::50, 0] = float("-inf")
+    y = torch.randint(C, (3001,), generator=g)
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        scored += torch.ops.spcl_fast.modality_scores([z.to(dtype)], y, None, -100).unbind(0)
+lengths = torch.tensor([0, 63, 5, 0, 17, 4500, 1, 30, 16])
+offsets = lengths.cumsum(0)
+T = int(offsets[-1])
+for C, scale in ((1, 1), (2, 30), (6, 1), (7, 3), (16, 1), (17, 1), (65, 3)):
+    z = scale * torch.randn(3, T, C, generator=g, dtype=torch.float64)
+    z[0, ::50, 0] = float("-inf")
+    z[1, 7, 0] = float("nan")
+    y = torch.randint(-1, C, (T,), generator=g)
+    present = torch.rand(3, T, generator=g) < 0.9
+    weight = torch.rand(C, generator=g)
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        for scheme in range(3):
+            has, w, e = ((None, None, 0.0), (present, None, 0.0), (None, weight, 0.1))[scheme]
+            loss, v, rho, l, p, s, *rest = torch.ops.spcl_fast.self_paced_step(
+                [z.to(dtype)], y, offsets, None, 0.8, None, None, w, has, scheme, scheme == 1, scheme == 2, e, -100,
+                True, True)
+            scored += [rho, l, p, s]
+            weighed += [loss, v, *rest]  # a difficulty at the threshold may fall to either side of it
+    p = torch.rand(3, T, generator=g)
+    scored.append(torch.ops.spcl_fast.modality_spread(p, offsets, present, False))
+    weighed.append(torch.ops.spcl_fast.self_paced_weights(p, None, 0.6, 2))
+torch.save([torch.ops.spcl_fast.instruction_set() == sys.argv[1], scored, weighed], sys.argv[2])
+"""
+
+
+def run(*command: object, isa: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "SPCL_FAST_ISA": isa}
+    return subprocess.run(
+        [sys.executable, *map(str, command)], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.nan_to_num(nan=7.0).numpy().tobytes() == b.nan_to_num(nan=7.0).numpy().tobytes()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> dict[str, tuple[list[Tensor], list[Tensor]]]:
+    found = {}
+    for isa in (*FUSING, "baseline"):
+        path = tmp_path_factory.mktemp(isa) / "results.pt"
+        done = run("-c", SCRIPT, isa, path, isa=isa)
+        if done.returncode and "this machine has no" in done.stderr:
+            continue
+        assert done.returncode == 0, done.stderr
+        was_used, *tensors = torch.load(path, weights_only=True)
+        assert was_used
+        found[isa] = tensors
+    assert "baseline" in found
+    return found
+
+
+def test_instruction_sets_that_fuse_give_the_same_bits(results):
+    if not all(isa in results for isa in FUSING):
+        pytest.skip("this machine has only one of them")
+    for a, b in zip(*(results[isa] for isa in FUSING), strict=True):
+        assert all(same_bits(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_the_baseline_differs_by_rounding_alone(results):
+    for isa in set(results) - {"baseline"}:
+        for a, b in zip(results[isa][0], results["baseline"][0], strict=True):
+            torch.testing.assert_close(a, b, rtol=5e-6, atol=5e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize("isa", ["avx2", "baseline"])
+def test_the_tests_of_the_ops_pass_on_a_lesser_instruction_set(isa, results):
+    if isa not in results:
+        pytest.skip(f"this machine has no {isa}")
+    done = run("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", OPS, "-k", "cpu", isa=isa)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert " passed" in done.stdout
