@@ -34,11 +34,11 @@ struct Lanes<float> {
   /// a b + c, rounded once where the instruction set can.
   SPCL_HD static Vector multiply_add(Vector a, Vector b, Vector c) {
 #if SPCL_VECTOR_BYTES == 64
-    return reinterpret_cast<Vector>(_mm512_fmadd_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b),
-                                                    reinterpret_cast<__m512>(c)));
+    return reinterpret_cast<Vector>(
+        _mm512_fmadd_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(c)));
 #elif SPCL_VECTOR_BYTES == 32
-    return reinterpret_cast<Vector>(_mm256_fmadd_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b),
-                                                    reinterpret_cast<__m256>(c)));
+    return reinterpret_cast<Vector>(
+        _mm256_fmadd_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), reinterpret_cast<__m256>(c)));
 #else
     return a * b + c;
 #endif
