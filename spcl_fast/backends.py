@@ -55,7 +55,12 @@ _BACKENDS = {
         devices=frozenset({"cpu"}),
         why_not=lambda: _native.why_not_loaded(),
     ),
-    "reference": _Backend(ops=frozenset(OPS), differentiable=frozenset(OPS), devices=None, why_not=lambda: None),
+    "reference": _Backend(
+        ops=frozenset(OPS),
+        differentiable=frozenset({"modality_scores", "self_paced_step"}),  # the others are constants of a curriculum
+        devices=None,
+        why_not=lambda: None,
+    ),
 }
 
 
