@@ -43,6 +43,7 @@ def test_readme_loops_run(block, capsys):
     }
     exec(compile(block, str(README), "exec"), names)
     assert names["step"].loss.isfinite()
+    assert ".to(device)" in block  # else the counters stay on the host
     if "weights" in names:
         assert names["weights"].shape == mask.shape
         assert not names["weights"][0, 3]

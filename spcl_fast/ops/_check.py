@@ -133,7 +133,8 @@ def class_weight(op: str, value: Tensor | None, z: Logits) -> None:
     if value is None:
         return
     shaped(op, "class_weight", tensor(op, "class_weight", value, 1, FLOATS, "floating point numbers"), (z.C,), z.device)
-    if value.device.type == "cpu":
+    if value.device.type == "cpu" and not torch.compiler.is_compiling():
+        value = value.detach()
         bad = ~(value.isfinite() & (value >= 0))
         if bool(bad.any()):
             c = int(bad.nonzero()[0])
