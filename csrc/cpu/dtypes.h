@@ -19,7 +19,7 @@ struct BFloat16 {
 };
 
 /// One [T, C] array of numbers, or [T] with one class. Strides are in bytes, of any sign, and zero is allowed.
-struct LogitRows {
+struct FloatRows {
   const char* data;  // nullptr: there is none
   FloatType type;
   int64_t row_stride, class_stride;

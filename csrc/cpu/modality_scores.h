@@ -8,7 +8,7 @@ namespace spcl {
 
 /// The rows of one modality. Strides are in bytes, of any sign, and zero is allowed.
 struct ModalityScoresRows {
-  LogitRows logits;     // [rows, num_classes]
+  FloatRows logits;     // [rows, num_classes]
   int64_t num_classes;  // in [1, max_classes]
 
   const char* labels;  // [rows]

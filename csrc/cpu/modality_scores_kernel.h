@@ -39,7 +39,7 @@ struct RowBlock {
   }
 
   void read(const ModalityScoresRows& rows, int64_t begin, int count, int64_t first_class, int64_t size) {
-    const LogitRows& z = rows.logits;
+    const FloatRows& z = rows.logits;
     const char* address = z.data + begin * z.row_stride + first_class * z.class_stride;
     row_tiles.read(address, z.row_stride, z.class_stride, count, size, tile.values);
   }

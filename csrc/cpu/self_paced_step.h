@@ -9,9 +9,9 @@ namespace spcl {
 
 /// A batch of whole dialogues and where its results go. `Real` is double for float64 logits, else float.
 struct StepBatch {
-  const LogitRows* logits;  // [modalities], of one type
+  const FloatRows* logits;  // [modalities], of one type
   int64_t modalities, utterances, num_classes;
-  LogitRows joint;  // optional, of any type
+  FloatRows joint;  // optional, of any type
 
   const char* labels;  // [utterances]
   IntegerType labels_type;

@@ -63,13 +63,13 @@ struct StepKernel {
     return mask;
   }
 
-  void read(const LogitRows& rows, int64_t t, int count, int64_t first, int64_t size, Row* tile) const {
+  void read(const FloatRows& rows, int64_t t, int count, int64_t first, int64_t size, Row* tile) const {
     const char* address = rows.data + t * rows.row_stride + first * rows.class_stride;
     row_tiles.read(address, rows.row_stride, rows.class_stride, count, size, tile);
   }
 
   void read_joint(int64_t t, int count) const {
-    const LogitRows& rows = batch.joint;
+    const FloatRows& rows = batch.joint;
     const char* address = rows.data + t * rows.row_stride;
     switch (rows.type) {
       case FloatType::kFloat16:

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <string>
 
+#include "cpu/offsets.h"
+
 namespace spcl {
 
 FloatType float_type(const char* op, const char* name, ScalarType type) {
@@ -45,35 +47,41 @@ IntegerType integer_type(const char* op, const char* name, ScalarType type) {
   __builtin_unreachable();
 }
 
-LogitsInput checked_logits(const char* op, const std::vector<Tensor>& logits) {
-  SPCL_CHECK(!logits.empty(), op, "logits must be one tensor [M, T, C] or M tensors [T, C]", "no tensor");
-  const Tensor& first = logits.front();
-  const bool stacked = logits.size() == 1 && first.dim() == 3;
+RowsInput checked_rows(const char* op, const char* name, char letter, const std::vector<Tensor>& tensors) {
+  const std::string label(name), letters(1, letter);
+  const std::string rule = label + " must be one tensor [M, T, " + letters + "] or M tensors [T, " + letters + "]";
+  SPCL_CHECK(!tensors.empty(), op, rule, "no tensor");
+  const Tensor& first = tensors.front();
+  const bool stacked = tensors.size() == 1 && first.dim() == 3;
   const int64_t leading = stacked ? 1 : 0;
-  SPCL_CHECK(first.dim() == leading + 2, op, "logits must be one tensor [M, T, C] or M tensors [T, C]",
-             shape_text(first));
-  LogitsInput input{};
-  input.type = float_type(op, "logits", first.scalar_type());
+  SPCL_CHECK(first.dim() == leading + 2, op, rule, shape_text(first));
+  RowsInput input{};
+  input.type = float_type(op, name, first.scalar_type());
   input.result = result_type(input.type);
-  input.modalities = stacked ? first.size(0) : static_cast<int64_t>(logits.size());
+  input.modalities = stacked ? first.size(0) : static_cast<int64_t>(tensors.size());
   input.utterances = first.size(leading);
-  input.num_classes = first.size(leading + 1);
-  SPCL_CHECK(input.num_classes <= INT32_MAX, op, "logits must have fewer than 2^31 classes", input.num_classes);
-  SPCL_CHECK(input.num_classes > 0 || input.modalities == 0 || input.utterances == 0, op,
-             "logits must have at least one class", shape_text(first));
+  input.columns = first.size(leading + 1);
   const auto itemsize = static_cast<int64_t>(first.element_size());
   input.modality_stride = stacked ? first.stride(0) * itemsize : 0;
-  input.sources.reserve(logits.size());
-  input.extents.reserve(logits.size());
-  for (const Tensor& tensor : logits) {
-    SPCL_CHECK(tensor.scalar_type() == first.scalar_type(), op, "logits must have one dtype",
+  input.sources.reserve(tensors.size());
+  input.extents.reserve(tensors.size());
+  for (const Tensor& tensor : tensors) {
+    SPCL_CHECK(tensor.scalar_type() == first.scalar_type(), op, label + " must have one dtype",
                toString(tensor.scalar_type()), " beside ", toString(first.scalar_type()));
-    SPCL_CHECK(std::ranges::equal(tensor.sizes(), first.sizes()), op, "logits must have one shape", shape_text(tensor),
-               " beside ", shape_text(first));
-    input.extents.push_back(checked_extent(op, "logits", tensor));
+    SPCL_CHECK(std::ranges::equal(tensor.sizes(), first.sizes()), op, label + " must have one shape",
+               shape_text(tensor), " beside ", shape_text(first));
+    input.extents.push_back(checked_extent(op, name, tensor));
     input.sources.push_back({input.extents.back().begin, input.type, tensor.stride(leading) * itemsize,
                              tensor.stride(leading + 1) * itemsize});
   }
+  return input;
+}
+
+RowsInput checked_logits(const char* op, const std::vector<Tensor>& logits) {
+  RowsInput input = checked_rows(op, "logits", 'C', logits);
+  SPCL_CHECK(input.columns <= INT32_MAX, op, "logits must have fewer than 2^31 classes", input.columns);
+  SPCL_CHECK(input.columns > 0 || input.modalities == 0 || input.utterances == 0, op,
+             "logits must have at least one class", shape_text(logits.front()));
   return input;
 }
 
@@ -103,8 +111,8 @@ PresentInput checked_present(const char* op, const std::optional<Tensor>& presen
   return input;
 }
 
-LogitRows checked_floats(const char* op, const char* name, const Tensor& tensor, std::initializer_list<int64_t> shape) {
-  LogitRows rows{};
+FloatRows checked_floats(const char* op, const char* name, const Tensor& tensor, std::initializer_list<int64_t> shape) {
+  FloatRows rows{};
   rows.type = float_type(op, name, tensor.scalar_type());
   const auto sizes = tensor.sizes();
   SPCL_CHECK(std::equal(sizes.begin(), sizes.end(), shape.begin(), shape.end()), op,
@@ -119,26 +127,11 @@ LogitRows checked_floats(const char* op, const char* name, const Tensor& tensor,
 std::vector<int64_t> checked_offsets(const char* op, const Tensor& offsets, int64_t utterances) {
   const IntegerType type = integer_type(op, "offsets", offsets.scalar_type());
   SPCL_CHECK(offsets.dim() == 1, op, "offsets must be [D + 1]", shape_text(offsets));
-  const int64_t size = offsets.size(0);
-  SPCL_CHECK(size > 0, op, "offsets must have at least one entry", "none");
   const char* data = checked_extent(op, "offsets", offsets).begin;
   const int64_t stride = offsets.stride(0) * static_cast<int64_t>(offsets.element_size());
-  std::vector<int64_t> values(static_cast<size_t>(size));
-  int64_t before = 0;
-  for (int64_t d = 0; d < size; ++d) {
-    const int64_t value = load_integer(type, data + d * stride);
-    const bool fits =
-        value >= before && value <= utterances && (d > 0 || value == 0) && (d + 1 < size || value == utterances);
-    if (!fits) {
-      const std::string rows = std::to_string(utterances);
-      std::string rule = "offsets must never fall and stay within [0, " + rows + "]";
-      if (d + 1 == size) rule = "offsets must end at the number of utterances, " + rows;
-      if (d == 0) rule = "offsets must start at 0";
-      const std::string after = d == 0 ? "" : ", after " + std::to_string(before);
-      SPCL_CHECK(false, op, rule, value, " at position ", d, after);
-    }
-    values[static_cast<size_t>(d)] = before = value;
-  }
+  std::vector<int64_t> values(static_cast<size_t>(offsets.size(0)));
+  const OffsetsFault fault = read_offsets(type, data, stride, utterances, values);
+  SPCL_CHECK(fault.rule.empty(), op, fault.rule, fault.got);
   return values;
 }
 

@@ -18,25 +18,28 @@ inline ScalarType result_type(FloatType type) {
 }
 inline int64_t itemsize_of(ScalarType result) { return result == ScalarType::Double ? 8 : 4; }
 
-/// The logits of a call, every tensor checked: nothing in it can lead outside one.
-struct LogitsInput {
-  int64_t modalities, utterances, num_classes;
+/// The logits or embeddings of a call, every tensor checked: nothing in it can lead outside one.
+struct RowsInput {
+  int64_t modalities, utterances, columns;
   FloatType type;
   ScalarType result;
   int64_t modality_stride;         // bytes, of a stacked tensor
-  std::vector<LogitRows> sources;  // one for each tensor of the list
+  std::vector<FloatRows> sources;  // one for each tensor of the list
   std::vector<Extent> extents;
 
-  LogitRows modality(int64_t m) const {
+  FloatRows modality(int64_t m) const {
     const bool stacked = sources.size() == 1;
-    LogitRows rows = sources[stacked ? 0 : static_cast<size_t>(m)];
+    FloatRows rows = sources[stacked ? 0 : static_cast<size_t>(m)];
     rows.data += m * modality_stride;
     return rows;
   }
 };
 
-/// One tensor [M, T, C], or M tensors [T, C] of one shape and dtype.
-LogitsInput checked_logits(const char* op, const std::vector<Tensor>& logits);
+/// One tensor [M, T, columns], or M tensors [T, columns] of one shape and dtype. `letter` names the columns.
+RowsInput checked_rows(const char* op, const char* name, char letter, const std::vector<Tensor>& tensors);
+
+/// The same for logits, which have at least one class.
+RowsInput checked_logits(const char* op, const std::vector<Tensor>& logits);
 
 /// A tensor [utterances]: where it starts, its type and stride in bytes.
 struct LabelsInput {
@@ -57,7 +60,7 @@ PresentInput checked_present(const char* op, const std::optional<Tensor>& presen
                              int64_t utterances);
 
 /// A floating point tensor of one shape: [size] or [rows, columns].
-LogitRows checked_floats(const char* op, const char* name, const Tensor& tensor, std::initializer_list<int64_t> shape);
+FloatRows checked_floats(const char* op, const char* name, const Tensor& tensor, std::initializer_list<int64_t> shape);
 
 /// Offsets [D+1] that run from 0 to `utterances` without falling.
 std::vector<int64_t> checked_offsets(const char* op, const Tensor& offsets, int64_t utterances);

@@ -19,7 +19,7 @@ constexpr const char* kOp = "modality_scores";
 
 /// A call whose every tensor was checked: nothing in it can lead outside one.
 struct Call {
-  LogitsInput logits;
+  RowsInput logits;
   LabelsInput labels;
   PresentInput present;
   int64_t ignore_index;
@@ -27,7 +27,7 @@ struct Call {
 
 Call checked_call(const std::vector<Tensor>& logits, const Tensor& labels, const std::optional<Tensor>& present,
                   int64_t ignore_index) {
-  LogitsInput z = checked_logits(kOp, logits);
+  RowsInput z = checked_logits(kOp, logits);
   LabelsInput y = checked_labels(kOp, labels, z.utterances);
   PresentInput has = checked_present(kOp, present, z.modalities, z.utterances);
   return {std::move(z), y, has, ignore_index};
@@ -36,7 +36,7 @@ Call checked_call(const std::vector<Tensor>& logits, const Tensor& labels, const
 ModalityScoresRows rows_of(const Call& call, int64_t m) {
   ModalityScoresRows rows{};
   rows.logits = call.logits.modality(m);
-  rows.num_classes = call.logits.num_classes;
+  rows.num_classes = call.logits.columns;
   rows.labels = call.labels.data;
   rows.labels_type = call.labels.type;
   rows.labels_stride = call.labels.stride;

@@ -27,7 +27,7 @@ Tensor modality_spread_cpu(const Tensor& confidence, const Tensor& offsets, cons
   const int64_t modalities = confidence.size(0), utterances = confidence.size(1);
   SPCL_CHECK(modalities >= 2 && modalities < 1 << 16, kOp,
              "the spread between modalities needs at least 2 of them, and fewer than 65536", modalities);
-  const LogitRows values = checked_floats(kOp, "confidence", confidence, {modalities, utterances});
+  const FloatRows values = checked_floats(kOp, "confidence", confidence, {modalities, utterances});
   const PresentInput has = checked_present(kOp, present, modalities, utterances);
   const std::vector<int64_t> bounds = checked_offsets(kOp, offsets, utterances);
   const ScalarType result = result_type(values.type);

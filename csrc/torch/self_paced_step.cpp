@@ -207,10 +207,10 @@ StepTensors self_paced_step_cpu(const std::vector<Tensor>& logits, const Tensor&
                                 int64_t scheme, bool divides_by_weight, bool of_means, double label_smoothing,
                                 int64_t ignore_index, bool flags, bool needs_gradient) {
   isa();  // throws here, not on a worker thread
-  const LogitsInput z = checked_logits(kOp, logits);
+  const RowsInput z = checked_logits(kOp, logits);
   SPCL_CHECK(z.modalities >= 2 && z.modalities < 1 << 16, kOp,
              "the spread between modalities needs at least 2 of them, and fewer than 65536", z.modalities);
-  SPCL_CHECK(z.num_classes > 0, kOp, "logits must have at least one class", z.num_classes);
+  SPCL_CHECK(z.columns > 0, kOp, "logits must have at least one class", z.columns);
   SPCL_CHECK(scheme >= 0 && scheme <= static_cast<int64_t>(Scheme::kLogistic), kOp,
              "scheme must be 0 (hard), 1 (linear) or 2 (logistic)", scheme);
   SPCL_CHECK(label_smoothing >= 0 && label_smoothing <= 1, kOp, "label_smoothing must lie in [0, 1]", label_smoothing);
@@ -220,13 +220,13 @@ StepTensors self_paced_step_cpu(const std::vector<Tensor>& logits, const Tensor&
   const std::optional<double> lambda = checked_threshold(kOp, threshold_tensor, threshold);
 
   StepBatch batch{};
-  std::vector<LogitRows> modalities(static_cast<size_t>(z.modalities));
+  std::vector<FloatRows> modalities(static_cast<size_t>(z.modalities));
   for (int64_t m = 0; m < z.modalities; ++m) modalities[static_cast<size_t>(m)] = z.modality(m);
   batch.logits = modalities.data();
   batch.modalities = z.modalities;
   batch.utterances = z.utterances;
-  batch.num_classes = z.num_classes;
-  if (joint) batch.joint = checked_floats(kOp, "joint", *joint, {z.utterances, z.num_classes});
+  batch.num_classes = z.columns;
+  if (joint) batch.joint = checked_floats(kOp, "joint", *joint, {z.utterances, z.columns});
   batch.labels = y.data;
   batch.labels_type = y.type;
   batch.labels_stride = y.stride;
@@ -235,15 +235,15 @@ StepTensors self_paced_step_cpu(const std::vector<Tensor>& logits, const Tensor&
   batch.present_modality_stride = has.modality_stride;
   batch.present_stride = has.stride;
   if (extra_difficulty) {
-    const LogitRows extra = checked_floats(kOp, "extra_difficulty", *extra_difficulty, {z.utterances});
+    const FloatRows extra = checked_floats(kOp, "extra_difficulty", *extra_difficulty, {z.utterances});
     batch.extra_difficulty = extra.data;
     batch.extra_type = extra.type;
     batch.extra_stride = extra.row_stride;
   }
   std::vector<double> weights;
   if (class_weight) {
-    const LogitRows given = checked_floats(kOp, "class_weight", *class_weight, {z.num_classes});
-    weights.resize(static_cast<size_t>(z.num_classes));
+    const FloatRows given = checked_floats(kOp, "class_weight", *class_weight, {z.columns});
+    weights.resize(static_cast<size_t>(z.columns));
     for (size_t c = 0; c < weights.size(); ++c) {
       weights[c] = load_float(given.type, given.data + static_cast<int64_t>(c) * given.row_stride);
       SPCL_CHECK(weights[c] >= 0 && std::isfinite(weights[c]), kOp, "class_weight must be finite and at least 0",
@@ -252,7 +252,7 @@ StepTensors self_paced_step_cpu(const std::vector<Tensor>& logits, const Tensor&
     }
     batch.class_weight = weights.data();
   } else {
-    batch.class_weight_sum = static_cast<double>(z.num_classes);
+    batch.class_weight_sum = static_cast<double>(z.columns);
   }
   batch.label_smoothing = label_smoothing;
   batch.selects_all = !lambda;
@@ -267,7 +267,7 @@ StepTensors self_paced_step_cpu(const std::vector<Tensor>& logits, const Tensor&
   Tensor utterance_loss = new_tensor({T}, z.result);
   Tensor confidence = new_tensor({M, T}, z.result);
   Tensor spread = new_tensor({static_cast<int64_t>(bounds.size()) - 1}, z.result);
-  Tensor gradient = new_tensor({needs_gradient ? T : 0, z.num_classes}, z.result);
+  Tensor gradient = new_tensor({needs_gradient ? T : 0, z.columns}, z.result);
   Tensor counts = new_tensor({7}, ScalarType::Long);
   Tensor sums = new_tensor({1 + 2 * M}, ScalarType::Double);
   batch.weight = weight.mutable_data_ptr();
@@ -299,10 +299,10 @@ StepTensors self_paced_step_cpu(const std::vector<Tensor>& logits, const Tensor&
   const double mean = totals.sums.weighted_loss / (norm > 0 ? norm : 1);
   if (z.result == ScalarType::Double) {
     *static_cast<double*>(loss.mutable_data_ptr()) = mean;
-    if (needs_gradient && divides_by_weight) scale_all<double>(batch.gradient, T * z.num_classes, scale_for(norm));
+    if (needs_gradient && divides_by_weight) scale_all<double>(batch.gradient, T * z.columns, scale_for(norm));
   } else {
     *static_cast<float*>(loss.mutable_data_ptr()) = static_cast<float>(mean);
-    if (needs_gradient && divides_by_weight) scale_all<float>(batch.gradient, T * z.num_classes, scale_for(norm));
+    if (needs_gradient && divides_by_weight) scale_all<float>(batch.gradient, T * z.columns, scale_for(norm));
   }
   sums_data[0] = totals.sums.loss;
   const int64_t found[7] = {1,

@@ -1,8 +1,4 @@
-"""The ops on NumPy arrays, for data workers, pandas and Arrow. Does not import torch.
-
-The same compiled kernels as the backend "cpu", so the same numbers bit for bit; they run in the calling
-thread and release the GIL.
-"""
+"""The op `modality_scores` on arrays."""
 
 from __future__ import annotations
 
@@ -12,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ModalityScores", "modality_scores"]
+from spcl_fast.arrays import _inputs
+from spcl_fast.arrays._inputs import FloatArray
 
-FloatArray = NDArray[np.floating[Any]]
+OP = "modality_scores"
 
 
 class ModalityScores(NamedTuple):
@@ -57,30 +54,8 @@ def modality_scores(
         ValueError: shapes that do not fit.
         ImportError: the compiled module is not built.
     """
-    try:
-        from spcl_fast import _arrays
-    except ImportError as error:
-        raise ImportError(
-            "spcl_fast.arrays needs the compiled module spcl_fast._arrays; "
-            f"run `make setup`, or `pip install --no-build-isolation -e .` ({error})"
-        ) from error
-    if isinstance(logits, np.ndarray):
-        if logits.ndim != 3:
-            raise ValueError(f"modality_scores: logits must be [M, T, C] (got shape {logits.shape})")
-        arrays = [logits]
-    else:
-        arrays = list(logits.values() if isinstance(logits, Mapping) else logits)
-        for m, array in enumerate(arrays):
-            if _array(f"logits[{m}]", array).ndim != 2:
-                raise ValueError(f"modality_scores: logits[{m}] must be [T, C] (got shape {array.shape})")
-    _array("labels", labels)
-    if present is not None:
-        _array("present", present)
-    return ModalityScores(*_arrays.modality_scores(arrays, labels, present, ignore_index))
-
-
-def _array(name: str, value: Any) -> NDArray[Any]:
-    """Refuses what is not an array: pybind11 would convert a list, silently and by copy."""
-    if not isinstance(value, np.ndarray):
-        raise TypeError(f"modality_scores: {name} must be a NumPy array (got {type(value).__name__})")
-    return value
+    kernels = _inputs.kernels()
+    arrays = _inputs.modalities(OP, "logits", "C", logits)
+    _inputs.array(OP, "labels", labels)
+    _inputs.optional(OP, "present", present)
+    return ModalityScores(*kernels.modality_scores(arrays, labels, present, ignore_index))

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <pybind11/numpy.h>
+
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cpu/dtypes.h"
+
+namespace spcl::arrays {
+
+namespace py = pybind11;
+
+/// Throws "op: rule (got ...)", a ValueError in Python, unless `holds`.
+void check(const char* op, bool holds, const std::string& rule, const std::string& got);
+
+std::string shape_text(const py::array& array);
+
+FloatType float_type(const char* op, const char* name, const py::array& array);
+IntegerType integer_type(const char* op, const char* name, const py::array& array);
+
+inline const char* bytes_of(const py::array& array) { return static_cast<const char*>(array.data()); }
+
+/// An uninitialised array: float64 for float64 inputs and float32 for all others.
+py::array new_array(FloatType inputs, const std::vector<py::ssize_t>& shape);
+
+/// The logits or embeddings of a call, every array checked. The arrays have to outlive it.
+struct RowsInput {
+  int64_t modalities, utterances, columns;
+  FloatType type;
+  int64_t modality_stride;  // bytes, of a stacked array
+  std::vector<FloatRows> sources;
+
+  FloatRows modality(int64_t m) const {
+    FloatRows rows = sources[sources.size() == 1 ? 0 : static_cast<size_t>(m)];
+    rows.data += m * modality_stride;
+    return rows;
+  }
+};
+
+/// One array [M, T, columns], or M arrays [T, columns] of one shape and dtype. `letter` names the columns.
+RowsInput checked_rows(const char* op, const char* name, char letter, const std::vector<py::array>& arrays);
+
+/// An array of integers [size]: where it starts, its type and stride in bytes.
+struct IntegersInput {
+  const char* data;
+  IntegerType type;
+  int64_t stride;
+};
+IntegersInput checked_integers(const char* op, const char* name, const py::array& array, int64_t size);
+
+/// A bool array [M, T]; `data` is nullptr where none is given.
+struct PresentInput {
+  const char* data;
+  int64_t modality_stride, stride;
+};
+PresentInput checked_present(const char* op, const std::optional<py::array>& present, int64_t modalities,
+                             int64_t utterances);
+
+/// A floating point array of one shape: [size] or [rows, columns].
+FloatRows checked_floats(const char* op, const char* name, const py::array& array,
+                         std::initializer_list<int64_t> shape);
+
+/// Offsets [D + 1] that run from 0 to `utterances` without falling.
+std::vector<int64_t> checked_offsets(const char* op, const py::array& offsets, int64_t utterances);
+
+}  // namespace spcl::arrays

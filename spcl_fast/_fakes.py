@@ -1,0 +1,98 @@
+"""The fakes of the compiled ops: the shape and dtype of a result, without computing it, for `torch.compile`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_are_registered = False
+
+
+def register() -> None:
+    """Tells torch of the fakes, once; the ops have to be loaded."""
+    global _are_registered
+    if _are_registered:
+        return
+    for op in (
+        _modality_scores,
+        _modality_scores_out,
+        _modality_spread,
+        _self_paced_weights,
+        _self_paced_step,
+    ):
+        torch.library.register_fake(f"spcl_fast::{op.__name__.removeprefix('_')}", op)
+    _are_registered = True
+
+
+def _modality_scores(logits: list[Tensor], labels: Tensor, present: Tensor | None, ignore_index: int) -> Tensor:
+    _on_one_device("modality_scores", [*logits, labels, present])
+    first = logits[0]
+    modalities = first.shape[0] if len(logits) == 1 and first.ndim == 3 else len(logits)
+    dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
+    return first.new_empty((4, modalities, labels.shape[0]), dtype=dtype)
+
+
+def _modality_scores_out(
+    logits: list[Tensor],
+    labels: Tensor,
+    present: Tensor | None,
+    ignore_index: int,
+    loss: Tensor,
+    confidence: Tensor,
+    entropy: Tensor,
+    margin: Tensor,
+) -> None:
+    _on_one_device("modality_scores", [*logits, labels, present, loss, confidence, entropy, margin])
+
+
+def _modality_spread(confidence: Tensor, offsets: Tensor, present: Tensor | None, of_means: bool) -> Tensor:
+    _on_one_device("modality_spread", [confidence, offsets, present])
+    dtype = torch.float64 if confidence.dtype == torch.float64 else torch.float32
+    return confidence.new_empty(offsets.shape[0] - 1, dtype=dtype)
+
+
+def _self_paced_weights(
+    difficulty: Tensor, threshold_tensor: Tensor | None, threshold: float | None, scheme: int
+) -> Tensor:
+    _on_one_device("self_paced_weights", [difficulty, threshold_tensor])
+    return torch.empty_like(difficulty, memory_format=torch.contiguous_format)
+
+
+def _self_paced_step(
+    logits: list[Tensor],
+    labels: Tensor,
+    offsets: Tensor,
+    threshold_tensor: Tensor | None,
+    threshold: float | None,
+    joint: Tensor | None,
+    extra_difficulty: Tensor | None,
+    class_weight: Tensor | None,
+    present: Tensor | None,
+    scheme: int,
+    divides_by_weight: bool,
+    of_means: bool,
+    label_smoothing: float,
+    ignore_index: int,
+    flags: bool,
+    needs_gradient: bool,
+) -> tuple[Tensor, ...]:
+    optional = [threshold_tensor, joint, extra_difficulty, class_weight, present]
+    _on_one_device("self_paced_step", [*logits, labels, offsets, *optional])
+    first = logits[0]
+    M = first.shape[0] if len(logits) == 1 and first.ndim == 3 else len(logits)
+    T, C = first.shape[-2:]
+    dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
+    shapes = [(), (T,), (T,), (T,), (M, T), (offsets.shape[0] - 1,), (T if needs_gradient else 0, C)]
+    return (
+        *(first.new_empty(shape, dtype=dtype) for shape in shapes),
+        first.new_empty(7, dtype=torch.int64),
+        first.new_empty(1 + 2 * M, dtype=torch.float64),
+    )
+
+
+def _on_one_device(op: str, tensors: list[Tensor | None]) -> None:
+    """A tensor on "meta" among others on a real device brings the call here, where nothing is computed."""
+    devices = {tensor.device for tensor in tensors if tensor is not None}
+    if len(devices) > 1:
+        names = " and ".join(sorted(map(str, devices)))
+        raise RuntimeError(f"{op}: all tensors must be on one device (got {names})")
