@@ -36,11 +36,6 @@ Call checked_call(const std::vector<Tensor>& logits, const Tensor& labels, const
 ModalityScoresRows rows_of(const Call& call, int64_t m) {
   ModalityScoresRows rows{};
   rows.logits = call.logits.modality(m);
-  rows.num_classes = call.logits.columns;
-  rows.labels = call.labels.data;
-  rows.labels_type = call.labels.type;
-  rows.labels_stride = call.labels.stride;
-  rows.ignore_index = call.ignore_index;
   if (call.present.data != nullptr) {
     rows.present = call.present.data + m * call.present.modality_stride;
     rows.present_stride = call.present.stride;
@@ -53,17 +48,22 @@ using Outputs = std::array<char*, 4>;  // loss, confidence, entropy, margin
 /// Fixed chunks of rows, shared out over torch's threads.
 void run(const Call& call, const Outputs& outputs, const std::array<int64_t, 4>& output_strides) {
   const int64_t utterances = call.logits.utterances;
+  if (utterances == 0) return;
+  std::vector<ModalityScoresRows> rows;
+  for (int64_t m = 0; m < call.logits.modalities; ++m) {
+    rows.push_back(rows_of(call, m));
+    rows.back().loss = outputs[0] + m * output_strides[0];
+    rows.back().confidence = outputs[1] + m * output_strides[1];
+    rows.back().entropy = outputs[2] + m * output_strides[2];
+    rows.back().margin = outputs[3] + m * output_strides[3];
+  }
+  const LabelRows labels = call.labels.rows(call.ignore_index, call.logits.columns);
   const int64_t chunks = (utterances + kModalityScoresChunk - 1) / kModalityScoresChunk;
-  torch::stable::parallel_for(0, call.logits.modalities * chunks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t m = task / chunks;
-      ModalityScoresRows rows = rows_of(call, m);
-      rows.loss = outputs[0] + m * output_strides[0];
-      rows.confidence = outputs[1] + m * output_strides[1];
-      rows.entropy = outputs[2] + m * output_strides[2];
-      rows.margin = outputs[3] + m * output_strides[3];
-      const int64_t first = task % chunks * kModalityScoresChunk;
-      modality_scores(rows, first, std::min(first + kModalityScoresChunk, utterances));
+  torch::stable::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin * kModalityScoresChunk; first < std::min(end * kModalityScoresChunk, utterances);
+         first += kModalityScoresChunk) {
+      modality_scores(rows.data(), call.logits.modalities, labels, first,
+                      std::min(first + kModalityScoresChunk, utterances));
     }
   });
 }
