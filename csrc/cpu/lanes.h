@@ -2,8 +2,8 @@
 //
 // The compiler contracts nothing: a lane holds, bit for bit, what a plain loop would compute, at every width.
 // Products are fused with sums where exp and log say so, and only where there are instructions for it, so the
-// baseline may differ from the others in the last bits. The polynomial of log is that of Cephes' logf; that of exp is the
-// minimax one of degree 6 (relative error 3e-9 between -log(2)/2 and log(2)/2), its first two coefficients being 1.
+// baseline may differ from the others in the last bits. The polynomial of log is that of Cephes' logf; that of exp is
+// the minimax one of degree 6 (relative error 3e-9 between -log(2)/2 and log(2)/2), its first two coefficients being 1.
 
 #include "math/portable.h"
 

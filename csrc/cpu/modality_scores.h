@@ -9,7 +9,7 @@ namespace spcl {
 
 /// The rows of one modality. Strides are in bytes, of any sign, and zero is allowed.
 struct ModalityScoresRows {
-  FloatRows logits;  // [rows, num_classes]
+  FloatRows logits;     // [rows, num_classes]
   const char* present;  // [rows] bytes, zero for an absent row; nullptr: every row is present
   int64_t present_stride;
 

@@ -57,7 +57,8 @@ struct RowBlock {
 };
 
 template <class Input, class Real, int Fixed>
-void score_rows(const ModalityScoresRows& rows, int64_t num_classes, int64_t begin, int64_t end, const int32_t* labels) {
+void score_rows(const ModalityScoresRows& rows, int64_t num_classes, int64_t begin, int64_t end,
+                const int32_t* labels) {
   using Block = RowBlock<Input, Real, Fixed>;
   using Vector = typename Block::Vector;
   using Mask = typename Block::Mask;

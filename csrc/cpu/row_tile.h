@@ -75,14 +75,15 @@ SPCL_HD __m512 load_pieces(const char* row, int64_t distance, int64_t classes) {
   } else {
     const __m256i bits = _mm256_set_m128i(load_halves(row + 2 * distance, distance), load_halves(row, distance));
     if constexpr (std::is_same_v<Input, Float16>) return _mm512_maskz_cvtph_ps(0xFFFF, bits);
-    return _mm512_castsi512_ps(
-        _mm512_maskz_slli_epi32(0xFFFF, _mm512_maskz_cvtepu16_epi32(0xFFFF, bits), 16));
+    return _mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xFFFF, _mm512_maskz_cvtepu16_epi32(0xFFFF, bits), 16));
   }
 }
 
 SPCL_HD void turn_pieces(__m512 (&x)[4]) {
-  const __m512 low01 = _mm512_maskz_unpacklo_ps(0xFFFF, x[0], x[1]), high01 = _mm512_maskz_unpackhi_ps(0xFFFF, x[0], x[1]);
-  const __m512 low23 = _mm512_maskz_unpacklo_ps(0xFFFF, x[2], x[3]), high23 = _mm512_maskz_unpackhi_ps(0xFFFF, x[2], x[3]);
+  const __m512 low01 = _mm512_maskz_unpacklo_ps(0xFFFF, x[0], x[1]),
+               high01 = _mm512_maskz_unpackhi_ps(0xFFFF, x[0], x[1]);
+  const __m512 low23 = _mm512_maskz_unpacklo_ps(0xFFFF, x[2], x[3]),
+               high23 = _mm512_maskz_unpackhi_ps(0xFFFF, x[2], x[3]);
   x[0] = _mm512_maskz_shuffle_ps(0xFFFF, low01, low23, 0x44);
   x[1] = _mm512_maskz_shuffle_ps(0xFFFF, low01, low23, 0xEE);
   x[2] = _mm512_maskz_shuffle_ps(0xFFFF, high01, high23, 0x44);

@@ -10,6 +10,7 @@
 #include "cpu/isa.h"
 #include "torch/check.h"
 #include "torch/inputs.h"
+#include "torch/new_tensor.h"
 #include "torch/ops.h"
 
 namespace spcl {
@@ -74,8 +75,7 @@ Tensor modality_scores_cpu(const std::vector<Tensor>& logits, const Tensor& labe
                            const std::optional<Tensor>& present, int64_t ignore_index) {
   isa();  // throws here, not on a worker thread
   const Call call = checked_call(logits, labels, present, ignore_index);
-  const std::array<int64_t, 3> shape{4, call.logits.modalities, call.logits.utterances};
-  Tensor slab = torch::stable::empty({shape.data(), shape.size()}, call.logits.result);
+  Tensor slab = new_tensor({4, call.logits.modalities, call.logits.utterances}, call.logits.result);
   const int64_t row_bytes = call.logits.utterances * itemsize_of(call.logits.result);
   char* data = static_cast<char*>(slab.mutable_data_ptr());
   Outputs outputs{};
