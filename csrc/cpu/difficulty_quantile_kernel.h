@@ -15,17 +15,20 @@ void count_keys(const FloatRows& values, int64_t begin, int64_t end, const KeyWi
   typedef typename Lanes::Vector Vector;
   const Key first = static_cast<Key>(window.first), width = static_cast<Key>(window.last - window.first);
   uint32_t tables[kTables][KeyWindow::buckets] = {};
-  Vector known{}, below{};
+  const Key last = static_cast<Key>(window.last);
+  Vector known{}, up_to_last{};
+  int64_t all_inside = 0;
   Key buckets[kKeyBlock + kSpareKeys];
   for (int64_t start = begin; start < end; start += kKeyBlock) {
     const int64_t stop = end - start < kKeyBlock ? end : start + kKeyBlock;
     int64_t inside = 0;
     for_each_key_vector<Keys>(values, start, stop, [&](Vector key) {
-      known -= (Vector)(key <= Keys::largest);
-      below -= (Vector)(key < first);
+      Lanes::tally(known, key, Keys::largest);
+      Lanes::tally(up_to_last, key, last);
       const Vector offset = key - first;
       inside += Lanes::append(offset >> window.shift, offset, width, buckets + inside);
     });
+    all_inside += inside;
     int64_t i = 0;
     for (; i + kTables <= inside; i += kTables) {
       for (int t = 0; t < kTables; ++t) ++tables[t][buckets[i + t]];
@@ -33,7 +36,7 @@ void count_keys(const FloatRows& values, int64_t begin, int64_t end, const KeyWi
     for (; i < inside; ++i) ++tables[0][buckets[i]];
   }
   counts.known += Lanes::sum(known);
-  counts.below += Lanes::sum(below);
+  counts.below += Lanes::sum(up_to_last) - all_inside;
   for (int64_t b = 0; b < KeyWindow::buckets; ++b) {
     for (int t = 0; t < kTables; ++t) counts.inside[b] += tables[t][b];
   }
@@ -47,7 +50,10 @@ int64_t gather_keys(const FloatRows& values, int64_t begin, int64_t end, const K
   Key* to = static_cast<Key*>(keys);
   for (int64_t start = begin; start < end; start += kKeyBlock) {
     const int64_t stop = end - start < kKeyBlock ? end : start + kKeyBlock;
-    for_each_key_vector<Keys>(values, start, stop, [&](auto key) { to += Lanes::append(key, key - first, width, to); });
+    for_each_key_vector<Keys>(values, start, stop, [&](typename Lanes::Vector key) {
+      const auto offset = key - first;
+      if (Lanes::any(offset, width)) to += Lanes::append(key, offset, width, to);  // all of them, or few
+    });
   }
   return to - static_cast<Key*>(keys);
 }

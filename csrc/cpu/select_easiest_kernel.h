@@ -23,15 +23,13 @@ template <class Keys>
 void mark_below(const FloatRows& values, int64_t begin, int64_t end, uint64_t bound, char* selected) {
   typedef KeyLanes<typename Keys::Key> Lanes;
   typedef typename Lanes::Vector Vector;
-  typedef char Bytes __attribute__((vector_size(Lanes::count)));
   const auto limit = static_cast<typename Keys::Key>(bound);
   char marks[kKeyBlock + Lanes::count];
   for (int64_t start = begin; start < end; start += kKeyBlock) {
     const int64_t stop = end - start < kKeyBlock ? end : start + kKeyBlock;
     char* to = marks;
     for_each_key_vector<Keys>(values, start, stop, [&](Vector lanes) {
-      const Bytes bytes = __builtin_convertvector((Vector)(lanes < limit) & 1, Bytes);
-      std::memcpy(to, &bytes, sizeof bytes);
+      Lanes::store_flags((Vector)(lanes < limit), to);
       to += Lanes::count;
     });
     std::memcpy(selected + start, marks, static_cast<size_t>(stop - start));
