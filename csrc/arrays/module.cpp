@@ -6,6 +6,7 @@
 
 #include "arrays/ops.h"
 #include "cpu/isa.h"
+#include "cpu/order_statistic.h"
 
 namespace py = pybind11;
 
@@ -15,5 +16,6 @@ PYBIND11_MODULE(_arrays, m) {
   m.def("difficulty_quantile", &spcl::arrays::difficulty_quantile, py::arg("difficulty"), py::arg("pace"));
   m.def("modality_scores", &spcl::arrays::modality_scores, py::arg("logits"), py::arg("labels"),
         py::arg("present").none(true), py::arg("ignore_index"));
+  m.def("rank_at", &spcl::rank_at, py::arg("pace"), py::arg("n"));
   m.def("select_easiest", &spcl::arrays::select_easiest, py::arg("difficulty"), py::arg("pace"));
 }

@@ -91,6 +91,8 @@ int64_t gather_all(const FloatRows& values, int64_t count, const KeyWindow& wind
 
 void serially(int64_t count, int64_t, const std::function<void(int64_t, int64_t)>& body) { body(0, count); }
 
+int64_t rank_at(double pace, int64_t n) { return rank_of_pace(pace, n); }
+
 OrderStatistic order_statistic(const FloatRows& values, int64_t count, double pace, const ForParts& for_parts) {
   const KeyWindow everything = KeyWindow::over(0, largest_key(values.type));
   const int64_t capacity = std::max(kFewKeys, count / 1024);
@@ -104,7 +106,7 @@ OrderStatistic order_statistic(const FloatRows& values, int64_t count, double pa
       count_all(values, count, window, for_parts, counts);
       found.known = counts.known;
       if (counts.known == 0) return found;
-      rank = rank_of_pace(pace, counts.known);
+      rank = rank_at(pace, counts.known);
       if (rank <= counts.below) {  // the sample misled, as in the next case
         window = KeyWindow::over(everything.first, window.first - 1);
         continue;
@@ -131,7 +133,7 @@ OrderStatistic order_statistic(const FloatRows& values, int64_t count, double pa
   const int64_t gathered = gather_all(values, count, window, for_parts, inside, keys);
   if (found.known == 0) {
     found.known = gathered;
-    rank = rank_of_pace(pace, gathered);
+    rank = rank_at(pace, gathered);
   }
   if (gathered == 0) return {};
   const KeyRank threshold =

@@ -14,6 +14,9 @@ using ForParts = std::function<void(int64_t count, int64_t grain, const std::fun
 /// Calls body(0, count) in the calling thread.
 void serially(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
 
+/// ceil(pace n) by the rule of math/rank_of_pace.h.
+int64_t rank_at(double pace, int64_t n);
+
 /// The ceil(pace n)-th smallest of n values that are not NaN.
 struct OrderStatistic {
   int64_t known;         // n; with 0 there is no threshold, and every other field is 0
