@@ -14,6 +14,8 @@ def register() -> None:
     if _are_registered:
         return
     for op in (
+        _difficulty_quantile,
+        _select_easiest,
         _modality_scores,
         _modality_scores_out,
         _modality_spread,
@@ -22,6 +24,14 @@ def register() -> None:
     ):
         torch.library.register_fake(f"spcl_fast::{op.__name__.removeprefix('_')}", op)
     _are_registered = True
+
+
+def _difficulty_quantile(difficulty: Tensor, pace: float) -> Tensor:
+    return difficulty.new_empty(())
+
+
+def _select_easiest(difficulty: Tensor, pace: float) -> Tensor:
+    return difficulty.new_empty(difficulty.shape[0], dtype=torch.bool)
 
 
 def _modality_scores(logits: list[Tensor], labels: Tensor, present: Tensor | None, ignore_index: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 from functools import partial
 from pathlib import Path
@@ -22,8 +23,6 @@ def suite():
     """The suite's modules, short of time and without torch.compile, which takes minutes."""
     run = load()
     settings = run.Settings(quick=True, threads=1, screen_s=0.0, budget_s=0.0, least_rounds=1, compile=False)
-    import importlib
-
     steps = importlib.import_module(f"{run.__package__}.bench_self_paced_step")
     scores = importlib.import_module(f"{run.__package__}.bench_modality_scores")
     return SimpleNamespace(run=run, settings=settings, steps=steps, scores=scores)
@@ -81,6 +80,20 @@ def test_modality_scores_providers_agree_in_both_groups(suite, tmp_path):
     ours = next(r for r in cell["rows"] if r["provider"] == "ours")
     assert ours["against"].keys() == {"eager", "copy", "read"}
     assert ours["gigabytes_per_second"] > 0
+
+
+@pytest.mark.parametrize(("name", "size"), [("difficulty_quantile", (51,)), ("select_easiest", (51, 5))])
+def test_providers_of_order_statistics_agree(suite, tmp_path, name, size):
+    benchmark = importlib.import_module(f"{suite.run.__package__}.bench_{name}")
+    module = SimpleNamespace(cells=lambda s: [partial(benchmark.build_cell, *size, s)])
+    result = json.loads(suite.run.run_one("tiny", module, suite.settings, tmp_path, lambda _: None).read_text())
+    (cell,) = result["cells"]
+    assert {row["provider"] for row in cell["rows"]} >= {"eager", "numpy", "ours", "read"}
+    assert all(set(row["largest_difference"].values()) <= {0.0} for row in cell["rows"])
+    forms = benchmark.thresholds if name == "select_easiest" else benchmark.forms
+    for values in (torch.randn(50), -torch.rand(51), torch.zeros(9)):
+        for rank in (1, 5, len(values)):
+            assert torch.equal(forms.bisection(values, rank), values.sort().values[rank - 1])
 
 
 def test_forms_for_the_compiler_agree_before_they_are_compiled(suite):
@@ -141,6 +154,6 @@ def test_command_refuses_outside_a_checkout_and_unknown_names(capsys, monkeypatc
         assert err.count("\n") == 1
         return err
 
-    assert "no benchmark is named sorting: there are modality_scores, self_paced_step" in refused("sorting")
+    assert "no benchmark is named sorting: there are difficulty_quantile, modality_scores, sel" in refused("sorting")
     monkeypatch.setattr(command, "CHECKOUT", tmp_path)
     assert "run this command from a checkout" in refused("--quick")

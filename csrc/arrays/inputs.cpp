@@ -103,6 +103,12 @@ FloatRows checked_floats(const char* op, const char* name, const py::array& arra
   return {bytes_of(array), type, array.strides(0), shape.size() > 1 ? array.strides(1) : 0};
 }
 
+FloatRows checked_ranking(const char* op, const py::array& difficulty, double pace) {
+  check(op, difficulty.ndim() == 1, "difficulty must be [T]", shape_text(difficulty));
+  check(op, pace > 0 && pace <= 1, "pace must be in (0, 1]", py::str(py::float_(pace)));
+  return checked_floats(op, "difficulty", difficulty, {difficulty.shape(0)});
+}
+
 std::vector<int64_t> checked_offsets(const char* op, const py::array& offsets, int64_t utterances) {
   const IntegerType type = integer_type(op, "offsets", offsets);
   check(op, offsets.ndim() == 1, "offsets must be [D + 1]", shape_text(offsets));

@@ -69,6 +69,9 @@ PresentInput checked_present(const char* op, const std::optional<py::array>& pre
 FloatRows checked_floats(const char* op, const char* name, const py::array& array,
                          std::initializer_list<int64_t> shape);
 
+/// Difficulties [T] and a pace in (0, 1].
+FloatRows checked_ranking(const char* op, const py::array& difficulty, double pace);
+
 /// Offsets [D + 1] that run from 0 to `utterances` without falling.
 std::vector<int64_t> checked_offsets(const char* op, const py::array& offsets, int64_t utterances);
 

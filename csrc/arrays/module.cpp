@@ -6,12 +6,16 @@
 
 #include "arrays/ops.h"
 #include "cpu/isa.h"
+#include "cpu/order_statistic.h"
 
 namespace py = pybind11;
 
 PYBIND11_MODULE(_arrays, m) {
   m.doc() = "The CPU kernels on NumPy arrays; spcl_fast.arrays is the public face.";
   m.def("instruction_set", [] { return spcl::isa_name(spcl::isa()); });
+  m.def("difficulty_quantile", &spcl::arrays::difficulty_quantile, py::arg("difficulty"), py::arg("pace"));
   m.def("modality_scores", &spcl::arrays::modality_scores, py::arg("logits"), py::arg("labels"),
         py::arg("present").none(true), py::arg("ignore_index"));
+  m.def("rank_at", &spcl::rank_at, py::arg("pace"), py::arg("n"));
+  m.def("select_easiest", &spcl::arrays::select_easiest, py::arg("difficulty"), py::arg("pace"));
 }

@@ -10,6 +10,12 @@
 
 namespace spcl::arrays {
 
+/// The ceil(pace n)-th smallest of the n values of difficulty [T] that are not NaN: an array [] of its dtype.
+pybind11::array difficulty_quantile(const pybind11::array& difficulty, double pace);
+
+/// True for the ceil(pace n) smallest of them, of equal ones the first: bool [T].
+pybind11::array select_easiest(const pybind11::array& difficulty, double pace);
+
 /// The four scores as an array [4, M, T]: loss, confidence, entropy, margin.
 pybind11::array modality_scores(const std::vector<pybind11::array>& logits, const pybind11::array& labels,
                                 const std::optional<pybind11::array>& present, int64_t ignore_index);

@@ -135,6 +135,12 @@ std::vector<int64_t> checked_offsets(const char* op, const Tensor& offsets, int6
   return values;
 }
 
+FloatRows checked_ranking(const char* op, const Tensor& difficulty, double pace) {
+  SPCL_CHECK(difficulty.dim() == 1, op, "difficulty must be [T]", shape_text(difficulty));
+  SPCL_CHECK(pace > 0 && pace <= 1, op, "pace must be in (0, 1]", pace);
+  return checked_floats(op, "difficulty", difficulty, {difficulty.size(0)});
+}
+
 std::optional<double> checked_threshold(const char* op, const std::optional<Tensor>& tensor,
                                         std::optional<double> number) {
   if (tensor) {

@@ -70,6 +70,9 @@ FloatRows checked_floats(const char* op, const char* name, const Tensor& tensor,
 /// Offsets [D+1] that run from 0 to `utterances` without falling.
 std::vector<int64_t> checked_offsets(const char* op, const Tensor& offsets, int64_t utterances);
 
+/// Difficulties [T] and a pace in (0, 1].
+FloatRows checked_ranking(const char* op, const Tensor& difficulty, double pace);
+
 /// The number a 0-dim floating point tensor holds, or `number`; NaN is refused. None when neither is given.
 std::optional<double> checked_threshold(const char* op, const std::optional<Tensor>& tensor,
                                         std::optional<double> number);

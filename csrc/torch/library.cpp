@@ -13,11 +13,13 @@ std::string instruction_set() { return spcl::isa_name(spcl::isa()); }
 
 STABLE_TORCH_LIBRARY(spcl_fast, m) {
   m.def("instruction_set() -> str");
+  m.def("difficulty_quantile(Tensor difficulty, float pace) -> Tensor");
   m.def("modality_scores(Tensor[] logits, Tensor labels, Tensor? present, int ignore_index) -> Tensor");
   m.def(
       "modality_scores_out(Tensor[] logits, Tensor labels, Tensor? present, int ignore_index, "
       "Tensor(a!) loss, Tensor(b!) confidence, Tensor(c!) entropy, Tensor(d!) margin) -> ()");
   m.def("modality_spread(Tensor confidence, Tensor offsets, Tensor? present, bool of_means) -> Tensor");
+  m.def("select_easiest(Tensor difficulty, float pace) -> Tensor");
   m.def("self_paced_weights(Tensor difficulty, Tensor? threshold_tensor, float? threshold, int scheme) -> Tensor");
   m.def(
       "self_paced_step(Tensor[] logits, Tensor labels, Tensor offsets, Tensor? threshold_tensor, float? threshold, "
@@ -32,9 +34,11 @@ STABLE_TORCH_LIBRARY_IMPL(spcl_fast, CompositeExplicitAutograd, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(spcl_fast, CPU, m) {
+  m.impl("difficulty_quantile", TORCH_BOX(&spcl::difficulty_quantile_cpu));
   m.impl("modality_scores", TORCH_BOX(&spcl::modality_scores_cpu));
   m.impl("modality_scores_out", TORCH_BOX(&spcl::modality_scores_out_cpu));
   m.impl("modality_spread", TORCH_BOX(&spcl::modality_spread_cpu));
+  m.impl("select_easiest", TORCH_BOX(&spcl::select_easiest_cpu));
   m.impl("self_paced_weights", TORCH_BOX(&spcl::self_paced_weights_cpu));
   m.impl("self_paced_step", TORCH_BOX(&spcl::self_paced_step_cpu));
 }

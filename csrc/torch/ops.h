@@ -10,6 +10,9 @@
 
 namespace spcl {
 
+/// The ceil(pace n)-th smallest of the n values of difficulty [T] that are not NaN, a 0-dim tensor of its dtype.
+torch::stable::Tensor difficulty_quantile_cpu(const torch::stable::Tensor& difficulty, double pace);
+
 /// The four scores as a slab [4, M, T]: loss, confidence, entropy, margin.
 torch::stable::Tensor modality_scores_cpu(const std::vector<torch::stable::Tensor>& logits,
                                           const torch::stable::Tensor& labels,
@@ -41,6 +44,9 @@ StepTensors self_paced_step_cpu(const std::vector<torch::stable::Tensor>& logits
 /// The spread of each dialogue, [D], of confidences [M, T].
 torch::stable::Tensor modality_spread_cpu(const torch::stable::Tensor& confidence, const torch::stable::Tensor& offsets,
                                           const std::optional<torch::stable::Tensor>& present, bool of_means);
+
+/// True for the ceil(pace n) smallest of them, of equal ones the first: bool [T].
+torch::stable::Tensor select_easiest_cpu(const torch::stable::Tensor& difficulty, double pace);
 
 /// The weight of each difficulty, of its shape, at a threshold given as a tensor or as a number.
 torch::stable::Tensor self_paced_weights_cpu(const torch::stable::Tensor& difficulty,

@@ -4,6 +4,8 @@ The same compiled kernels as the backend "cpu", so the same numbers bit for bit;
 thread and release the GIL.
 """
 
+from spcl_fast.arrays._difficulty_quantile import difficulty_quantile
 from spcl_fast.arrays._modality_scores import ModalityScores, modality_scores
+from spcl_fast.arrays._select_easiest import select_easiest
 
-__all__ = ["ModalityScores", "modality_scores"]
+__all__ = ["ModalityScores", "difficulty_quantile", "modality_scores", "select_easiest"]

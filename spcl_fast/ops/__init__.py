@@ -4,8 +4,10 @@ Every op takes tensors on any device, chooses a backend (`spcl_fast.backends`), 
 whichever runs, and never writes to its inputs.
 """
 
+from spcl_fast.ops._difficulty_quantile import difficulty_quantile
 from spcl_fast.ops._modality_scores import modality_scores
 from spcl_fast.ops._modality_spread import modality_spread
+from spcl_fast.ops._select_easiest import select_easiest
 from spcl_fast.ops._self_paced_step import self_paced_step
 from spcl_fast.ops._self_paced_weights import self_paced_weights
 from spcl_fast.reference import ModalityScores, SelfPacedStep, StepTotals
@@ -14,8 +16,10 @@ __all__ = [
     "ModalityScores",
     "SelfPacedStep",
     "StepTotals",
+    "difficulty_quantile",
     "modality_scores",
     "modality_spread",
+    "select_easiest",
     "self_paced_step",
     "self_paced_weights",
 ]

@@ -182,6 +182,15 @@ def losses(op: str, loss: Tensor, y: Tensor, ignore_index: int, has: Tensor | No
         raise ValueError(f"{op}: the loss of every utterance must be finite (got {float(loss[t])} for utterance {t})")
 
 
+def pace(op: str, value: float) -> float:
+    """A fraction of the corpus, in (0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{op}: pace must be a number (got {type(value).__name__})")
+    if not 0 < value <= 1:
+        raise ValueError(f"{op}: pace must be in (0, 1] (got {value})")
+    return float(value)
+
+
 def threshold(op: str, value: Tensor | float, device: torch.device) -> Tensor | float:
     """A number or a 0-dim tensor on this device, without its gradient; not NaN where that can be seen at once."""
     if isinstance(value, Tensor):

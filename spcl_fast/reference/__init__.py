@@ -4,8 +4,10 @@ The functions here take arguments that the public ops have checked. They synchro
 that they also stand in for a kernel wherever one is missing.
 """
 
+from spcl_fast.reference.difficulty_quantile import difficulty_quantile
 from spcl_fast.reference.modality_scores import ModalityScores, modality_scores
 from spcl_fast.reference.modality_spread import modality_spread
+from spcl_fast.reference.select_easiest import select_easiest
 from spcl_fast.reference.self_paced_step import SelfPacedStep, StepTotals, self_paced_step
 from spcl_fast.reference.self_paced_weights import SCHEMES, self_paced_weights
 
@@ -14,8 +16,10 @@ __all__ = [
     "ModalityScores",
     "SelfPacedStep",
     "StepTotals",
+    "difficulty_quantile",
     "modality_scores",
     "modality_spread",
+    "select_easiest",
     "self_paced_step",
     "self_paced_weights",
 ]

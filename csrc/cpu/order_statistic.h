@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "cpu/dtypes.h"
+
+namespace spcl {
+
+/// Calls body(begin, end) for parts that together are [0, count), none smaller than `grain` but one: at once on
+/// several threads, or one after the other.
+using ForParts = std::function<void(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body)>;
+
+/// Calls body(0, count) in the calling thread.
+void serially(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
+
+/// ceil(pace n) by the rule of math/rank_of_pace.h.
+int64_t rank_at(double pace, int64_t n);
+
+/// The ceil(pace n)-th smallest of n values that are not NaN.
+struct OrderStatistic {
+  int64_t known;         // n; with 0 there is no threshold, and every other field is 0
+  uint64_t key;          // of the threshold (math/float_keys.h)
+  int64_t ties;          // values equal to it
+  int64_t easiest_ties;  // those of them that belong to the ceil(pace n) smallest
+};
+
+/// Finds it among `count` values, exactly, however the parts are cut. Memory past 400 KB is at most 1 % of the values.
+OrderStatistic order_statistic(const FloatRows& values, int64_t count, double pace, const ForParts& for_parts);
+
+/// Writes the number with this key to `value`; NaN without one.
+void store_threshold(FloatType type, const OrderStatistic& threshold, void* value);
+
+}  // namespace spcl

@@ -1,0 +1,36 @@
+"""The op `difficulty_quantile` on arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from spcl_fast.arrays import _inputs
+from spcl_fast.arrays._inputs import FloatArray
+
+OP = "difficulty_quantile"
+
+
+def difficulty_quantile(difficulty: FloatArray, pace: float) -> np.floating[Any]:
+    """The threshold at a pace: `spcl_fast.ops.difficulty_quantile` on an array.
+
+    The `ceil(pace n)`-th smallest of the n difficulties that are not NaN, exact and never interpolated. A product
+    `pace n` that differs from an integer by no more than its rounding counts as that integer.
+
+    Args:
+        difficulty: `[T]`, float16, float32 or float64, any strides, read-only and memory-mapped arrays too; read in
+            place. NaN is left out; +Inf is the largest value, -Inf the smallest, -0 equals 0.
+        pace: fraction of the corpus, a number in (0, 1].
+
+    Returns:
+        A NumPy scalar of the dtype of `difficulty`; +0 where it is zero, NaN for n = 0.
+
+    Raises:
+        TypeError: something else than an array, a dtype that is not taken, a pace that is no number.
+        ValueError: a difficulty that is not `[T]`, a pace outside (0, 1].
+        ImportError: the compiled module is not built.
+    """
+    kernels = _inputs.kernels()
+    _inputs.array(OP, "difficulty", difficulty)
+    return kernels.difficulty_quantile(difficulty, _inputs.number(OP, "pace", pace))[()]
