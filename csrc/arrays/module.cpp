@@ -14,4 +14,7 @@ PYBIND11_MODULE(_arrays, m) {
   m.def("instruction_set", [] { return spcl::isa_name(spcl::isa()); });
   m.def("modality_scores", &spcl::arrays::modality_scores, py::arg("logits"), py::arg("labels"),
         py::arg("present").none(true), py::arg("ignore_index"));
+  m.def("emotion_transitions", &spcl::arrays::emotion_transitions, py::arg("labels"), py::arg("speakers"),
+        py::arg("offsets"), py::arg("num_classes"), py::arg("similarity").none(true), py::arg("fitted").none(true),
+        py::arg("ignore_index"), py::arg("breaks"), py::arg("by_speaker"), py::arg("weighs_both"));
 }

@@ -4,6 +4,7 @@ The same compiled kernels as the backend "cpu", so the same numbers bit for bit;
 thread and release the GIL.
 """
 
+from spcl_fast.arrays._emotion_transitions import EmotionTransitions, emotion_transitions
 from spcl_fast.arrays._modality_scores import ModalityScores, modality_scores
 
-__all__ = ["ModalityScores", "modality_scores"]
+__all__ = ["EmotionTransitions", "ModalityScores", "emotion_transitions", "modality_scores"]

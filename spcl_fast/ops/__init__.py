@@ -4,16 +4,19 @@ Every op takes tensors on any device, chooses a backend (`spcl_fast.backends`), 
 whichever runs, and never writes to its inputs.
 """
 
+from spcl_fast.ops._emotion_transitions import emotion_transitions
 from spcl_fast.ops._modality_scores import modality_scores
 from spcl_fast.ops._modality_spread import modality_spread
 from spcl_fast.ops._self_paced_step import self_paced_step
 from spcl_fast.ops._self_paced_weights import self_paced_weights
-from spcl_fast.reference import ModalityScores, SelfPacedStep, StepTotals
+from spcl_fast.reference import EmotionTransitions, ModalityScores, SelfPacedStep, StepTotals
 
 __all__ = [
+    "EmotionTransitions",
     "ModalityScores",
     "SelfPacedStep",
     "StepTotals",
+    "emotion_transitions",
     "modality_scores",
     "modality_spread",
     "self_paced_step",

@@ -4,6 +4,7 @@ The functions here take arguments that the public ops have checked. They synchro
 that they also stand in for a kernel wherever one is missing.
 """
 
+from spcl_fast.reference.emotion_transitions import EmotionTransitions, emotion_transitions
 from spcl_fast.reference.modality_scores import ModalityScores, modality_scores
 from spcl_fast.reference.modality_spread import modality_spread
 from spcl_fast.reference.self_paced_step import SelfPacedStep, StepTotals, self_paced_step
@@ -11,9 +12,11 @@ from spcl_fast.reference.self_paced_weights import SCHEMES, self_paced_weights
 
 __all__ = [
     "SCHEMES",
+    "EmotionTransitions",
     "ModalityScores",
     "SelfPacedStep",
     "StepTotals",
+    "emotion_transitions",
     "modality_scores",
     "modality_spread",
     "self_paced_step",
