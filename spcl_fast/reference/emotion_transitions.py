@@ -61,10 +61,10 @@ def emotion_transitions(
     changes = same  # DIF
     if similarity is not None:  # WES
         weight = similarity.double() + 0.4
-        weights = torch.where(shifts_own, weight[y[own], y], 0.0)
-        if weighted == "both":
-            weights = torch.stack([weights, torch.where(shifts_across, weight[y[before], y], 0.0)])
-        changes = sum_by_dialogue(weights.view(-1, T), offsets).sum(0)
+        of_own = torch.where(shifts_own, weight[y[own], y], 0.0)
+        across = torch.where(shifts_across, weight[y[before], y], 0.0)
+        weights = [of_own, across] if weighted == "both" else [of_own]
+        changes = sum_by_dialogue(torch.stack(weights), offsets).sum(0)
     difficulty = (changes + num_speakers) / (utterances + num_speakers)  # 0 / 0 for no utterance: NaN
 
     previous, has_previous = (own, follows_own) if by == "speaker" else (before, follows)
@@ -74,7 +74,7 @@ def emotion_transitions(
     n = (own_counts if counts is None else counts).double()
     # -log((n_ij + 1) / (n_i. + C)), of the inverse so that a certain transition gives +0
     n_i = n.sum(1)[y[previous]]
-    surprisal = torch.log((n_i + C) / (n.view(-1)[torch.where(has_previous, transition, 0)] + 1))
+    surprisal = torch.log((n_i + C) / (n.flatten()[torch.where(has_previous, transition, 0)] + 1))
     surprisal = torch.where(has_previous, surprisal, 0.0)
     surprisal = torch.where(scored, surprisal, float("nan"))
 
@@ -88,9 +88,6 @@ def _previous_of_speaker(dialogue: Tensor, speakers: Tensor, in_chain: Tensor) -
     order = torch.argsort(speakers, stable=True)
     order = order[torch.argsort(dialogue[order], stable=True)]
     order = order[torch.argsort(~in_chain[order], stable=True)]  # the others last; bool sorts False first
-    last = order[:-1]
-    next_ = order[1:]
-    is_same = (dialogue[last] == dialogue[next_]) & (speakers[last] == speakers[next_]) & in_chain[next_]
-    is_same &= speakers[next_] != UNKNOWN_SPEAKER
-    previous = torch.full_like(order, -1)
-    return previous.index_put((next_,), torch.where(is_same, last, -1))
+    a, b = order[:-1], order[1:]
+    is_same = (dialogue[a] == dialogue[b]) & (speakers[a] == speakers[b]) & (speakers[b] != UNKNOWN_SPEAKER)
+    return torch.full_like(order, -1).index_put((b,), torch.where(is_same & in_chain[b], a, -1))
