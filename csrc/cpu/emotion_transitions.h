@@ -23,22 +23,32 @@ struct TransitionsBatch {
   bool breaks;             // an utterance that is not scored cuts the chains it stands in
   bool by_speaker;         // transitions are those of each speaker
   bool weighs_both;        // the difficulty's changes include those between speakers
-  const double* changes;   // [num_classes^2 + 1] weights, see fill_changes; nullptr: changes are counted
+  const double* changes;   // a weight for each number, see fill_changes; nullptr: changes are counted
 
   int64_t *same_speaker_shifts, *cross_speaker_shifts, *num_speakers;  // [dialogues]
   bool is_wide;       // the next two are double, else float
   void* difficulty;   // [dialogues]
   void* surprisal;    // [utterances]
 
-  /// Where a surprisal is to be, its transition's number waits for the counts: 32 bits hold it.
-  static constexpr int64_t max_classes = 1 << 15;
-
-  int64_t transitions() const { return num_classes * num_classes; }  // i -> j has the number i num_classes + j
-  int64_t none() const { return transitions(); }                     // the number of a chain's first utterance
-  int64_t undefined() const { return transitions() + 1; }            // and of an utterance that is not scored
+  static constexpr int64_t max_classes = 1 << 15;  // 32 bits hold the numbers of transitions
 };
 
-/// Where a thread counts. `counts` [num_classes^2 + 2] is its own, or [num_classes^2] for all when `is_shared`.
+/// Transition i -> j has the number i C + j. Where the surprisal of an utterance is to be, the number of its
+/// transition waits for the counts.
+class TransitionNumbers {
+ public:
+  explicit TransitionNumbers(int64_t num_classes) : classes_(static_cast<int32_t>(num_classes)) {}
+
+  int32_t first() const { return classes_ * classes_; }        // + j: of the first utterance of a chain
+  int32_t after_cut() const { return first() + classes_; }     // + j: of the first one after a cut
+  int32_t undefined() const { return after_cut() + classes_; } // of an utterance that is not scored
+  int32_t count() const { return undefined() + 1; }
+
+ private:
+  int32_t classes_;
+};
+
+/// Where a thread counts: `counts` has all numbers and is its own, or those of transitions for all when `is_shared`.
 struct TransitionsWork {
   int64_t* counts;
   bool is_shared;
@@ -49,10 +59,10 @@ struct TransitionsWork {
 /// transitions, and adds their counts.
 void transitions_of_dialogues(const TransitionsBatch& batch, int64_t first, int64_t last, TransitionsWork& work);
 
-/// What each transition counts in WES, 0 for those to the same class and for none: `changes` [num_classes^2 + 1].
+/// What each number counts in WES, 0 for those that are no change.
 void fill_changes(const FloatRows& similarity, int64_t num_classes, double* changes);
 
-/// Surprisals by the number of the transition, [num_classes^2 + 2] floats or doubles as the batch has them.
+/// The surprisal of each number, as float or double, whichever the batch has.
 /// `counts` [num_classes^2]; `from_class` [num_classes] are the sums of its rows.
 void fill_surprisals(const TransitionsBatch& batch, const int64_t* counts, const double* from_class, void* surprisals);
 

@@ -27,77 +27,74 @@ SPCL_HD void store_real(void* values, bool is_wide, int64_t index, double value)
   }
 }
 
-/// Counts one transition, which all other threads may be counting as well when the counts are shared.
-SPCL_HD void count_transition(const TransitionsWork& work, int64_t transition, int64_t none) {
-  if (!work.is_shared) {
-    ++work.counts[transition];
-  } else if (transition != none) {
-    __atomic_fetch_add(work.counts + transition, 1, __ATOMIC_RELAXED);
-  }
-}
-
 /// `Number` is an integer as wide as the surprisals.
 ///
-/// Nothing that depends on a label or on a small speaker number is a branch: a processor cannot guess them.
+/// Nothing that depends on a label or on a small speaker number is a branch: a processor cannot guess them. Hence a
+/// label is kept as where its row of transitions begins, and the first utterance of a chain has a row as well.
 template <class Number, bool weighs, class Integers>
-void dialogue_transitions(const TransitionsBatch& batch, const Integers& labels, const Integers& speakers, int64_t d,
+void dialogue_transitions(const TransitionsBatch& batch, Integers labels, Integers speakers, int64_t d,
                           TransitionsWork& work) {
-  constexpr int32_t unseen = SpeakerLabels::kUnseen, cut = SpeakerLabels::kCut;
-  const int64_t C = batch.num_classes, none = batch.none(), ignore_index = batch.ignore_index;
-  const bool by_speaker = batch.by_speaker;
-  char* numbers = static_cast<char*>(batch.surprisal);
-  for (int64_t k = 0; k < SpeakerLabels::kSmall; ++k) work.speakers.of_small[k] = unseen;
+  const TransitionNumbers numbers(batch.num_classes);
+  const int64_t C = batch.num_classes, ignore_index = batch.ignore_index;
+  const int32_t unseen = numbers.first(), cut = numbers.after_cut();
+  const bool by_speaker = batch.by_speaker, is_shared = work.is_shared;
+  const double* changes = batch.changes;
+  int64_t* counts = work.counts;
+  int32_t* of_small = work.speakers.of_small;
+  Number* out = static_cast<Number*>(batch.surprisal);
+  for (int64_t k = 0; k < SpeakerLabels::kSmall; ++k) of_small[k] = unseen;
 
-  int64_t utterances = 0, speakers_seen = 0, same = 0, cross = 0;
+  const int64_t begin = batch.offsets[d], end = batch.offsets[d + 1];
+  int64_t not_scored = 0, speakers_seen = 0, same = 0, cross = 0;
   double weight_same = 0, weight_cross = 0;
-  int32_t previous = cut;
+  int32_t previous = unseen;
   int64_t previous_speaker = -1;
-  for (int64_t t = batch.offsets[d]; t < batch.offsets[d + 1]; ++t) {
+  for (int64_t t = begin; t < end; ++t) {
     const int64_t label = labels.at(t), speaker = speakers.at(t);
     int32_t nobody = unseen;  // an unknown speaker is one that was never heard before
     int32_t* slot = &nobody;
     if (static_cast<uint64_t>(speaker) < static_cast<uint64_t>(SpeakerLabels::kSmall)) {
-      slot = work.speakers.of_small + speaker;
+      slot = of_small + speaker;
     } else if (speaker != -1) {
-      slot = &work.speakers.of_other(speaker, d);
+      slot = &work.speakers.of_other(speaker, d, unseen);
     }
     const bool is_scored = static_cast<uint64_t>(label) < static_cast<uint64_t>(C) && label != ignore_index;
     if (!is_scored) {
-      const Number undefined = static_cast<Number>(batch.undefined());
-      std::memcpy(numbers + t * static_cast<int64_t>(sizeof(Number)), &undefined, sizeof undefined);
+      out[t] = static_cast<Number>(numbers.undefined());
+      ++not_scored;
       if (batch.breaks) {
         previous = cut;
         if (*slot != unseen) *slot = cut;
       }
       continue;
     }
-    const int32_t y = static_cast<int32_t>(label), own = *slot;
-    *slot = y;
-    const int64_t from_own = own >= 0 ? own * C + y : none;
-    const int64_t from_previous = previous >= 0 ? previous * C + y : none;
+    const int32_t y = static_cast<int32_t>(label), row = static_cast<int32_t>(label * C), own = *slot;
+    *slot = row;
     const bool is_other = (speaker != previous_speaker) | (speaker == -1);
-    const bool crosses = (previous >= 0) & is_other & (previous != y);
-    same += (own >= 0) & (own != y);
-    cross += crosses;
+    same += (own < unseen) & (own != row);
+    cross += (previous < unseen) & (previous != row) & is_other;
     speakers_seen += own == unseen;
-    ++utterances;
     if constexpr (weighs) {
-      weight_same += batch.changes[from_own];
-      weight_cross += batch.changes[crosses ? from_previous : none];
+      weight_same += changes[own + y];
+      weight_cross += changes[unseen + (-static_cast<int32_t>(is_other) & (previous + y - unseen))];
     }
-    const int64_t transition = by_speaker ? from_own : from_previous;
-    const Number number = static_cast<Number>(transition);
-    std::memcpy(numbers + t * static_cast<int64_t>(sizeof(Number)), &number, sizeof number);
-    count_transition(work, transition, none);
-    previous = y;
+    const int32_t number = (by_speaker ? own : previous) + y;
+    out[t] = static_cast<Number>(number);
+    if (!is_shared) {
+      ++counts[number];
+    } else if (number < unseen) {
+      __atomic_fetch_add(counts + number, 1, __ATOMIC_RELAXED);
+    }
+    previous = row;
     previous_speaker = speaker;
   }
-  double changes = static_cast<double>(same);
-  if constexpr (weighs) changes = batch.weighs_both ? weight_same + weight_cross : weight_same;
+  double total = static_cast<double>(same);
+  if constexpr (weighs) total = batch.weighs_both ? weight_same + weight_cross : weight_same;
   batch.same_speaker_shifts[d] = same;
   batch.cross_speaker_shifts[d] = cross;
   batch.num_speakers[d] = speakers_seen;
-  store_real(batch.difficulty, batch.is_wide, d, difficulty_of_dialogue(changes, speakers_seen, utterances));
+  const int64_t utterances = end - begin - not_scored;
+  store_real(batch.difficulty, batch.is_wide, d, difficulty_of_dialogue(total, speakers_seen, utterances));
 }
 
 template <class Number, bool weighs>
@@ -124,25 +121,27 @@ void transitions_of_dialogues(const TransitionsBatch& batch, int64_t first, int6
 }
 
 void fill_changes(const FloatRows& similarity, int64_t num_classes, double* changes) {
+  const TransitionNumbers numbers(num_classes);
+  for (int64_t k = numbers.first(); k < numbers.count(); ++k) changes[k] = 0;
   for (int64_t i = 0; i < num_classes; ++i) {
     for (int64_t j = 0; j < num_classes; ++j) {
       const char* address = similarity.data + i * similarity.row_stride + j * similarity.class_stride;
       changes[i * num_classes + j] = i == j ? 0 : weight_of_change(load_float(similarity.type, address));
     }
   }
-  changes[num_classes * num_classes] = 0;
 }
 
 /// The surprisal of the transition of one number.
 SPCL_HD double surprisal_of_number(const TransitionsBatch& batch, const int64_t* counts, const double* from_class,
                                    int64_t number) {
-  if (number == batch.none()) return 0;
-  if (number == batch.undefined()) return __builtin_nan("");
+  const TransitionNumbers numbers(batch.num_classes);
+  if (number == numbers.undefined()) return __builtin_nan("");
+  if (number >= numbers.first()) return 0;
   return surprisal_of_transition(counts[number], from_class[number / batch.num_classes], batch.num_classes);
 }
 
 void fill_surprisals(const TransitionsBatch& batch, const int64_t* counts, const double* from_class, void* surprisals) {
-  for (int64_t number = 0; number <= batch.undefined(); ++number) {
+  for (int64_t number = 0; number < TransitionNumbers(batch.num_classes).count(); ++number) {
     store_real(surprisals, batch.is_wide, number, surprisal_of_number(batch, counts, from_class, number));
   }
 }

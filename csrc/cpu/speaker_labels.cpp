@@ -8,7 +8,7 @@ namespace spcl {
 SpeakerLabels::SpeakerLabels() = default;
 SpeakerLabels::~SpeakerLabels() = default;
 
-int32_t& SpeakerLabels::of_other(int64_t speaker, int64_t dialogue) {
+int32_t& SpeakerLabels::of_other(int64_t speaker, int64_t dialogue, int32_t unseen) {
   if (dialogue != dialogue_) {
     dialogue_ = dialogue;
     used_ = 0;
@@ -16,7 +16,7 @@ int32_t& SpeakerLabels::of_other(int64_t speaker, int64_t dialogue) {
   if (2 * (used_ + 1) > entries_.size()) grow(dialogue);
   Entry& entry = find(speaker, dialogue);
   if (entry.dialogue != dialogue) {
-    entry = {speaker, dialogue, kUnseen};
+    entry = {speaker, dialogue, unseen};
     ++used_;
   }
   return entry.label;
@@ -34,7 +34,7 @@ SpeakerLabels::Entry& SpeakerLabels::find(int64_t speaker, int64_t dialogue) {
 }
 
 void SpeakerLabels::grow(int64_t dialogue) {
-  std::vector<Entry> before(entries_.empty() ? 64 : 2 * entries_.size(), Entry{0, -1, kUnseen});
+  std::vector<Entry> before(entries_.empty() ? 64 : 2 * entries_.size(), Entry{0, -1, 0});
   std::swap(before, entries_);
   for (const Entry& entry : before) {
     if (entry.dialogue == dialogue) find(entry.speaker, dialogue) = entry;

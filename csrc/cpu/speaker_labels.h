@@ -12,8 +12,6 @@ namespace spcl {
 /// the number of speakers in one dialogue.
 class SpeakerLabels {
  public:
-  static constexpr int32_t kUnseen = -2;  // the speaker has said nothing that is scored
-  static constexpr int32_t kCut = -1;     // the speaker's chain starts anew
   static constexpr int64_t kSmall = 64;
   int32_t of_small[kSmall];
 
@@ -22,9 +20,9 @@ class SpeakerLabels {
   SpeakerLabels(const SpeakerLabels&) = delete;
   SpeakerLabels& operator=(const SpeakerLabels&) = delete;
 
-  /// The label of a speaker of this dialogue, `kUnseen` at first. Valid until the next call; dialogues come one
+  /// The label of a speaker of this dialogue, `unseen` at first. Valid until the next call; dialogues come one
   /// after the other, and none comes again.
-  int32_t& of_other(int64_t speaker, int64_t dialogue);
+  int32_t& of_other(int64_t speaker, int64_t dialogue, int32_t unseen);
 
  private:
   struct Entry {

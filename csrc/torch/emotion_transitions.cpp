@@ -47,7 +47,7 @@ TransitionsTensors emotion_transitions_cpu(const Tensor& labels, const Tensor& s
   std::vector<double> changes;
   if (similarity) {
     const FloatRows rows = checked_floats(kOp, "similarity", *similarity, {num_classes, num_classes});
-    changes.resize(static_cast<size_t>(batch.transitions() + 1));
+    changes.resize(static_cast<size_t>(TransitionNumbers(num_classes).count()));
     fill_changes(rows, num_classes, changes.data());
     batch.changes = changes.data();
     batch.is_wide = rows.type == FloatType::kFloat64;
