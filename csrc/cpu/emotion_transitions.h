@@ -20,15 +20,15 @@ struct TransitionsBatch {
 
   int64_t num_classes;  // in [1, max_classes]
   int64_t ignore_index;
-  bool breaks;             // an utterance that is not scored cuts the chains it stands in
-  bool by_speaker;         // transitions are those of each speaker
-  bool weighs_both;        // the difficulty's changes include those between speakers
-  const double* changes;   // a weight for each number, see fill_changes; nullptr: changes are counted
+  bool breaks;            // an utterance that is not scored cuts the chains it stands in
+  bool by_speaker;        // transitions are those of each speaker
+  bool weighs_both;       // the difficulty's changes include those between speakers
+  const double* changes;  // a weight for each number, see fill_changes; nullptr: changes are counted
 
   int64_t *same_speaker_shifts, *cross_speaker_shifts, *num_speakers;  // [dialogues]
-  bool is_wide;       // the next two are double, else float
-  void* difficulty;   // [dialogues]
-  void* surprisal;    // [utterances]
+  bool is_wide;                                                        // the next two are double, else float
+  void* difficulty;                                                    // [dialogues]
+  void* surprisal;                                                     // [utterances]
 
   static constexpr int64_t max_classes = 1 << 15;  // 32 bits hold the numbers of transitions
 };
@@ -39,9 +39,9 @@ class TransitionNumbers {
  public:
   explicit TransitionNumbers(int64_t num_classes) : classes_(static_cast<int32_t>(num_classes)) {}
 
-  int32_t first() const { return classes_ * classes_; }        // + j: of the first utterance of a chain
-  int32_t after_cut() const { return first() + classes_; }     // + j: of the first one after a cut
-  int32_t undefined() const { return after_cut() + classes_; } // of an utterance that is not scored
+  int32_t first() const { return classes_ * classes_; }         // + j: of the first utterance of a chain
+  int32_t after_cut() const { return first() + classes_; }      // + j: of the first one after a cut
+  int32_t undefined() const { return after_cut() + classes_; }  // of an utterance that is not scored
   int32_t count() const { return undefined() + 1; }
 
  private:

@@ -27,17 +27,17 @@ SPCL_HD void store_real(void* values, bool is_wide, int64_t index, double value)
   }
 }
 
-/// `Number` is an integer as wide as the surprisals.
+/// `Number` is an integer as wide as the surprisals; `plain`: transitions are the dialogue's, counts the thread's own.
 ///
 /// Nothing that depends on a label or on a small speaker number is a branch: a processor cannot guess them. Hence a
 /// label is kept as where its row of transitions begins, and the first utterance of a chain has a row as well.
-template <class Number, bool weighs, class Integers>
-void dialogue_transitions(const TransitionsBatch& batch, Integers labels, Integers speakers, int64_t d,
-                          TransitionsWork& work) {
+template <class Number, bool weighs, bool plain, class Integers>
+SPCL_HD void dialogue_transitions(const TransitionsBatch& batch, Integers labels, Integers speakers, int64_t d,
+                                  TransitionsWork& work) {
   const TransitionNumbers numbers(batch.num_classes);
   const int64_t C = batch.num_classes, ignore_index = batch.ignore_index;
   const int32_t unseen = numbers.first(), cut = numbers.after_cut();
-  const bool by_speaker = batch.by_speaker, is_shared = work.is_shared;
+  const bool by_speaker = !plain && batch.by_speaker, is_shared = !plain && work.is_shared;
   const double* changes = batch.changes;
   int64_t* counts = work.counts;
   int32_t* of_small = work.speakers.of_small;
@@ -51,15 +51,18 @@ void dialogue_transitions(const TransitionsBatch& batch, Integers labels, Intege
   int64_t previous_speaker = -1;
   for (int64_t t = begin; t < end; ++t) {
     const int64_t label = labels.at(t), speaker = speakers.at(t);
+    int64_t not_other = previous_speaker;
     int32_t nobody = unseen;  // an unknown speaker is one that was never heard before
     int32_t* slot = &nobody;
-    if (static_cast<uint64_t>(speaker) < static_cast<uint64_t>(SpeakerLabels::kSmall)) {
+    if (static_cast<uint64_t>(speaker) < static_cast<uint64_t>(SpeakerLabels::kSmall)) [[likely]] {
       slot = of_small + speaker;
     } else if (speaker != -1) {
       slot = &work.speakers.of_other(speaker, d, unseen);
+    } else {
+      not_other = 0;  // anyone but this one
     }
     const bool is_scored = static_cast<uint64_t>(label) < static_cast<uint64_t>(C) && label != ignore_index;
-    if (!is_scored) {
+    if (!is_scored) [[unlikely]] {
       out[t] = static_cast<Number>(numbers.undefined());
       ++not_scored;
       if (batch.breaks) {
@@ -70,7 +73,7 @@ void dialogue_transitions(const TransitionsBatch& batch, Integers labels, Intege
     }
     const int32_t y = static_cast<int32_t>(label), row = static_cast<int32_t>(label * C), own = *slot;
     *slot = row;
-    const bool is_other = (speaker != previous_speaker) | (speaker == -1);
+    const bool is_other = speaker != not_other;
     same += (own < unseen) & (own != row);
     cross += (previous < unseen) & (previous != row) & is_other;
     speakers_seen += own == unseen;
@@ -97,18 +100,26 @@ void dialogue_transitions(const TransitionsBatch& batch, Integers labels, Intege
   store_real(batch.difficulty, batch.is_wide, d, difficulty_of_dialogue(total, speakers_seen, utterances));
 }
 
+template <class Number, bool weighs, bool plain, class Integers>
+void transitions_of_dialogues(const TransitionsBatch& batch, Integers labels, Integers speakers, int64_t first,
+                              int64_t last, TransitionsWork& work) {
+  for (int64_t d = first; d < last; ++d) dialogue_transitions<Number, weighs, plain>(batch, labels, speakers, d, work);
+}
+
 template <class Number, bool weighs>
 void transitions_of_dialogues(const TransitionsBatch& batch, int64_t first, int64_t last, TransitionsWork& work) {
   constexpr auto wide = IntegerType::kInt64;
   if (batch.labels_type == wide && batch.labels_stride == 8 && batch.speakers_type == wide &&
       batch.speakers_stride == 8) {
     const ContiguousIntegers labels{batch.labels}, speakers{batch.speakers};
-    for (int64_t d = first; d < last; ++d) dialogue_transitions<Number, weighs>(batch, labels, speakers, d, work);
-    return;
+    if (batch.by_speaker || work.is_shared) {
+      return transitions_of_dialogues<Number, weighs, false>(batch, labels, speakers, first, last, work);
+    }
+    return transitions_of_dialogues<Number, weighs, true>(batch, labels, speakers, first, last, work);
   }
   const AnyIntegers labels{batch.labels, batch.labels_type, batch.labels_stride};
   const AnyIntegers speakers{batch.speakers, batch.speakers_type, batch.speakers_stride};
-  for (int64_t d = first; d < last; ++d) dialogue_transitions<Number, weighs>(batch, labels, speakers, d, work);
+  transitions_of_dialogues<Number, weighs, false>(batch, labels, speakers, first, last, work);
 }
 
 void transitions_of_dialogues(const TransitionsBatch& batch, int64_t first, int64_t last, TransitionsWork& work) {

@@ -108,13 +108,18 @@ def present(op: str, value: Tensor | None, shape: tuple[int, int], device: torch
         shaped(op, "present", tensor(op, "present", value, 2, (torch.bool,), "booleans"), shape, device)
 
 
-def offsets(op: str, value: Tensor, num_rows: int, device: torch.device, validate: str) -> None:
-    """CSR offsets `int[D+1]`: on the host their values are checked in every mode."""
+def offsets_form(op: str, value: Tensor, device: torch.device) -> None:
+    """CSR offsets `int[D+1]`, whatever they hold."""
     tensor(op, "offsets", value, 1, INTEGERS, "integers")
     if value.device != device:
         raise ValueError(f"{op}: all tensors must be on one device (data on {device}, offsets on {value.device})")
     if value.numel() == 0:
         raise ValueError(f"{op}: offsets must have at least one entry (got none)")
+
+
+def offsets(op: str, value: Tensor, num_rows: int, device: torch.device, validate: str) -> None:
+    """CSR offsets `int[D+1]`: on the host their values are checked in every mode."""
+    offsets_form(op, value, device)
     if value.device.type != "cpu" and (validate != "full" or value.device.type == "meta"):
         return
     if torch.compiler.is_compiling():  # a trace cannot look at data; what is wrong there is read as its running maximum

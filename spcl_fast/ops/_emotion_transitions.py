@@ -85,7 +85,7 @@ def emotion_transitions(
     _check.tensor(OP, "speakers", speakers, 1, _check.INTEGERS, "integers")
     _check.shaped(OP, "speakers", speakers, (T,), device, "labels")
     _check.choice(OP, "validate", validate, _check.VALIDATE)
-    _check.offsets(OP, offsets, T, device, validate)
+    _check.offsets_form(OP, offsets, device)
     if isinstance(num_classes, bool) or not isinstance(num_classes, int):
         raise TypeError(f"{OP}: num_classes must be an integer (got {type(num_classes).__name__})")
     if not 1 <= num_classes <= MOST_CLASSES:
@@ -107,19 +107,16 @@ def emotion_transitions(
         _check.label_values(OP, labels, num_classes, ignore_index)
 
     if backends.choose(OP, backend, device, needs_grad=False) == "cpu":
-        results = torch.ops.spcl_fast.emotion_transitions(
-            labels,
-            speakers,
-            offsets,
-            num_classes,
-            similarity,
-            counts,
-            ignore_index,
-            ignored == "break",
-            by == "speaker",
-            weighted == "both",
-        )
+        flags = (ignored == "break", by == "speaker", weighted == "both")
+        try:
+            results = torch.ops.spcl_fast.emotion_transitions(
+                labels, speakers, offsets, num_classes, similarity, counts, ignore_index, *flags
+            )
+        except RuntimeError:
+            _check.offsets(OP, offsets, T, device, validate)  # the kernel refuses them too, with the other error
+            raise
         return EmotionTransitions(*results)
+    _check.offsets(OP, offsets, T, device, validate)
     return reference.emotion_transitions(
         labels,
         speakers,
