@@ -135,8 +135,6 @@ def form_of(own: Callable[..., tuple[Tensor, Tensor]], sums: Callable[..., list[
     return form
 
 
-FORMS = {
-    f"{own.__name__}, {sums.__name__}".replace("_", " ").strip().replace(",  ", ", "): form_of(own, sums)
-    for own in (_sorted, _running_maximum)
-    for sums in (_bincount, _scatter, _running_sums)
-}
+OWN = {"sorted": _sorted, "running maximum": _running_maximum}
+SUMS = {"bincount": _bincount, "scatter": _scatter, "running sums": _running_sums}
+FORMS = {f"{own}, {sums}": form_of(OWN[own], SUMS[sums]) for own in OWN for sums in SUMS}

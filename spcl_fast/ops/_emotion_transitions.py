@@ -51,7 +51,7 @@ def emotion_transitions(
     Args:
         labels: `int[T]`, any integer dtype, any strides.
         speakers: `int[T]`, any integer dtype; any numbers, and any number of them in a dialogue; they are compared
-            within a dialogue alone. -1: not known, each such utterance has a speaker of its own.
+            as int64, within a dialogue alone. -1: not known, each such utterance has a speaker of its own.
         offsets: `int[D+1]`; dialogue d owns the utterances `offsets[d]:offsets[d+1]`.
         num_classes: C, from 1 to 32,768.
         similarity: `float[C, C]`, finite; the diagonal is not read. Makes the difficulty WES.

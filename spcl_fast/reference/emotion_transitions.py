@@ -79,8 +79,8 @@ def emotion_transitions(
     surprisal = torch.where(scored, surprisal, float("nan"))
 
     real = torch.float64 if similarity is not None and similarity.dtype == torch.float64 else torch.float32
-    integers = (x.long() for x in (same, cross, num_speakers))
-    return EmotionTransitions(own_counts, *integers, difficulty.to(real), surprisal.to(real))
+    shifts = same.long(), cross.long()
+    return EmotionTransitions(own_counts, *shifts, num_speakers.long(), difficulty.to(real), surprisal.to(real))
 
 
 def _previous_of_speaker(dialogue: Tensor, speakers: Tensor, in_chain: Tensor) -> Tensor:

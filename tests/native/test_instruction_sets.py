@@ -48,6 +48,11 @@ for C, scale in ((1, 1), (2, 30), (6, 1), (7, 3), (16, 1), (17, 1), (65, 3)):
     p = torch.rand(3, T, generator=g)
     scored.append(torch.ops.spcl_fast.modality_spread(p, offsets, present, False))
     weighed.append(torch.ops.spcl_fast.self_paced_weights(p, None, 0.6, 2))
+    speaker = torch.randint(-1, 90, (T,), generator=g)
+    for dtype in (torch.float32, torch.float64):
+        similarity = torch.rand(C, C, generator=g, dtype=dtype)
+        scored += torch.ops.spcl_fast.emotion_transitions(
+            y, speaker, offsets, C, similarity, None, -100, dtype == torch.float64, dtype == torch.float64, True)
 torch.save([torch.ops.spcl_fast.instruction_set() == sys.argv[1], scored, weighed], sys.argv[2])
 """
 
