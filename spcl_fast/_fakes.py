@@ -16,6 +16,7 @@ def register() -> None:
     for op in (
         _difficulty_quantile,
         _select_easiest,
+        _emotion_transitions,
         _modality_scores,
         _modality_scores_out,
         _modality_spread,
@@ -53,6 +54,29 @@ def _modality_scores_out(
     margin: Tensor,
 ) -> None:
     _on_one_device("modality_scores", [*logits, labels, present, loss, confidence, entropy, margin])
+
+
+def _emotion_transitions(
+    labels: Tensor,
+    speakers: Tensor,
+    offsets: Tensor,
+    num_classes: int,
+    similarity: Tensor | None,
+    fitted: Tensor | None,
+    ignore_index: int,
+    breaks: bool,
+    by_speaker: bool,
+    weighs_both: bool,
+) -> tuple[Tensor, ...]:
+    _on_one_device("emotion_transitions", [labels, speakers, offsets, similarity, fitted])
+    D = offsets.shape[0] - 1
+    real = torch.float64 if similarity is not None and similarity.dtype == torch.float64 else torch.float32
+    return (
+        labels.new_empty((num_classes, num_classes), dtype=torch.int64),
+        *(labels.new_empty(D, dtype=torch.int64) for _ in range(3)),
+        labels.new_empty(D, dtype=real),
+        labels.new_empty(labels.shape[0], dtype=real),
+    )
 
 
 def _modality_spread(confidence: Tensor, offsets: Tensor, present: Tensor | None, of_means: bool) -> Tensor:

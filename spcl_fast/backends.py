@@ -26,6 +26,7 @@ OPS = (
     *("difficulty_quantile", "select_easiest"),
     *("self_paced_weights", "self_paced_step"),
 )
+OPS = ("modality_scores", "modality_spread", "emotion_transitions", "self_paced_weights", "self_paced_step")
 
 _log = logging.getLogger("spcl_fast")
 _missed: set[str] = set()  # backends whose absence has been logged

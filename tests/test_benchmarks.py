@@ -25,7 +25,8 @@ def suite():
     settings = run.Settings(quick=True, threads=1, screen_s=0.0, budget_s=0.0, least_rounds=1, compile=False)
     steps = importlib.import_module(f"{run.__package__}.bench_self_paced_step")
     scores = importlib.import_module(f"{run.__package__}.bench_modality_scores")
-    return SimpleNamespace(run=run, settings=settings, steps=steps, scores=scores)
+    transitions = importlib.import_module(f"{run.__package__}.bench_emotion_transitions")
+    return SimpleNamespace(run=run, settings=settings, steps=steps, scores=scores, transitions=transitions)
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +95,15 @@ def test_providers_of_order_statistics_agree(suite, tmp_path, name, size):
     for values in (torch.randn(50), -torch.rand(51), torch.zeros(9)):
         for rank in (1, 5, len(values)):
             assert torch.equal(forms.bisection(values, rank), values.sort().values[rank - 1])
+def test_emotion_transitions_providers_agree(suite, tmp_path):
+    module = SimpleNamespace(cells=lambda s: [partial(suite.transitions.build_cell, 30, s)])
+    result = json.loads(suite.run.run_one("tiny", module, suite.settings, tmp_path, lambda _: None).read_text())
+    (cell,) = result["cells"]
+    assert {s["provider"] for s in cell["screened"]} == {"published", "eager", "ours", "copy", "read"}
+    assert len({s["form"] for s in cell["screened"] if s["provider"] == "eager"}) == 6
+    ours = next(r for r in cell["rows"] if r["provider"] == "ours")
+    assert ours["against"].keys() == {"published", "eager", "copy", "read"}
+    assert ours["largest_difference"]["counts"] == 0
 
 
 def test_forms_for_the_compiler_agree_before_they_are_compiled(suite):
@@ -155,5 +165,7 @@ def test_command_refuses_outside_a_checkout_and_unknown_names(capsys, monkeypatc
         return err
 
     assert "no benchmark is named sorting: there are difficulty_quantile, modality_scores, sel" in refused("sorting")
+    names = "emotion_transitions, modality_scores, self_paced_step"
+    assert f"no benchmark is named sorting: there are {names}" in refused("sorting")
     monkeypatch.setattr(command, "CHECKOUT", tmp_path)
     assert "run this command from a checkout" in refused("--quick")

@@ -85,6 +85,20 @@ IntegersInput checked_integers(const char* op, const char* name, const py::array
   return {bytes_of(array), type, array.strides(0)};
 }
 
+std::vector<int64_t> checked_counts(const char* op, const char* name, const py::array& array, int64_t size) {
+  const IntegerType type = integer_type(op, name, array);
+  check(op, array.ndim() == 2 && array.shape(0) == size && array.shape(1) == size,
+        std::string(name) + " must be [C, C]", shape_text(array) + " for C = " + std::to_string(size));
+  std::vector<int64_t> values(static_cast<size_t>(size * size));
+  for (int64_t k = 0; k < size * size; ++k) {
+    const int64_t at = k / size * array.strides(0) + k % size * array.strides(1);
+    const int64_t value = load_integer(type, bytes_of(array) + at);
+    check(op, value >= 0, std::string(name) + " must be at least 0", std::to_string(value));
+    values[static_cast<size_t>(k)] = value;
+  }
+  return values;
+}
+
 PresentInput checked_present(const char* op, const std::optional<py::array>& present, int64_t modalities,
                              int64_t utterances) {
   if (!present) return {};

@@ -57,6 +57,9 @@ struct IntegersInput {
 };
 IntegersInput checked_integers(const char* op, const char* name, const py::array& array, int64_t size);
 
+/// A copy of a matrix [size, size] of integers that are at least 0.
+std::vector<int64_t> checked_counts(const char* op, const char* name, const py::array& array, int64_t size);
+
 /// A bool array [M, T]; `data` is nullptr where none is given.
 struct PresentInput {
   const char* data;

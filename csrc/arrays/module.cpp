@@ -18,4 +18,7 @@ PYBIND11_MODULE(_arrays, m) {
         py::arg("present").none(true), py::arg("ignore_index"));
   m.def("rank_at", &spcl::rank_at, py::arg("pace"), py::arg("n"));
   m.def("select_easiest", &spcl::arrays::select_easiest, py::arg("difficulty"), py::arg("pace"));
+  m.def("emotion_transitions", &spcl::arrays::emotion_transitions, py::arg("labels"), py::arg("speakers"),
+        py::arg("offsets"), py::arg("num_classes"), py::arg("similarity").none(true), py::arg("fitted").none(true),
+        py::arg("ignore_index"), py::arg("breaks"), py::arg("by_speaker"), py::arg("weighs_both"));
 }

@@ -20,4 +20,12 @@ pybind11::array select_easiest(const pybind11::array& difficulty, double pace);
 pybind11::array modality_scores(const std::vector<pybind11::array>& logits, const pybind11::array& labels,
                                 const std::optional<pybind11::array>& present, int64_t ignore_index);
 
+/// counts [C, C], same_speaker_shifts, cross_speaker_shifts, num_speakers and difficulty [D], surprisal [T]; the last
+/// over `fitted` [C, C] where it is given.
+pybind11::tuple emotion_transitions(const pybind11::array& labels, const pybind11::array& speakers,
+                                    const pybind11::array& offsets, int64_t num_classes,
+                                    const std::optional<pybind11::array>& similarity,
+                                    const std::optional<pybind11::array>& fitted, int64_t ignore_index, bool breaks,
+                                    bool by_speaker, bool weighs_both);
+
 }  // namespace spcl::arrays

@@ -1,11 +1,27 @@
 #include "cpu/offsets.h"
 
+#include <cstring>
+
 namespace spcl {
+namespace {
+
+/// Whether offsets read so far as they are come without a fault; one pass that a compiler makes vectors of.
+bool are_right(const std::vector<int64_t>& values, int64_t utterances) {
+  bool fall = false;
+  for (size_t d = 1; d < values.size(); ++d) fall |= values[d] < values[d - 1];
+  return !fall && values.front() == 0 && values.back() == utterances;
+}
+
+}  // namespace
 
 OffsetsFault read_offsets(IntegerType type, const char* data, int64_t stride, int64_t utterances,
                           std::vector<int64_t>& values) {
   const size_t size = values.size();
   if (size == 0) return {"offsets must have at least one entry", "none"};
+  if (type == IntegerType::kInt64 && stride == sizeof(int64_t)) {
+    std::memcpy(values.data(), data, size * sizeof(int64_t));
+    if (are_right(values, utterances)) return {};
+  }
   int64_t before = 0;
   for (size_t d = 0; d < size; ++d) {
     const int64_t value = load_integer(type, data + static_cast<int64_t>(d) * stride);

@@ -85,15 +85,31 @@ RowsInput checked_logits(const char* op, const std::vector<Tensor>& logits) {
   return input;
 }
 
-LabelsInput checked_labels(const char* op, const Tensor& labels, int64_t utterances) {
-  LabelsInput input{};
-  input.type = integer_type(op, "labels", labels.scalar_type());
-  SPCL_CHECK(labels.dim() == 1 && labels.size(0) == utterances, op, "labels must be [T]",
-             shape_text(labels) + " for T = " + std::to_string(utterances));
-  input.extent = checked_extent(op, "labels", labels);
+IntegersInput checked_integers(const char* op, const char* name, const Tensor& tensor, int64_t size) {
+  IntegersInput input{};
+  input.type = integer_type(op, name, tensor.scalar_type());
+  SPCL_CHECK(tensor.dim() == 1 && tensor.size(0) == size, op, std::string(name) + " must be [T]",
+             shape_text(tensor) + " for T = " + std::to_string(size));
+  input.extent = checked_extent(op, name, tensor);
   input.data = input.extent.begin;
-  input.stride = labels.stride(0) * static_cast<int64_t>(labels.element_size());
+  input.stride = tensor.stride(0) * static_cast<int64_t>(tensor.element_size());
   return input;
+}
+
+std::vector<int64_t> checked_counts(const char* op, const char* name, const Tensor& tensor, int64_t size) {
+  const IntegerType type = integer_type(op, name, tensor.scalar_type());
+  SPCL_CHECK(tensor.dim() == 2 && tensor.size(0) == size && tensor.size(1) == size, op,
+             std::string(name) + " must be [C, C]", shape_text(tensor) + " for C = " + std::to_string(size));
+  const char* data = checked_extent(op, name, tensor).begin;
+  const auto itemsize = static_cast<int64_t>(tensor.element_size());
+  std::vector<int64_t> values(static_cast<size_t>(size * size));
+  for (int64_t k = 0; k < size * size; ++k) {
+    const int64_t index = k / size * tensor.stride(0) + k % size * tensor.stride(1);
+    const int64_t value = load_integer(type, data + index * itemsize);
+    SPCL_CHECK(value >= 0, op, std::string(name) + " must be at least 0", value);
+    values[static_cast<size_t>(k)] = value;
+  }
+  return values;
 }
 
 PresentInput checked_present(const char* op, const std::optional<Tensor>& present, int64_t modalities,

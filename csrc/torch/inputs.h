@@ -42,8 +42,8 @@ RowsInput checked_rows(const char* op, const char* name, char letter, const std:
 /// The same for logits, which have at least one class.
 RowsInput checked_logits(const char* op, const std::vector<Tensor>& logits);
 
-/// A tensor [utterances]: where it starts, its type and stride in bytes.
-struct LabelsInput {
+/// A tensor of integers [size]: where it starts, its type and stride in bytes.
+struct IntegersInput {
   const char* data;
   IntegerType type;
   int64_t stride;
@@ -53,7 +53,10 @@ struct LabelsInput {
     return {data, type, stride, ignore_index, num_classes};
   }
 };
-LabelsInput checked_labels(const char* op, const Tensor& labels, int64_t utterances);
+IntegersInput checked_integers(const char* op, const char* name, const Tensor& tensor, int64_t size);
+
+/// A copy of a matrix [size, size] of integers that are at least 0.
+std::vector<int64_t> checked_counts(const char* op, const char* name, const Tensor& tensor, int64_t size);
 
 /// A bool tensor [M, T]; `data` is nullptr where none is given.
 struct PresentInput {

@@ -18,6 +18,11 @@ STABLE_TORCH_LIBRARY(spcl_fast, m) {
   m.def(
       "modality_scores_out(Tensor[] logits, Tensor labels, Tensor? present, int ignore_index, "
       "Tensor(a!) loss, Tensor(b!) confidence, Tensor(c!) entropy, Tensor(d!) margin) -> ()");
+  m.def(
+      "emotion_transitions(Tensor labels, Tensor speakers, Tensor offsets, int num_classes, Tensor? similarity, "
+      "Tensor? fitted, int ignore_index, bool breaks, bool by_speaker, bool weighs_both) -> (Tensor counts, "
+      "Tensor same_speaker_shifts, Tensor cross_speaker_shifts, Tensor num_speakers, Tensor difficulty, "
+      "Tensor surprisal)");
   m.def("modality_spread(Tensor confidence, Tensor offsets, Tensor? present, bool of_means) -> Tensor");
   m.def("select_easiest(Tensor difficulty, float pace) -> Tensor");
   m.def("self_paced_weights(Tensor difficulty, Tensor? threshold_tensor, float? threshold, int scheme) -> Tensor");
@@ -37,6 +42,7 @@ STABLE_TORCH_LIBRARY_IMPL(spcl_fast, CPU, m) {
   m.impl("difficulty_quantile", TORCH_BOX(&spcl::difficulty_quantile_cpu));
   m.impl("modality_scores", TORCH_BOX(&spcl::modality_scores_cpu));
   m.impl("modality_scores_out", TORCH_BOX(&spcl::modality_scores_out_cpu));
+  m.impl("emotion_transitions", TORCH_BOX(&spcl::emotion_transitions_cpu));
   m.impl("modality_spread", TORCH_BOX(&spcl::modality_spread_cpu));
   m.impl("select_easiest", TORCH_BOX(&spcl::select_easiest_cpu));
   m.impl("self_paced_weights", TORCH_BOX(&spcl::self_paced_weights_cpu));

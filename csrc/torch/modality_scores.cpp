@@ -21,7 +21,7 @@ constexpr const char* kOp = "modality_scores";
 /// A call whose every tensor was checked: nothing in it can lead outside one.
 struct Call {
   RowsInput logits;
-  LabelsInput labels;
+  IntegersInput labels;
   PresentInput present;
   int64_t ignore_index;
 };
@@ -29,7 +29,7 @@ struct Call {
 Call checked_call(const std::vector<Tensor>& logits, const Tensor& labels, const std::optional<Tensor>& present,
                   int64_t ignore_index) {
   RowsInput z = checked_logits(kOp, logits);
-  LabelsInput y = checked_labels(kOp, labels, z.utterances);
+  IntegersInput y = checked_integers(kOp, "labels", labels, z.utterances);
   PresentInput has = checked_present(kOp, present, z.modalities, z.utterances);
   return {std::move(z), y, has, ignore_index};
 }

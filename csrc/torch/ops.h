@@ -41,6 +41,17 @@ StepTensors self_paced_step_cpu(const std::vector<torch::stable::Tensor>& logits
                                 bool divides_by_weight, bool of_means, double label_smoothing, int64_t ignore_index,
                                 bool flags, bool needs_gradient);
 
+using TransitionsTensors = std::tuple<torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor,
+                                      torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor>;
+
+/// counts [C, C], same_speaker_shifts, cross_speaker_shifts, num_speakers and difficulty [D], surprisal [T]; the last
+/// over `fitted` [C, C] where it is given.
+TransitionsTensors emotion_transitions_cpu(const torch::stable::Tensor& labels, const torch::stable::Tensor& speakers,
+                                           const torch::stable::Tensor& offsets, int64_t num_classes,
+                                           const std::optional<torch::stable::Tensor>& similarity,
+                                           const std::optional<torch::stable::Tensor>& fitted, int64_t ignore_index,
+                                           bool breaks, bool by_speaker, bool weighs_both);
+
 /// The spread of each dialogue, [D], of confidences [M, T].
 torch::stable::Tensor modality_spread_cpu(const torch::stable::Tensor& confidence, const torch::stable::Tensor& offsets,
                                           const std::optional<torch::stable::Tensor>& present, bool of_means);

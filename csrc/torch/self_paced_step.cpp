@@ -214,7 +214,7 @@ StepTensors self_paced_step_cpu(const std::vector<Tensor>& logits, const Tensor&
   SPCL_CHECK(scheme >= 0 && scheme <= static_cast<int64_t>(Scheme::kLogistic), kOp,
              "scheme must be 0 (hard), 1 (linear) or 2 (logistic)", scheme);
   SPCL_CHECK(label_smoothing >= 0 && label_smoothing <= 1, kOp, "label_smoothing must lie in [0, 1]", label_smoothing);
-  const LabelsInput y = checked_labels(kOp, labels, z.utterances);
+  const IntegersInput y = checked_integers(kOp, "labels", labels, z.utterances);
   const PresentInput has = checked_present(kOp, present, z.modalities, z.utterances);
   const std::vector<int64_t> bounds = checked_offsets(kOp, offsets, z.utterances);
   const std::optional<double> lambda = checked_threshold(kOp, threshold_tensor, threshold);

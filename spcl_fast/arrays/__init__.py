@@ -5,7 +5,9 @@ thread and release the GIL.
 """
 
 from spcl_fast.arrays._difficulty_quantile import difficulty_quantile
+from spcl_fast.arrays._emotion_transitions import EmotionTransitions, emotion_transitions
 from spcl_fast.arrays._modality_scores import ModalityScores, modality_scores
 from spcl_fast.arrays._select_easiest import select_easiest
 
 __all__ = ["ModalityScores", "difficulty_quantile", "modality_scores", "select_easiest"]
+__all__ = ["EmotionTransitions", "ModalityScores", "emotion_transitions", "modality_scores"]

@@ -57,3 +57,10 @@ def modalities(
         if array(op, f"{name}[{m}]", part).ndim != 2:
             raise ValueError(f"{op}: {name}[{m}] must be [T, {letter}] (got shape {part.shape})")
     return arrays
+
+
+def choice(op: str, name: str, got: str, known: Sequence[str]) -> str:
+    """`got`; ValueError unless it is one of `known`."""
+    if got not in known:
+        raise ValueError(f"{op}: {name} must be one of {', '.join(map(repr, known))} (got {got!r})")
+    return got

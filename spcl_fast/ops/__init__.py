@@ -5,18 +5,21 @@ whichever runs, and never writes to its inputs.
 """
 
 from spcl_fast.ops._difficulty_quantile import difficulty_quantile
+from spcl_fast.ops._emotion_transitions import emotion_transitions
 from spcl_fast.ops._modality_scores import modality_scores
 from spcl_fast.ops._modality_spread import modality_spread
 from spcl_fast.ops._select_easiest import select_easiest
 from spcl_fast.ops._self_paced_step import self_paced_step
 from spcl_fast.ops._self_paced_weights import self_paced_weights
-from spcl_fast.reference import ModalityScores, SelfPacedStep, StepTotals
+from spcl_fast.reference import EmotionTransitions, ModalityScores, SelfPacedStep, StepTotals
 
 __all__ = [
+    "EmotionTransitions",
     "ModalityScores",
     "SelfPacedStep",
     "StepTotals",
     "difficulty_quantile",
+    "emotion_transitions",
     "modality_scores",
     "modality_spread",
     "select_easiest",

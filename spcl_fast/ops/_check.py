@@ -6,7 +6,7 @@ is checked where it is on the host (offsets), or when the caller asks with `vali
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -65,12 +65,14 @@ def tensor(op: str, name: str, value: Any, ndim: int, dtypes: Sequence[torch.dty
     return value
 
 
-def shaped(op: str, name: str, value: Tensor, shape: tuple[int, ...], device: torch.device) -> None:
-    """ValueError unless `value` has this shape and lies on this device."""
+def shaped(
+    op: str, name: str, value: Tensor, shape: tuple[int, ...], device: torch.device, beside: str = "logits"
+) -> None:
+    """ValueError unless `value` has this shape and lies on this device, where `beside` lies."""
     if tuple(value.shape) != shape:
         raise ValueError(f"{op}: {name} must have shape {shape} (got {tuple(value.shape)})")
     if value.device != device:
-        raise ValueError(f"{op}: all tensors must be on one device (logits on {device}, {name} on {value.device})")
+        raise ValueError(f"{op}: all tensors must be on one device ({beside} on {device}, {name} on {value.device})")
 
 
 def logits(op: str, value: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Logits:
@@ -106,13 +108,18 @@ def present(op: str, value: Tensor | None, shape: tuple[int, int], device: torch
         shaped(op, "present", tensor(op, "present", value, 2, (torch.bool,), "booleans"), shape, device)
 
 
-def offsets(op: str, value: Tensor, num_rows: int, device: torch.device, validate: str) -> None:
-    """CSR offsets `int[D+1]`: on the host their values are checked in every mode."""
+def offsets_form(op: str, value: Tensor, device: torch.device) -> None:
+    """CSR offsets `int[D+1]`, whatever they hold."""
     tensor(op, "offsets", value, 1, INTEGERS, "integers")
     if value.device != device:
         raise ValueError(f"{op}: all tensors must be on one device (data on {device}, offsets on {value.device})")
     if value.numel() == 0:
         raise ValueError(f"{op}: offsets must have at least one entry (got none)")
+
+
+def offsets(op: str, value: Tensor, num_rows: int, device: torch.device, validate: str) -> None:
+    """CSR offsets `int[D+1]`: on the host their values are checked in every mode."""
+    offsets_form(op, value, device)
     if value.device.type != "cpu" and (validate != "full" or value.device.type == "meta"):
         return
     if torch.compiler.is_compiling():  # a trace cannot look at data; what is wrong there is read as its running maximum
@@ -141,22 +148,37 @@ def class_weight(op: str, value: Tensor | None, z: Logits) -> None:
             raise ValueError(f"{op}: class_weight must be finite and at least 0 (got {float(value[c])} for class {c})")
 
 
+def matrix_values(op: str, name: str, value: Tensor, is_right: Callable[[Tensor], Tensor], rule: str) -> None:
+    """ValueError with the first entry of a matrix that is not right; looked at on the host alone."""
+    if value.device.type == "cpu" and not torch.compiler.is_compiling():
+        bad = ~is_right(value)
+        if bool(bad.any()):
+            i, j = bad.nonzero()[0].tolist()
+            raise ValueError(f"{op}: {name} {rule} (got {value[i, j].item()} for classes {i}, {j})")
+
+
 def data(op: str, z: Logits, y: Tensor, ignore_index: int, has: Tensor | None, joint: Tensor | None = None) -> None:
     """What `validate="full"` adds: every label names a class, every row of logits in use has a softmax."""
     if z.device.type == "meta":
         raise ValueError(f"{op}: validate='full' needs data to look at (got tensors on meta)")
-    y = y.long()
-    bad = ~label_is_scored(y, z.C, ignore_index) & (y != ignore_index)
-    if bool(bad.any()):
-        t = int(bad.nonzero()[0])
-        raise ValueError(
-            f"{op}: labels must lie in [0, {z.C}) or be ignore_index {ignore_index} (got {int(y[t])} at position {t})"
-        )
-    used = y != ignore_index
+    label_values(op, y, z.C, ignore_index)
+    used = y.long() != ignore_index
     for m in range(z.M):
         _rows_have_softmax(op, f"modality {m}", z.modality(m), used if has is None else used & has[m])
     if joint is not None:
         _rows_have_softmax(op, "joint", joint, used if has is None else used & has.any(0))
+
+
+def label_values(op: str, y: Tensor, num_classes: int, ignore_index: int) -> None:
+    """ValueError with the first label that neither names a class nor is `ignore_index`."""
+    y = y.long()
+    bad = ~label_is_scored(y, num_classes, ignore_index) & (y != ignore_index)
+    if bool(bad.any()):
+        t = int(bad.nonzero()[0])
+        raise ValueError(
+            f"{op}: labels must lie in [0, {num_classes}) or be ignore_index {ignore_index}"
+            f" (got {int(y[t])} at position {t})"
+        )
 
 
 def _rows_have_softmax(op: str, name: str, logits: Tensor, used: Tensor) -> None:

@@ -5,6 +5,7 @@ that they also stand in for a kernel wherever one is missing.
 """
 
 from spcl_fast.reference.difficulty_quantile import difficulty_quantile
+from spcl_fast.reference.emotion_transitions import EmotionTransitions, emotion_transitions
 from spcl_fast.reference.modality_scores import ModalityScores, modality_scores
 from spcl_fast.reference.modality_spread import modality_spread
 from spcl_fast.reference.select_easiest import select_easiest
@@ -13,10 +14,12 @@ from spcl_fast.reference.self_paced_weights import SCHEMES, self_paced_weights
 
 __all__ = [
     "SCHEMES",
+    "EmotionTransitions",
     "ModalityScores",
     "SelfPacedStep",
     "StepTotals",
     "difficulty_quantile",
+    "emotion_transitions",
     "modality_scores",
     "modality_spread",
     "select_easiest",
