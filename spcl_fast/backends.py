@@ -22,11 +22,9 @@ from spcl_fast import _native
 
 ENVIRONMENT = "SPCL_FAST_BACKEND"
 OPS = (
-    *("modality_scores", "modality_spread"),
-    *("difficulty_quantile", "select_easiest"),
-    *("self_paced_weights", "self_paced_step"),
+    *("modality_scores", "modality_spread", "emotion_transitions"),
+    *("difficulty_quantile", "select_easiest", "self_paced_weights", "self_paced_step"),
 )
-OPS = ("modality_scores", "modality_spread", "emotion_transitions", "self_paced_weights", "self_paced_step")
 
 _log = logging.getLogger("spcl_fast")
 _missed: set[str] = set()  # backends whose absence has been logged

@@ -9,5 +9,11 @@ from spcl_fast.arrays._emotion_transitions import EmotionTransitions, emotion_tr
 from spcl_fast.arrays._modality_scores import ModalityScores, modality_scores
 from spcl_fast.arrays._select_easiest import select_easiest
 
-__all__ = ["ModalityScores", "difficulty_quantile", "modality_scores", "select_easiest"]
-__all__ = ["EmotionTransitions", "ModalityScores", "emotion_transitions", "modality_scores"]
+__all__ = [
+    "EmotionTransitions",
+    "ModalityScores",
+    "difficulty_quantile",
+    "emotion_transitions",
+    "modality_scores",
+    "select_easiest",
+]

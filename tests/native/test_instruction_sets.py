@@ -48,6 +48,11 @@ for C, scale in ((1, 1), (2, 30), (6, 1), (7, 3), (16, 1), (17, 1), (65, 3)):
     p = torch.rand(3, T, generator=g)
     scored.append(torch.ops.spcl_fast.modality_spread(p, offsets, present, False))
     weighed.append(torch.ops.spcl_fast.self_paced_weights(p, None, 0.6, 2))
+    speaker = torch.randint(-1, 90, (T,), generator=g)
+    for dtype in (torch.float32, torch.float64):
+        similarity = torch.rand(C, C, generator=g, dtype=dtype)
+        scored += torch.ops.spcl_fast.emotion_transitions(
+            y, speaker, offsets, C, similarity, None, -100, dtype == torch.float64, dtype == torch.float64, True)
 exact = []
 for T in (100, 20001, 90001):
     x = torch.exp(9 * torch.randn(T, generator=g, dtype=torch.float64))
@@ -57,12 +62,6 @@ for T in (100, 20001, 90001):
             exact.append(torch.ops.spcl_fast.difficulty_quantile(values, pace))
             exact.append(torch.ops.spcl_fast.select_easiest(values, pace))
 torch.save([torch.ops.spcl_fast.instruction_set() == sys.argv[1], scored, weighed, exact], sys.argv[2])
-    speaker = torch.randint(-1, 90, (T,), generator=g)
-    for dtype in (torch.float32, torch.float64):
-        similarity = torch.rand(C, C, generator=g, dtype=dtype)
-        scored += torch.ops.spcl_fast.emotion_transitions(
-            y, speaker, offsets, C, similarity, None, -100, dtype == torch.float64, dtype == torch.float64, True)
-torch.save([torch.ops.spcl_fast.instruction_set() == sys.argv[1], scored, weighed], sys.argv[2])
 """
 
 
