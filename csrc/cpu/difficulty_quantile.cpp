@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <numeric>
 
 #include "cpu/intrinsics.h"
 #include "cpu/isa.h"
@@ -30,6 +31,8 @@ void KeyCounts::add(const KeyCounts& other) {
   below += other.below;
   for (int64_t b = 0; b < KeyWindow::buckets; ++b) inside[b] += other.inside[b];
 }
+
+int64_t KeyCounts::all_inside() const { return std::accumulate(inside, inside + KeyWindow::buckets, int64_t{}); }
 
 void count_keys(const FloatRows& values, int64_t begin, int64_t end, const KeyWindow& window, KeyCounts& counts) {
   SPCL_ON_BEST_ISA(count_keys(values, begin, end, window, counts));

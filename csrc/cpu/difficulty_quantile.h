@@ -26,6 +26,7 @@ struct KeyCounts {
   int64_t inside[KeyWindow::buckets];
 
   void add(const KeyCounts& other);
+  int64_t all_inside() const;
 };
 
 /// A key, how many of the keys it was found among are smaller, and how many are equal to it.

@@ -129,7 +129,7 @@ struct KeyLanes {
 #endif
 };
 
-inline constexpr int64_t kKeyBlock = 2048;  // values that are looked at between two stores to memory
+inline constexpr int64_t kKeyBlock = 2048;  // values that a kernel takes at a time
 
 /// Calls body(keys) for every vector of the keys of the values [begin, end), at most kKeyBlock of them; the last
 /// vector is filled up with NaN.

@@ -99,35 +99,33 @@ OrderStatistic order_statistic(const FloatRows& values, int64_t count, double pa
   KeyWindow window = everything;
   OrderStatistic found{};
   int64_t rank = 0, below = 0, inside = count;  // of the window; its values are at most this many
-  if (inside > capacity) {
-    window = likely_window(values, count, pace, everything);
+  if (inside > capacity) window = likely_window(values, count, pace, everything);
+  for (bool is_guess = true; inside > capacity; is_guess = false) {
     KeyCounts counts;
-    do {
-      count_all(values, count, window, for_parts, counts);
-      found.known = counts.known;
-      if (counts.known == 0) return found;
-      rank = rank_at(pace, counts.known);
-      if (rank <= counts.below) {  // the sample misled, as in the next case
-        window = KeyWindow::over(everything.first, window.first - 1);
-        continue;
-      }
-      below = counts.below;
-      int64_t bucket = 0;
-      while (bucket < KeyWindow::buckets && below + counts.inside[bucket] < rank) below += counts.inside[bucket++];
-      if (bucket == KeyWindow::buckets) {
-        window = KeyWindow::over(window.last + 1, everything.last);
-        continue;
-      }
-      inside = counts.inside[bucket];
-      const bool is_one_key = window.shift == 0;
-      window = window.bucket(bucket);
-      if (is_one_key) {
-        found.key = window.first;
-        found.ties = inside;
-        found.easiest_ties = rank - below;
-        return found;
-      }
-    } while (inside > capacity);
+    count_all(values, count, window, for_parts, counts);
+    found.known = counts.known;
+    if (counts.known == 0) return found;
+    rank = rank_at(pace, counts.known);
+    if (is_guess && rank <= counts.below) {
+      window = KeyWindow::over(everything.first, window.first - 1);
+      continue;
+    }
+    if (is_guess && rank > counts.below + counts.all_inside()) {
+      window = KeyWindow::over(window.last + 1, everything.last);
+      continue;
+    }
+    int64_t bucket = 0;
+    below = counts.below;
+    while (bucket < KeyWindow::buckets - 1 && below + counts.inside[bucket] < rank) below += counts.inside[bucket++];
+    inside = counts.inside[bucket];
+    const bool is_one_key = window.shift == 0;
+    window = window.bucket(bucket);
+    if (is_one_key) {
+      found.key = window.first;
+      found.ties = inside;
+      found.easiest_ties = rank - below;
+      return found;
+    }
   }
   Keys keys(values.type, inside);
   const int64_t gathered = gather_all(values, count, window, for_parts, inside, keys);

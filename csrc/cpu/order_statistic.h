@@ -25,7 +25,13 @@ struct OrderStatistic {
   int64_t easiest_ties;  // those of them that belong to the ceil(pace n) smallest
 };
 
-/// Finds it among `count` values, exactly, however the parts are cut. Memory past 400 KB is at most 1 % of the values.
+/// Finds it among `count` values: exactly, however the parts are cut.
+///
+/// A sample says between which keys the threshold may lie. Passes over all values count them about that window, the
+/// first of them telling n too, and narrow it to one of its buckets until that holds one key or few values, which are
+/// gathered. Where the sample misled, the counts show it, and the window becomes all that lies on the other side; so
+/// the passes are few and come to an end, also while somebody writes to the values. Memory is 200 KB and at most 1 % of
+/// the values beside.
 OrderStatistic order_statistic(const FloatRows& values, int64_t count, double pace, const ForParts& for_parts);
 
 /// Writes the number with this key to `value`; NaN without one.
