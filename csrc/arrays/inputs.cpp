@@ -107,7 +107,7 @@ std::vector<int64_t> checked_offsets(const char* op, const py::array& offsets, i
   const IntegerType type = integer_type(op, "offsets", offsets);
   check(op, offsets.ndim() == 1, "offsets must be [D + 1]", shape_text(offsets));
   std::vector<int64_t> values(static_cast<size_t>(offsets.shape(0)));
-  const OffsetsFault fault = read_offsets(type, bytes_of(offsets), offsets.strides(0), utterances, values);
+  const Fault fault = read_offsets(type, bytes_of(offsets), offsets.strides(0), utterances, values);
   check(op, fault.rule.empty(), fault.rule, fault.got);
   return values;
 }

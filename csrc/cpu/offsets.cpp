@@ -1,9 +1,11 @@
 #include "cpu/offsets.h"
 
+#include <string>
+
 namespace spcl {
 
-OffsetsFault read_offsets(IntegerType type, const char* data, int64_t stride, int64_t utterances,
-                          std::vector<int64_t>& values) {
+Fault read_offsets(IntegerType type, const char* data, int64_t stride, int64_t utterances,
+                   std::vector<int64_t>& values) {
   const size_t size = values.size();
   if (size == 0) return {"offsets must have at least one entry", "none"};
   int64_t before = 0;

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from spcl_fast._schemes import require_threshold
 from spcl_fast.reference.rows import expected_offsets, label_is_scored, row_is_finite
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -182,8 +183,10 @@ def losses(op: str, loss: Tensor, y: Tensor, ignore_index: int, has: Tensor | No
         raise ValueError(f"{op}: the loss of every utterance must be finite (got {float(loss[t])} for utterance {t})")
 
 
-def threshold(op: str, value: Tensor | float, device: torch.device) -> Tensor | float:
-    """A number or a 0-dim tensor on this device, without its gradient; not NaN where that can be seen at once."""
+def threshold(
+    op: str, value: Tensor | float, device: torch.device, scheme: str = "hard", parameter: float = 0.0
+) -> Tensor | float:
+    """A number or a 0-dim tensor on this device, without its gradient; in its domain where that can be seen at once."""
     if isinstance(value, Tensor):
         if value.ndim or not value.dtype.is_floating_point:
             raise ValueError(
@@ -199,4 +202,5 @@ def threshold(op: str, value: Tensor | float, device: torch.device) -> Tensor | 
         raise TypeError(f"{op}: threshold must be a number or a 0-dim tensor (got {type(value).__name__})")
     if float(value) != float(value):
         raise ValueError(f"{op}: threshold must not be NaN (got {float(value)})")
+    require_threshold(op, scheme, parameter, float(value))
     return value if isinstance(value, Tensor) else float(value)
