@@ -149,7 +149,7 @@ class SelfPacedScheduler(nn.Module):
             "max_threshold": float(max_threshold),
             "difficulty": difficulty,
             "weighting": weighting,
-            "weighting_parameters": dict(weighting_parameters) if weighting_parameters else None,
+            "weighting_parameters": _plain(weighting_parameters) if weighting_parameters else None,
             "normalizer": normalizer,
             "aggregate": aggregate,
             "label_smoothing": float(label_smoothing),
@@ -330,6 +330,11 @@ def _flat_logits(logits: Logits, batch: DialogueBatch) -> Logits:
 
 def _ratio(confidence_sum: Tensor) -> tuple[float, ...]:
     return tuple(balance.modality_ratio(confidence_sum).tolist()) if confidence_sum.numel() else ()
+
+
+def _plain(parameters: Mapping[str, Any]) -> dict[str, float | str]:
+    """Parameters of a scheme in types that a state may hold."""
+    return {name: value if isinstance(value, str) else float(value) for name, value in parameters.items()}
 
 
 def _weight_list(name: str, class_weight: Tensor | None) -> list[float] | None:

@@ -330,7 +330,7 @@ def test_step_refuses_options_out_of_their_domain(make_problem, options, error, 
 
 
 def test_weights_refuse_parameters_the_scheme_does_not_have():
-    with pytest.raises(ValueError, match=r"scheme 'hard' has no parameters \(got gamma\)"):
+    with pytest.raises(TypeError, match=r"scheme 'hard' has no parameters \(got gamma\)"):
         ops.self_paced_weights(torch.zeros(2), 0.5, gamma=1.0)
     with pytest.raises(TypeError, match="difficulty must be a floating point tensor"):
         ops.self_paced_weights(torch.zeros(2, dtype=torch.int64), 0.5)
