@@ -52,7 +52,7 @@ def weighting(op: str, scheme: str, parameters: Mapping[str, Any]) -> Weighting:
     number = float(number)
     rule = {"lower": "above 0", "degree": "above 1", "gamma": "at least 0"}[names[0]]
     holds = {"lower": number > 0, "degree": number > 1, "gamma": number >= 0}[names[0]]
-    if not (holds and math.isfinite(number)):
+    if not (holds and number < math.inf):
         raise ValueError(f"{op}: {names[0]} of {scheme!r} must be finite and {rule} (got {number})")
     return Weighting(NUMBERS[scheme], number)
 
