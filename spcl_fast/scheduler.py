@@ -12,13 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from spcl_fast import backends, balance, ops
-from spcl_fast._schemes import NUMBERS, require_threshold, step_weighting
+from spcl_fast._options import AGGREGATES, NORMALIZERS, NUMBERS, choice, require_threshold, step_weighting
 from spcl_fast._state import differences
 from spcl_fast.batch import DialogueBatch
 from spcl_fast.ops import SelfPacedStep
-from spcl_fast.ops._check import VALIDATE, choice
-from spcl_fast.ops._modality_spread import AGGREGATES
-from spcl_fast.ops._self_paced_step import NORMALIZERS
+from spcl_fast.ops._check import VALIDATE
 
 STATE_VERSION = 1
 COUNTS = ("steps", "scored", "selected", "nonfinite", "bad_label", "bad_offset", "undefined")

@@ -14,4 +14,13 @@ PYBIND11_MODULE(_arrays, m) {
   m.def("instruction_set", [] { return spcl::isa_name(spcl::isa()); });
   m.def("modality_scores", &spcl::arrays::modality_scores, py::arg("logits"), py::arg("labels"),
         py::arg("present").none(true), py::arg("ignore_index"));
+  m.def("modality_spread", &spcl::arrays::modality_spread, py::arg("confidence"), py::arg("offsets"),
+        py::arg("present").none(true), py::arg("of_means"));
+  m.def("self_paced_weights", &spcl::arrays::self_paced_weights, py::arg("difficulty"), py::arg("threshold"),
+        py::arg("scheme"), py::arg("parameter"), py::arg("groups").none(true));
+  m.def("self_paced_step", &spcl::arrays::self_paced_step, py::arg("logits"), py::arg("labels"), py::arg("offsets"),
+        py::arg("threshold").none(true), py::arg("joint").none(true), py::arg("extra_difficulty").none(true),
+        py::arg("class_weight").none(true), py::arg("present").none(true), py::arg("scheme"),
+        py::arg("scheme_parameter"), py::arg("groups_are_dialogues"), py::arg("divides_by_weight"), py::arg("of_means"),
+        py::arg("label_smoothing"), py::arg("ignore_index"));
 }

@@ -36,7 +36,7 @@ struct StepBatch {
   /// Whether the weights hang on ranks over the whole batch, so that every difficulty comes before any weight.
   bool is_ranked() const { return !selects_all && weighting.scheme == Scheme::kSpld; }
 
-  FloatType result;  // kFloat64 or kFloat32: the type of these contiguous arrays
+  FloatType result;                            // kFloat64 or kFloat32: the type of these contiguous arrays
   void *weight, *difficulty, *utterance_loss;  // [utterances]
   void* confidence;                            // [modalities, utterances]
   void* spread;                                // [dialogues]

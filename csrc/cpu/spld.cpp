@@ -1,10 +1,11 @@
+#include "math/spld.h"
+
 #include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <vector>
 
 #include "cpu/self_paced_weights.h"
-#include "math/spld.h"
 
 namespace spcl {
 namespace {
@@ -132,8 +133,7 @@ void spld_weights(const Real* difficulty, Real* weight, int64_t count, Weighting
 void spld_weights(FloatType type, const void* difficulty, void* weight, int64_t count, const Weighting& weighting,
                   const Groups& groups) {
   if (type == FloatType::kFloat64) {
-    return spld_weights(static_cast<const double*>(difficulty), static_cast<double*>(weight), count, weighting,
-                        groups);
+    return spld_weights(static_cast<const double*>(difficulty), static_cast<double*>(weight), count, weighting, groups);
   }
   spld_weights(static_cast<const float*>(difficulty), static_cast<float*>(weight), count, weighting, groups);
 }

@@ -78,11 +78,7 @@ template <class Parallel>
 class StepRun {
  public:
   StepRun(const StepBatch& batch, const std::vector<int64_t>& offsets, const Parallel& parallel)
-      : batch_(batch),
-        offsets_(offsets),
-        parallel_(parallel),
-        ranges_(step_ranges(offsets)),
-        work_(ranges_.size()) {
+      : batch_(batch), offsets_(offsets), parallel_(parallel), ranges_(step_ranges(offsets)), work_(ranges_.size()) {
     const auto modalities = static_cast<size_t>(batch.modalities);
     doubles_.resize(3 * modalities * ranges_.size());
     known_.resize(modalities * ranges_.size());
@@ -127,9 +123,8 @@ class StepRun {
     }
     if (batch_.is_ranked()) {
       rank();
-      for_ranges([&](const StepRange& range, StepWork& work) {
-        step_count_ranked(batch_, range.begin, range.end, work);
-      });
+      for_ranges(
+          [&](const StepRange& range, StepWork& work) { step_count_ranked(batch_, range.begin, range.end, work); });
     }
     totals.sums = {};
     std::fill_n(totals.confidence, batch_.modalities, 0.0);

@@ -14,8 +14,8 @@ struct WeightRule {
 
   Scheme scheme;
   Real threshold;
-  Real parameter;       // kMixture: the smaller threshold; kPolynomial: 1 / (degree - 1); kLog: 1 - threshold
-  Real log_rest = {};   // kLog: the log of that
+  Real parameter;      // kMixture: the smaller threshold; kPolynomial: 1 / (degree - 1); kLog: 1 - threshold
+  Real log_rest = {};  // kLog: the log of that
 
   explicit WeightRule(const Weighting& weighting)
       : scheme(weighting.scheme),

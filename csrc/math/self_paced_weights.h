@@ -53,8 +53,8 @@ SPCL_HD Real log_near_one(Real x, Real x_minus_1, Log log) {
 
 /// log(rho + z) / log z below lambda, z = 1 - lambda; at most 1, 0 for lambda outside (0, 1).
 ///
-/// `rest` is z, rounded once: near lambda = 1 it says more than 1 - lambda can. `log_rest` is `log_near_one(z, -lambda)`,
-/// so that the weight of a difficulty of 0 is 1 to the last bit.
+/// `rest` is z, rounded once: near lambda = 1 it says more than 1 - lambda can. `log_rest` is `log_near_one(z,
+/// -lambda)`, so that the weight of a difficulty of 0 is 1 to the last bit.
 template <class Real, class Log>
 SPCL_HD Real log_weight(Real difficulty, Real threshold, Real rest, Real log_rest, Log log) {
   const Real rho = difficulty < 0 ? Real{} : difficulty;

@@ -43,8 +43,8 @@ StepTensors self_paced_step_cpu(const std::vector<torch::stable::Tensor>& logits
 torch::stable::Tensor modality_spread_cpu(const torch::stable::Tensor& confidence, const torch::stable::Tensor& offsets,
                                           const std::optional<torch::stable::Tensor>& present, bool of_means);
 
-/// The weight of each difficulty, of its shape, at a threshold given as a tensor or as a number; `groups`, of that shape
-/// too, for the scheme that ranks.
+/// The weight of each difficulty, of its shape, at a threshold given as a tensor or as a number; `groups`, of that
+/// shape too, for the scheme that ranks.
 torch::stable::Tensor self_paced_weights_cpu(const torch::stable::Tensor& difficulty,
                                              const std::optional<torch::stable::Tensor>& threshold_tensor,
                                              std::optional<double> threshold, int64_t scheme, double parameter,

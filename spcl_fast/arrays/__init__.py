@@ -5,5 +5,16 @@ thread and release the GIL.
 """
 
 from spcl_fast.arrays._modality_scores import ModalityScores, modality_scores
+from spcl_fast.arrays._modality_spread import modality_spread
+from spcl_fast.arrays._self_paced_step import SelfPacedStep, StepTotals, self_paced_step
+from spcl_fast.arrays._self_paced_weights import self_paced_weights
 
-__all__ = ["ModalityScores", "modality_scores"]
+__all__ = [
+    "ModalityScores",
+    "SelfPacedStep",
+    "StepTotals",
+    "modality_scores",
+    "modality_spread",
+    "self_paced_step",
+    "self_paced_weights",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from types import ModuleType
 from typing import Any
 
@@ -34,6 +35,15 @@ def array(op: str, name: str, value: Any) -> NDArray[Any]:
 def optional(op: str, name: str, value: Any) -> NDArray[Any] | None:
     """An array, or None."""
     return None if value is None else array(op, name, value)
+
+
+def number(op: str, name: str, value: Any) -> float:
+    """A number that is not NaN."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{op}: {name} must be a number (got {type(value).__name__})")
+    if value != value:
+        raise ValueError(f"{op}: {name} must not be NaN (got {float(value)})")
+    return float(value)
 
 
 def modalities(

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from spcl_fast._schemes import require_threshold
+from spcl_fast._options import choice as choice
+from spcl_fast._options import require_threshold
 from spcl_fast.reference.rows import expected_offsets, label_is_scored, row_is_finite
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -47,12 +48,6 @@ class Logits(NamedTuple):
     def modality(self, m: int) -> Tensor:
         """`[T, C]` of one modality."""
         return self.tensors[0][m] if self.tensors[0].ndim == 3 else self.tensors[m]
-
-
-def choice(op: str, name: str, got: str, known: Sequence[str]) -> None:
-    """ValueError unless `got` is one of `known`."""
-    if got not in known:
-        raise ValueError(f"{op}: {name} must be one of {', '.join(map(repr, known))} (got {got!r})")
 
 
 def tensor(op: str, name: str, value: Any, ndim: int, dtypes: Sequence[torch.dtype], kind: str) -> Tensor:

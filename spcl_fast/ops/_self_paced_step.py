@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spcl_fast import _schemes, backends, reference
+from spcl_fast import _options, backends, reference
+from spcl_fast._options import AGGREGATES, NORMALIZERS
 from spcl_fast.ops import _check
-from spcl_fast.ops._modality_spread import AGGREGATES, require_two_modalities
+from spcl_fast.ops._modality_spread import require_two_modalities
 from spcl_fast.ops._step_function import native_step
 from spcl_fast.reference import SelfPacedStep
 
 OP = "self_paced_step"
-NORMALIZERS = ("all", "selected")
 # (normalizer, aggregate) -> what the compiled op takes for them
 _OPTIONS = {
     (normalizer, aggregate): (normalizer == "selected", aggregate == "mean")
@@ -99,7 +99,7 @@ def self_paced_step(
     """
     # The compiled op checks all it is given, so the usual call goes straight to it. Whatever it refuses comes
     # back here, where the checks in Python find the fault again and name it in their own words.
-    weighting = _schemes.step_weighting(OP, scheme, scheme_parameters)
+    weighting = _options.step_weighting(OP, scheme, scheme_parameters)
     options = _OPTIONS.get((normalizer, aggregate))
     refused: Exception | None = None
     is_usual = validate in ("cheap", "off") and (threshold is None or isinstance(threshold, (Tensor, float)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spcl_fast import _schemes, backends, reference
+from spcl_fast import _options, backends, reference
 from spcl_fast.ops import _check
 
 OP = "self_paced_weights"
@@ -60,11 +60,11 @@ def self_paced_weights(
         got = difficulty.dtype if isinstance(difficulty, Tensor) else type(difficulty).__name__
         raise TypeError(f"{OP}: difficulty must be a floating point tensor (got {got})")
     difficulty = difficulty.detach()
-    number, parameter = _schemes.weighting(OP, scheme, parameters)
+    number, parameter = _options.weighting(OP, scheme, parameters)
     threshold = _check.threshold(OP, threshold, difficulty.device, scheme, parameter)
-    groups = parameters.get("groups")
-    if groups is not None:
-        _check.tensor(OP, "groups", groups, difficulty.ndim, _check.INTEGERS, "integers")
+    groups: Tensor | None = None
+    if "groups" in parameters:
+        groups = _check.tensor(OP, "groups", parameters["groups"], difficulty.ndim, _check.INTEGERS, "integers")
         _check.shaped(OP, "groups", groups, tuple(difficulty.shape), difficulty.device)
     if backends.choose(OP, backend, difficulty.device, needs_grad=False) == "cpu":
         rho = difficulty if difficulty.dtype == torch.float64 else difficulty.float()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spcl_fast import backends, reference
-from spcl_fast._schemes import NUMBERS, step_weighting
+from spcl_fast._options import NUMBERS, step_weighting
 from spcl_fast.reference import SelfPacedStep, StepTotals
 
 NAN, INF = float("nan"), float("inf")

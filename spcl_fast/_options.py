@@ -1,16 +1,25 @@
-"""The self-paced schemes by name: their numbers in the compiled library, their parameters and domains. No torch."""
+"""The options of the ops that have names; of the schemes also numbers, parameters and domains. Imports no torch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
+AGGREGATES = ("sum", "mean")
+NORMALIZERS = ("all", "selected")
+#: the schemes, by their numbers in the compiled library
 NUMBERS = {"hard": 0, "linear": 1, "logistic": 2, "log": 3, "mixture": 4, "polynomial": 5, "spld": 6}
 PARAMETERS = {"mixture": ("lower",), "polynomial": ("degree",), "spld": ("gamma", "groups")}
 #: what `groups` of "spld" may be where a batch has labels and dialogues to group by; the first is the default
 GROUPINGS = ("class", "dialogue")
+
+
+def choice(op: str, name: str, got: str, known: Sequence[str]) -> None:
+    """ValueError unless `got` is one of `known`."""
+    if got not in known:
+        raise ValueError(f"{op}: {name} must be one of {', '.join(map(repr, known))} (got {got!r})")
 
 
 class Weighting(NamedTuple):
@@ -39,7 +48,7 @@ def weighting(op: str, scheme: str, parameters: Mapping[str, Any]) -> Weighting:
         TypeError: a parameter that the scheme does not have, one that is missing, or one that is no number.
         ValueError: an unknown scheme, or a parameter out of its domain.
     """
-    _require_scheme(op, scheme)
+    choice(op, "scheme", scheme, tuple(NUMBERS))
     names = PARAMETERS.get(scheme, ())
     if parameters.keys() != set(names):
         has = f"the parameter(s) {', '.join(names)}" if names else "no parameters"
@@ -64,8 +73,7 @@ def step_weighting(op: str, scheme: str, parameters: Mapping[str, Any] | None) -
     parameters = dict(parameters or {})
     grouping = parameters.setdefault("groups", GROUPINGS[0]) if scheme == "spld" else GROUPINGS[0]
     number, parameter = weighting(op, scheme, parameters)
-    if grouping not in GROUPINGS:
-        raise ValueError(f"{op}: groups of 'spld' must be one of 'class', 'dialogue' (got {grouping!r})")
+    choice(op, "groups of 'spld'", grouping, GROUPINGS)
     return StepWeighting(number, parameter, grouping == "dialogue")
 
 
@@ -75,8 +83,3 @@ def require_threshold(op: str, scheme: str, parameter: float, threshold: float) 
         raise ValueError(f"{op}: threshold of 'log' must lie in (0, 1) (got {threshold})")
     if scheme == "mixture" and not threshold > parameter:
         raise ValueError(f"{op}: threshold of 'mixture' must be above lower, {parameter} (got {threshold})")
-
-
-def _require_scheme(op: str, scheme: str) -> None:
-    if scheme not in NUMBERS:
-        raise ValueError(f"{op}: scheme must be one of {', '.join(map(repr, NUMBERS))} (got {scheme!r})")
