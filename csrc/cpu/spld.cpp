@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "cpu/self_paced_weights.h"
@@ -10,45 +12,74 @@
 namespace spcl {
 namespace {
 
+constexpr int64_t kBlock = 1024;  // difficulties whose groups are read at a time
+
 /// The groups of the difficulties that are not NaN, numbered from 0. Few in a narrow range, as class labels are, need
 /// only a subtraction; any others are looked up among the sorted ones.
 template <class Real>
 class GroupNumbers {
  public:
-  GroupNumbers(const Groups& groups, const Real* difficulty, int64_t count) : groups_(groups) {
+  GroupNumbers(const Groups& groups, const Real* difficulty, int64_t count) : groups_(groups), difficulty_(difficulty) {
     int64_t smallest = std::numeric_limits<int64_t>::max(), largest = std::numeric_limits<int64_t>::min();
-    for (int64_t i = 0; i < count; ++i) {
-      if (difficulty[i] != difficulty[i]) continue;
-      smallest = std::min(smallest, group(i));
-      largest = std::max(largest, group(i));
-    }
+    for_blocks(count, [&](int64_t begin, int64_t size, const int64_t* group) {
+      for (int64_t i = 0; i < size; ++i) {
+        const bool is_nan = difficulty[begin + i] != difficulty[begin + i];
+        smallest = std::min(smallest, is_nan ? smallest : group[i]);
+        largest = std::max(largest, is_nan ? largest : group[i]);
+      }
+    });
     if (smallest > largest) return;
     smallest_ = smallest;
     const uint64_t width = static_cast<uint64_t>(largest) - static_cast<uint64_t>(smallest);
     if (width < static_cast<uint64_t>(count) + 1024) {
-      size_ = static_cast<size_t>(width) + 1;
+      size_ = width + 1;
       return;
     }
-    for (int64_t i = 0; i < count; ++i) {
-      if (difficulty[i] == difficulty[i]) sorted_.push_back(group(i));
-    }
+    for_blocks(count, [&](int64_t begin, int64_t size, const int64_t* group) {
+      for (int64_t i = 0; i < size; ++i) {
+        if (difficulty[begin + i] == difficulty[begin + i]) sorted_.push_back(group[i]);
+      }
+    });
     std::ranges::sort(sorted_);
     sorted_.erase(std::unique(sorted_.begin(), sorted_.end()), sorted_.end());
     size_ = sorted_.size();
   }
 
-  size_t size() const { return size_; }
+  /// How many there are; at least one, for what has no group.
+  size_t size() const { return std::max<size_t>(size_, 1); }
 
-  /// The number of the group of difficulty i, which is not NaN.
-  size_t operator()(int64_t i) const {
-    if (sorted_.empty()) return static_cast<size_t>(group(i) - smallest_);
-    return static_cast<size_t>(std::ranges::lower_bound(sorted_, group(i)) - sorted_.begin());
+  /// Calls `take(begin, size, number)` with the numbers of the groups of a block; 0 where the difficulty is NaN.
+  template <class Take>
+  void for_numbers(int64_t count, const Take& take) const {
+    for_blocks(count, [&](int64_t begin, int64_t size, int64_t* group) {
+      for (int64_t i = 0; i < size; ++i) {
+        if (!sorted_.empty()) group[i] = std::ranges::lower_bound(sorted_, group[i]) - sorted_.begin();
+        const bool is_nan = difficulty_[begin + i] != difficulty_[begin + i];
+        group[i] = is_nan ? 0 : group[i] - (sorted_.empty() ? smallest_ : 0);
+      }
+      take(begin, size, group);
+    });
   }
 
  private:
-  int64_t group(int64_t i) const { return load_integer(groups_.type, groups_.data + i * groups_.stride); }
+  template <class Take>
+  void for_blocks(int64_t count, const Take& take) const {
+    int64_t group[kBlock];
+    const bool is_plain = groups_.type == IntegerType::kInt64 && groups_.stride == sizeof(int64_t);
+    for (int64_t begin = 0; begin < count; begin += kBlock) {
+      const int64_t size = std::min(kBlock, count - begin);
+      const char* data = groups_.data + begin * groups_.stride;
+      if (is_plain) {
+        std::memcpy(group, data, static_cast<size_t>(size) * sizeof(int64_t));
+      } else {
+        for (int64_t i = 0; i < size; ++i) group[i] = load_integer(groups_.type, data + i * groups_.stride);
+      }
+      take(begin, size, group);
+    }
+  }
 
   Groups groups_;
+  const Real* difficulty_;
   int64_t smallest_ = 0;
   std::vector<int64_t> sorted_;
   size_t size_ = 0;
@@ -57,7 +88,7 @@ class GroupNumbers {
 template <class Real>
 struct Candidate {
   Real difficulty;
-  int64_t index;
+  int64_t index, group;
 
   bool operator<(const Candidate& other) const {
     return difficulty < other.difficulty || (difficulty == other.difficulty && index < other.index);
@@ -82,7 +113,7 @@ void select(Candidate<Real>* first, Candidate<Real>* last, int64_t rank, const W
 }
 
 template <class Real>
-void spld_weights(const Real* difficulty, Real* weight, int64_t count, Weighting weighting, const Groups& groups) {
+void spld_weights(const Real* difficulty, Real* weight, int64_t count, Weighting weighting, const Groups& given) {
   // As in the other schemes, the threshold counts in the type of the difficulties.
   const Real threshold = static_cast<Real>(weighting.threshold);
   weighting.threshold = static_cast<double>(threshold);
@@ -91,38 +122,42 @@ void spld_weights(const Real* difficulty, Real* weight, int64_t count, Weighting
     return;
   }
 
-  const GroupNumbers<Real> number(groups, difficulty, count);
-  std::vector<int64_t> below(number.size());  // those of a group that every bound lets in
-  for (int64_t i = 0; i < count; ++i) {
-    const bool is_below = difficulty[i] < threshold;
-    weight[i] = is_below ? Real{1} : Real{};
-    if (is_below) ++below[number(i)];
-  }
-  std::vector<double> bound(number.size());  // of the first rank that is left, the highest one
+  const GroupNumbers<Real> groups(given, difficulty, count);
+  std::vector<int64_t> below(groups.size());  // those of a group that every bound lets in
+  groups.for_numbers(count, [&](int64_t begin, int64_t size, const int64_t* group) {
+    for (int64_t i = 0; i < size; ++i) {
+      const bool is_below = difficulty[begin + i] < threshold;
+      weight[begin + i] = static_cast<Real>(is_below);
+      below[static_cast<size_t>(group[i])] += is_below;
+    }
+  });
+  std::vector<double> bound(groups.size());  // of the first rank that is left, the highest one
   for (size_t g = 0; g < bound.size(); ++g) {
     bound[g] = spld_bound(weighting.threshold, weighting.parameter, below[g] + 1);
   }
-  const auto is_candidate = [&](int64_t i) {
-    return difficulty[i] >= threshold && static_cast<double>(difficulty[i]) < bound[number(i)];
-  };
 
-  std::vector<size_t> end(number.size());  // of a group's candidates, once they are all in their places
-  for (int64_t i = 0; i < count; ++i) {
-    if (is_candidate(i)) ++end[number(i)];
+  std::vector<Candidate<Real>> candidates;
+  std::vector<int64_t> end(groups.size());  // of the candidates of a group, once they are in order
+  groups.for_numbers(count, [&](int64_t begin, int64_t size, const int64_t* group) {
+    Candidate<Real> found[kBlock];
+    int64_t num_found = 0;  // counted without a branch, which half of the difficulties would mislead
+    for (int64_t i = 0; i < size; ++i) {
+      const Real rho = difficulty[begin + i];
+      found[num_found] = {rho, begin + i, group[i]};
+      num_found += (rho >= threshold) & (static_cast<double>(rho) < bound[static_cast<size_t>(group[i])]);
+    }
+    for (int64_t k = 0; k < num_found; ++k) ++end[static_cast<size_t>(found[k].group)];
+    candidates.insert(candidates.end(), found, found + num_found);
+  });
+  int64_t total = 0;
+  for (int64_t& of_group : end) total += std::exchange(of_group, total);
+  std::vector<Candidate<Real>> ordered(candidates.size());
+  for (const Candidate<Real>& candidate : candidates) {
+    ordered[static_cast<size_t>(end[static_cast<size_t>(candidate.group)]++)] = candidate;
   }
-  size_t total = 0;
-  for (size_t& of_group : end) {
-    const size_t own = of_group;
-    of_group = total;
-    total += own;
-  }
-  std::vector<Candidate<Real>> candidates(total);
-  for (int64_t i = 0; i < count; ++i) {
-    if (is_candidate(i)) candidates[end[number(i)]++] = {difficulty[i], i};
-  }
-  Candidate<Real>* first = candidates.data();
+  Candidate<Real>* first = ordered.data();
   for (size_t g = 0; g < end.size(); ++g) {
-    Candidate<Real>* last = candidates.data() + end[g];
+    Candidate<Real>* last = ordered.data() + end[g];
     select(first, last, below[g] + 1, weighting, weight);
     first = last;
   }
