@@ -267,8 +267,6 @@ struct StepKernel {
     spread[dialogue] = static_cast<Real>(spread_of_dialogue(sums, known, batch.modalities, scored, batch.of_means));
   }
 
-  Vector weigh(Vector rho, Vector is_scored) const { return batch.selects_all ? is_scored : weight_of(rho); }
-
   Vector difficulty_of(int64_t t, int count, Vector loss) const {
     Vector rho = harmonic_mean(load_lanes<Real>(difficulty + t, count, nan), loss);
     if (batch.extra_difficulty != nullptr) {
@@ -285,7 +283,7 @@ struct StepKernel {
     const Vector loss = load_lanes<Real>(utterance_loss + t, count, nan);
     const Vector is_scored = load_lanes<Real>(weight + t, count, Real{});
     const Vector rho = difficulty_of(t, count, loss);
-    const Vector v = weigh(rho, is_scored);
+    const Vector v = batch.selects_all ? is_scored : weight_of.mostly_hard(rho);
     store_lanes<Real>(rho, count, difficulty + t);
     store_lanes<Real>(v, count, weight + t);
     count_block(t, count, first, labels, loss, is_scored > 0, rho, v);

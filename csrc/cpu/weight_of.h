@@ -52,6 +52,18 @@ struct WeightRule {
     }
     __builtin_unreachable();
   }
+
+  /// The same for a loop that does much else: only the usual scheme is part of it, since the loop would have to keep
+  /// its registers free for what the others need.
+  SPCL_HD Vector mostly_hard(const Vector& difficulty) const {
+    if (scheme == Scheme::kHard) return hard_weight(difficulty, Vector{} + threshold);
+    Vector weight;
+    apart(difficulty, weight);
+    return weight;
+  }
+
+ private:
+  __attribute__((noinline)) void apart(const Vector& difficulty, Vector& weight) const { weight = (*this)(difficulty); }
 };
 
 }  // namespace SPCL_ISA

@@ -99,7 +99,9 @@ def self_paced_step(
     """
     # The compiled op checks all it is given, so the usual call goes straight to it. Whatever it refuses comes
     # back here, where the checks in Python find the fault again and name it in their own words.
-    weighting = _options.step_weighting(OP, scheme, scheme_parameters)
+    weighting = None if scheme_parameters else _options.PLAIN.get(scheme)
+    if weighting is None:
+        weighting = _options.step_weighting(OP, scheme, scheme_parameters)
     options = _OPTIONS.get((normalizer, aggregate))
     refused: Exception | None = None
     is_usual = validate in ("cheap", "off") and (threshold is None or isinstance(threshold, (Tensor, float)))
