@@ -26,7 +26,8 @@ def suite():
 
     steps = importlib.import_module(f"{run.__package__}.bench_self_paced_step")
     scores = importlib.import_module(f"{run.__package__}.bench_modality_scores")
-    return SimpleNamespace(run=run, settings=settings, steps=steps, scores=scores)
+    weights = importlib.import_module(f"{run.__package__}.bench_self_paced_weights")
+    return SimpleNamespace(run=run, settings=settings, steps=steps, scores=scores, weights=weights)
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +82,17 @@ def test_modality_scores_providers_agree_in_both_groups(suite, tmp_path):
     ours = next(r for r in cell["rows"] if r["provider"] == "ours")
     assert ours["against"].keys() == {"eager", "copy", "read"}
     assert ours["gigabytes_per_second"] > 0
+
+
+def test_self_paced_weights_providers_agree_in_every_scheme(suite):
+    for scheme in suite.weights.SCHEMES:
+        cell = suite.weights.build_cell(scheme, 500, suite.settings)
+        assert {c.role for c in cell.contenders} == {"rival", "ours", "floor"}
+        for contender in cell.contenders:
+            if contender.role != "floor":
+                cell.expected.differences(contender.form, contender.make()(), contender.omits)
+        weight = cell.expected.outputs["weight"]
+        assert 0 < weight.sum() < 500
 
 
 def test_forms_for_the_compiler_agree_before_they_are_compiled(suite):
@@ -141,6 +153,6 @@ def test_command_refuses_outside_a_checkout_and_unknown_names(capsys, monkeypatc
         assert err.count("\n") == 1
         return err
 
-    assert "no benchmark is named sorting: there are modality_scores, self_paced_step" in refused("sorting")
+    assert "no benchmark is named sorting: there are modality_scores, self_paced_step, self_paced_weights" in refused("sorting")
     monkeypatch.setattr(command, "CHECKOUT", tmp_path)
     assert "run this command from a checkout" in refused("--quick")
