@@ -86,9 +86,14 @@ def _modality_spread(confidence: Tensor, offsets: Tensor, present: Tensor | None
 
 
 def _self_paced_weights(
-    difficulty: Tensor, threshold_tensor: Tensor | None, threshold: float | None, scheme: int
+    difficulty: Tensor,
+    threshold_tensor: Tensor | None,
+    threshold: float | None,
+    scheme: int,
+    parameter: float,
+    groups: Tensor | None,
 ) -> Tensor:
-    _on_one_device("self_paced_weights", [difficulty, threshold_tensor])
+    _on_one_device("self_paced_weights", [difficulty, threshold_tensor, groups])
     return torch.empty_like(difficulty, memory_format=torch.contiguous_format)
 
 
@@ -103,6 +108,8 @@ def _self_paced_step(
     class_weight: Tensor | None,
     present: Tensor | None,
     scheme: int,
+    scheme_parameter: float,
+    groups_are_dialogues: bool,
     divides_by_weight: bool,
     of_means: bool,
     label_smoothing: float,

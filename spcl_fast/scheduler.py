@@ -12,13 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from spcl_fast import backends, balance, ops
+from spcl_fast._options import AGGREGATES, NORMALIZERS, NUMBERS, choice, require_threshold, step_weighting
 from spcl_fast._state import differences
 from spcl_fast.batch import DialogueBatch
 from spcl_fast.ops import SelfPacedStep
-from spcl_fast.ops._check import VALIDATE, choice
-from spcl_fast.ops._modality_spread import AGGREGATES
-from spcl_fast.ops._self_paced_step import NORMALIZERS
-from spcl_fast.reference import SCHEMES
+from spcl_fast.ops._check import VALIDATE
 
 STATE_VERSION = 1
 COUNTS = ("steps", "scored", "selected", "nonfinite", "bad_label", "bad_offset", "undefined")
@@ -78,7 +76,8 @@ class SelfPacedScheduler(nn.Module):
         growth: factor per epoch, at least 1.
         max_threshold: cap of the grown threshold, above 0; may be `math.inf`.
         difficulty: "spcl".
-        weighting: scheme of `ops.self_paced_weights`.
+        weighting: scheme of `ops.self_paced_weights`; every threshold up to `max_threshold` has to lie in its domain.
+        weighting_parameters: `scheme_parameters` of `ops.self_paced_step`.
         normalizer: "all" or "selected", of `ops.self_paced_step`.
         aggregate: "sum" or "mean", of `ops.modality_spread`.
         class_weight: `[C]`, finite and at least 0, or None; copied.
@@ -107,6 +106,7 @@ class SelfPacedScheduler(nn.Module):
         *,
         difficulty: str = "spcl",
         weighting: str = "hard",
+        weighting_parameters: Mapping[str, Any] | None = None,
         normalizer: str = "all",
         aggregate: str = "sum",
         class_weight: Tensor | None = None,
@@ -130,7 +130,10 @@ class SelfPacedScheduler(nn.Module):
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"{name}: label_smoothing must lie in [0, 1] (got {label_smoothing})")
         choice(name, "difficulty", difficulty, ("spcl",))
-        choice(name, "weighting", weighting, tuple(SCHEMES))
+        choice(name, "weighting", weighting, tuple(NUMBERS))
+        parameter = step_weighting(name, weighting, weighting_parameters).parameter
+        for number in (threshold, max_threshold):
+            require_threshold(name, weighting, parameter, float(number))
         choice(name, "normalizer", normalizer, NORMALIZERS)
         choice(name, "aggregate", aggregate, AGGREGATES)
         choice(name, "nonfinite", nonfinite, ("raise", "exclude"))
@@ -144,6 +147,7 @@ class SelfPacedScheduler(nn.Module):
             "max_threshold": float(max_threshold),
             "difficulty": difficulty,
             "weighting": weighting,
+            "weighting_parameters": _plain(weighting_parameters) if weighting_parameters else None,
             "normalizer": normalizer,
             "aggregate": aggregate,
             "label_smoothing": float(label_smoothing),
@@ -199,6 +203,7 @@ class SelfPacedScheduler(nn.Module):
             joint=joint,
             extra_difficulty=extra_difficulty,
             scheme=self._config["weighting"],
+            scheme_parameters=self._config["weighting_parameters"],
             normalizer=self._config["normalizer"],
             aggregate=self._config["aggregate"],
             class_weight=self.class_weight,
@@ -323,6 +328,11 @@ def _flat_logits(logits: Logits, batch: DialogueBatch) -> Logits:
 
 def _ratio(confidence_sum: Tensor) -> tuple[float, ...]:
     return tuple(balance.modality_ratio(confidence_sum).tolist()) if confidence_sum.numel() else ()
+
+
+def _plain(parameters: Mapping[str, Any]) -> dict[str, float | str]:
+    """Parameters of a scheme in types that a state may hold."""
+    return {name: value if isinstance(value, str) else float(value) for name, value in parameters.items()}
 
 
 def _weight_list(name: str, class_weight: Tensor | None) -> list[float] | None:

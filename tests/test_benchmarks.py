@@ -26,7 +26,10 @@ def suite():
     steps = importlib.import_module(f"{run.__package__}.bench_self_paced_step")
     scores = importlib.import_module(f"{run.__package__}.bench_modality_scores")
     transitions = importlib.import_module(f"{run.__package__}.bench_emotion_transitions")
-    return SimpleNamespace(run=run, settings=settings, steps=steps, scores=scores, transitions=transitions)
+    weights = importlib.import_module(f"{run.__package__}.bench_self_paced_weights")
+    return SimpleNamespace(
+        run=run, settings=settings, steps=steps, scores=scores, transitions=transitions, weights=weights
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +109,17 @@ def test_emotion_transitions_providers_agree(suite, tmp_path):
     ours = next(r for r in cell["rows"] if r["provider"] == "ours")
     assert ours["against"].keys() == {"published", "eager", "copy", "read"}
     assert ours["largest_difference"]["counts"] == 0
+
+
+def test_self_paced_weights_providers_agree_in_every_scheme(suite):
+    for scheme in suite.weights.SCHEMES:
+        cell = suite.weights.build_cell(scheme, 500, suite.settings)
+        assert {c.role for c in cell.contenders} == {"rival", "ours", "floor"}
+        for contender in cell.contenders:
+            if contender.role != "floor":
+                cell.expected.differences(contender.form, contender.make()(), contender.omits)
+        weight = cell.expected.outputs["weight"]
+        assert 0 < weight.sum() < 500
 
 
 def test_forms_for_the_compiler_agree_before_they_are_compiled(suite):

@@ -17,6 +17,16 @@ WEIGHT = torch.tensor([0.5, 2.0, 1.0, 0.1, 3.0, 0.7])
     ("setting", "of_the_op"),
     [
         ({"weighting": "linear"}, {"scheme": "linear"}),
+        ({"weighting": "log", "max_threshold": 0.9}, {"scheme": "log"}),
+        *(
+            ({"weighting": scheme, "weighting_parameters": numbers}, {"scheme": scheme, "scheme_parameters": numbers})
+            for scheme, numbers in (
+                ("mixture", {"lower": 0.3}),
+                ("polynomial", {"degree": 3}),
+                ("spld", {"gamma": 3.0}),
+                ("spld", {"gamma": 3.0, "groups": "dialogue"}),
+            )
+        ),
         ({"normalizer": "selected"}, {"normalizer": "selected"}),
         ({"aggregate": "mean"}, {"aggregate": "mean"}),
         ({"class_weight": WEIGHT}, {"class_weight": WEIGHT}),
@@ -146,6 +156,49 @@ def test_a_first_step_under_inference_mode_does_not_stop_the_next(make_problem):
         scheduler(*make_problem())
     scheduler(*make_problem())
     assert scheduler.check().steps == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "error", "message"),
+    [
+        ({"weighting": "log"}, ValueError, r"threshold of 'log' must lie in \(0, 1\) \(got 60.0\)"),
+        ({"weighting": "log", "threshold": 1.0, "max_threshold": 0.9}, ValueError, r"\(got 1.0\)"),
+        ({"weighting": "mixture", "weighting_parameters": {"lower": 0.7}}, ValueError, "must be above lower, 0.7"),
+        ({"weighting": "mixture"}, TypeError, r"has the parameter\(s\) lower"),
+        ({"weighting_parameters": {"lower": 0.7}}, TypeError, "scheme 'hard' has no parameters"),
+        ({"weighting": "spld", "weighting_parameters": {"gamma": -1}}, ValueError, "gamma of 'spld' must be finite"),
+        ({"weighting": "spld", "weighting_parameters": {"gamma": 1, "groups": "speaker"}}, ValueError, "'speaker'"),
+    ],
+)
+def test_a_weighting_out_of_its_domain_is_refused_at_construction(setting, error, message):
+    with pytest.raises(error, match=message):
+        SelfPacedScheduler(**setting)
+
+
+def test_the_parameters_of_the_weighting_are_part_of_the_state(make_problem, tmp_path):
+    def made(lower):
+        return SelfPacedScheduler(weighting="mixture", weighting_parameters={"lower": lower})
+
+    scheduler = made(torch.tensor(0.25).numpy()[()])  # a float32 that is no Python number
+    scheduler(*make_problem())
+    torch.save(scheduler.state_dict(), tmp_path / "state.pt")
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    again = made(0.25)
+    again.load_state_dict(state)
+    assert again.check() == scheduler.check()
+    for other in (made(0.3), SelfPacedScheduler()):
+        with pytest.raises(ValueError, match="weighting_parameters"):
+            other.load_state_dict(state)
+
+
+def test_a_state_from_before_there_were_parameters_is_continued(make_problem):
+    scheduler = SelfPacedScheduler()
+    scheduler(*make_problem())
+    state = scheduler.state_dict()
+    state["_extra_state"]["config"].pop("weighting_parameters")
+    again = SelfPacedScheduler()
+    again.load_state_dict(state)
+    assert again.check() == scheduler.check()
 
 
 @pytest.mark.parametrize("setting", ["threshold", "growth", "max_threshold"])

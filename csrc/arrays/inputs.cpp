@@ -78,6 +78,19 @@ RowsInput checked_rows(const char* op, const char* name, char letter, const std:
   return input;
 }
 
+RowsInput checked_logits(const char* op, const std::vector<py::array>& logits) {
+  RowsInput input = checked_rows(op, "logits", 'C', logits);
+  check(op, input.columns <= INT32_MAX, "logits must have fewer than 2^31 classes", shape_text(logits.front()));
+  check(op, input.columns > 0 || input.modalities == 0 || input.utterances == 0, "logits must have at least one class",
+        shape_text(logits.front()));
+  return input;
+}
+
+void check_modalities(const char* op, int64_t modalities) {
+  check(op, modalities >= 2 && modalities < 1 << 16,
+        "the spread between modalities needs at least 2 of them, and fewer than 65536", std::to_string(modalities));
+}
+
 IntegersInput checked_integers(const char* op, const char* name, const py::array& array, int64_t size) {
   const IntegerType type = integer_type(op, name, array);
   check(op, array.ndim() == 1 && array.shape(0) == size, std::string(name) + " must be [T]",
@@ -127,9 +140,15 @@ std::vector<int64_t> checked_offsets(const char* op, const py::array& offsets, i
   const IntegerType type = integer_type(op, "offsets", offsets);
   check(op, offsets.ndim() == 1, "offsets must be [D + 1]", shape_text(offsets));
   std::vector<int64_t> values(static_cast<size_t>(offsets.shape(0)));
-  const OffsetsFault fault = read_offsets(type, bytes_of(offsets), offsets.strides(0), utterances, values);
+  const Fault fault = read_offsets(type, bytes_of(offsets), offsets.strides(0), utterances, values);
   check(op, fault.rule.empty(), fault.rule, fault.got);
   return values;
+}
+
+Weighting checked_weighting(const char* op, int64_t scheme, double parameter, std::optional<double> threshold) {
+  const Fault fault = weighting_fault(scheme, parameter, threshold);
+  check(op, fault.rule.empty(), fault.rule, fault.got);
+  return {static_cast<Scheme>(scheme), threshold.value_or(0), parameter};
 }
 
 }  // namespace spcl::arrays

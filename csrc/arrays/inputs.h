@@ -10,6 +10,7 @@
 
 #include "cpu/dtypes.h"
 #include "cpu/labels.h"
+#include "cpu/self_paced_weights.h"
 
 namespace spcl::arrays {
 
@@ -45,6 +46,12 @@ struct RowsInput {
 /// One array [M, T, columns], or M arrays [T, columns] of one shape and dtype. `letter` names the columns.
 RowsInput checked_rows(const char* op, const char* name, char letter, const std::vector<py::array>& arrays);
 
+/// The same for logits, which have at least one class and fewer than 2^31.
+RowsInput checked_logits(const char* op, const std::vector<py::array>& logits);
+
+/// The spread needs two modalities.
+void check_modalities(const char* op, int64_t modalities);
+
 /// An array of integers [size]: where it starts, its type and stride in bytes.
 struct IntegersInput {
   const char* data;
@@ -77,5 +84,8 @@ FloatRows checked_ranking(const char* op, const py::array& difficulty, double pa
 
 /// Offsets [D + 1] that run from 0 to `utterances` without falling.
 std::vector<int64_t> checked_offsets(const char* op, const py::array& offsets, int64_t utterances);
+
+/// A scheme by its number; its parameter and, where there is one, the threshold lie in its domain.
+Weighting checked_weighting(const char* op, int64_t scheme, double parameter, std::optional<double> threshold);
 
 }  // namespace spcl::arrays

@@ -19,10 +19,7 @@ constexpr const char* kOp = "modality_scores";
 py::array modality_scores(const std::vector<py::array>& logits, const py::array& labels,
                           const std::optional<py::array>& present, int64_t ignore_index) {
   isa();  // a wrong SPCL_FAST_ISA is an error with the GIL held
-  const RowsInput z = checked_rows(kOp, "logits", 'C', logits);
-  check(kOp, z.columns <= INT32_MAX, "logits must have fewer than 2^31 classes", shape_text(logits.front()));
-  check(kOp, z.columns > 0 || z.modalities == 0 || z.utterances == 0, "logits must have at least one class",
-        shape_text(logits.front()));
+  const RowsInput z = checked_logits(kOp, logits);
   const LabelRows y = checked_integers(kOp, "labels", labels, z.utterances).rows(ignore_index, z.columns);
   const PresentInput has = checked_present(kOp, present, z.modalities, z.utterances);
   py::array slab = new_array(z.type, {4, z.modalities, z.utterances});

@@ -21,4 +21,13 @@ PYBIND11_MODULE(_arrays, m) {
   m.def("emotion_transitions", &spcl::arrays::emotion_transitions, py::arg("labels"), py::arg("speakers"),
         py::arg("offsets"), py::arg("num_classes"), py::arg("similarity").none(true), py::arg("fitted").none(true),
         py::arg("ignore_index"), py::arg("breaks"), py::arg("by_speaker"), py::arg("weighs_both"));
+  m.def("modality_spread", &spcl::arrays::modality_spread, py::arg("confidence"), py::arg("offsets"),
+        py::arg("present").none(true), py::arg("of_means"));
+  m.def("self_paced_weights", &spcl::arrays::self_paced_weights, py::arg("difficulty"), py::arg("threshold"),
+        py::arg("scheme"), py::arg("parameter"), py::arg("groups").none(true));
+  m.def("self_paced_step", &spcl::arrays::self_paced_step, py::arg("logits"), py::arg("labels"), py::arg("offsets"),
+        py::arg("threshold").none(true), py::arg("joint").none(true), py::arg("extra_difficulty").none(true),
+        py::arg("class_weight").none(true), py::arg("present").none(true), py::arg("scheme"),
+        py::arg("scheme_parameter"), py::arg("groups_are_dialogues"), py::arg("divides_by_weight"), py::arg("of_means"),
+        py::arg("label_smoothing"), py::arg("ignore_index"));
 }

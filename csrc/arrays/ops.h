@@ -27,5 +27,23 @@ pybind11::tuple emotion_transitions(const pybind11::array& labels, const pybind1
                                     const std::optional<pybind11::array>& similarity,
                                     const std::optional<pybind11::array>& fitted, int64_t ignore_index, bool breaks,
                                     bool by_speaker, bool weighs_both);
+/// The spread of each dialogue, [D].
+pybind11::array modality_spread(const pybind11::array& confidence, const pybind11::array& offsets,
+                                const std::optional<pybind11::array>& present, bool of_means);
+
+/// The weight of each difficulty, of its shape; `groups`, of that shape too, for the scheme that ranks.
+pybind11::array self_paced_weights(const pybind11::array& difficulty, double threshold, int64_t scheme,
+                                   double parameter, const std::optional<pybind11::array>& groups);
+
+/// loss as a number, weight, difficulty, utterance_loss, confidence, spread, and (scored, selected, nonfinite,
+/// bad_label, undefined, loss_sum, confidence_sum, selected_confidence_sum).
+pybind11::tuple self_paced_step(const std::vector<pybind11::array>& logits, const pybind11::array& labels,
+                                const pybind11::array& offsets, std::optional<double> threshold,
+                                const std::optional<pybind11::array>& joint,
+                                const std::optional<pybind11::array>& extra_difficulty,
+                                const std::optional<pybind11::array>& class_weight,
+                                const std::optional<pybind11::array>& present, int64_t scheme, double scheme_parameter,
+                                bool groups_are_dialogues, bool divides_by_weight, bool of_means,
+                                double label_smoothing, int64_t ignore_index);
 
 }  // namespace spcl::arrays

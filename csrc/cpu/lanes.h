@@ -69,7 +69,7 @@ struct Lanes<float> {
     return times_power_of_two(multiply_add(p, r, 1.0f), n, shifted);
   }
 
-  /// log(x) for x >= 1; log(1) is exactly 0, NaN stays NaN.
+  /// log(x) for every x that is a normal number above 0; log(1) is exactly 0, NaN stays NaN.
   SPCL_HD static Vector log(Vector x) {
     // x = 2^n m with m in [sqrt(1/2), sqrt(2)).
     const Mask bits = reinterpret_cast<Mask>(x) - 0x3F3504F3;

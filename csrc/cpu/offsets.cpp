@@ -1,6 +1,7 @@
 #include "cpu/offsets.h"
 
 #include <cstring>
+#include <string>
 
 namespace spcl {
 namespace {
@@ -14,8 +15,8 @@ bool are_right(const std::vector<int64_t>& values, int64_t utterances) {
 
 }  // namespace
 
-OffsetsFault read_offsets(IntegerType type, const char* data, int64_t stride, int64_t utterances,
-                          std::vector<int64_t>& values) {
+Fault read_offsets(IntegerType type, const char* data, int64_t stride, int64_t utterances,
+                   std::vector<int64_t>& values) {
   const size_t size = values.size();
   if (size == 0) return {"offsets must have at least one entry", "none"};
   if (type == IntegerType::kInt64 && stride == sizeof(int64_t)) {

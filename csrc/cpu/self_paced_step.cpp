@@ -32,4 +32,8 @@ void step_weigh_part(const StepBatch& batch, int64_t dialogue, int64_t begin, in
   SPCL_ON_BEST_ISA(step_weigh_part(batch, dialogue, begin, end, work));
 }
 
+void step_count_ranked(const StepBatch& batch, int64_t begin, int64_t end, StepWork& work) {
+  SPCL_ON_BEST_ISA(step_count_ranked(batch, begin, end, work));
+}
+
 }  // namespace spcl

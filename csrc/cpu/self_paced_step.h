@@ -8,7 +8,7 @@
 
 namespace spcl {
 
-/// A batch of whole dialogues and where its results go. `Real` is double for float64 logits, else float.
+/// A batch of whole dialogues and where its results go.
 struct StepBatch {
   const FloatRows* logits;  // [modalities], of one type
   int64_t modalities, utterances;
@@ -28,11 +28,14 @@ struct StepBatch {
   double label_smoothing;
 
   bool selects_all;  // no threshold: every scored utterance has weight 1
-  double threshold;
-  Scheme scheme;
-  bool of_means;  // the spread is between means, not sums
+  Weighting weighting;
+  bool groups_are_dialogues;  // of kSpld; else the groups are the classes
+  bool of_means;              // the spread is between means, not sums
 
-  // Contiguous Real arrays.
+  /// Whether the weights hang on ranks over the whole batch, so that every difficulty comes before any weight.
+  bool is_ranked() const { return !selects_all && weighting.scheme == Scheme::kSpld; }
+
+  FloatType result;                            // kFloat64 or kFloat32: the type of these contiguous arrays
   void *weight, *difficulty, *utterance_loss;  // [utterances]
   void* confidence;                            // [modalities, utterances]
   void* spread;                                // [dialogues]
@@ -64,12 +67,16 @@ inline constexpr int64_t kStepRows = 4096;
 /// How many utterances of the range have a class and a modality: those that are scored unless a logit is at fault.
 int64_t step_candidates(const StepBatch& batch, int64_t begin, int64_t end, int32_t* labels);
 
-/// Whole dialogues [first, last), together at most kStepRows utterances, in one pass.
+/// Whole dialogues [first, last), together at most kStepRows utterances, in one pass; short of the weights where they
+/// are ranked.
 void step_dialogues(const StepBatch& batch, const int64_t* offsets, int64_t first, int64_t last, StepWork& work);
 
 /// The same for a part of a longer dialogue, in three: scores and sums of the rows, the spread, the weights.
 void step_score_part(const StepBatch& batch, int64_t begin, int64_t end, StepWork& work);
 void step_spread(const StepBatch& batch, int64_t dialogue, double* sums, const int64_t* known, int64_t scored);
 void step_weigh_part(const StepBatch& batch, int64_t dialogue, int64_t begin, int64_t end, StepWork& work);
+
+/// The last pass over a range whose weights are ranked, once `batch.weight` holds them: totals and gradient.
+void step_count_ranked(const StepBatch& batch, int64_t begin, int64_t end, StepWork& work);
 
 }  // namespace spcl

@@ -78,5 +78,10 @@ void step_weigh_part(const StepBatch& batch, int64_t dialogue, int64_t begin, in
   });
 }
 
+void step_count_ranked(const StepBatch& batch, int64_t begin, int64_t end, StepWork& work) {
+  class_labels(batch.labels, begin, end, work.labels);
+  with_step_kernel(batch, work, [&](auto& kernel) { kernel.count_ranked(begin, end); });
+}
+
 }  // namespace SPCL_ISA
 }  // namespace spcl

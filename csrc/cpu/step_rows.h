@@ -25,6 +25,7 @@ struct StepKernel {
   StepWork& work;
   const int64_t runtime_classes = batch.labels.num_classes;
   const bool is_weighted = batch.class_weight != nullptr || batch.label_smoothing > 0;
+  const WeightRule<Real> weight_of{batch.weighting};
   Sum16* const selected_confidence = static_cast<Sum16*>(work.selected_lanes);
   Real* const weight = static_cast<Real*>(batch.weight);
   Real* const difficulty = static_cast<Real*>(batch.difficulty);
@@ -238,15 +239,7 @@ struct StepKernel {
     spread[dialogue] = static_cast<Real>(spread_of_dialogue(sums, known, batch.modalities, scored, batch.of_means));
   }
 
-  Vector weigh(Vector rho, Vector is_scored) const {
-    if (batch.selects_all) return is_scored;
-    return weight_of<Real>(rho, static_cast<Real>(batch.threshold), batch.scheme);
-  }
-
-  /// Second pass over a block of rows: difficulty, weight, totals, gradient.
-  SPCL_HD void weigh_block(int64_t t, int count, int64_t first, const int32_t* labels) {
-    const Vector loss = load_lanes<Real>(utterance_loss + t, count, nan);
-    const Vector is_scored = load_lanes<Real>(weight + t, count, Real{});
+  SPCL_HD Vector difficulty_of(int64_t t, int count, Vector loss) const {
     Vector rho = harmonic_mean(load_lanes<Real>(difficulty + t, count, nan), loss);
     if (batch.extra_difficulty != nullptr) {
       for (int lane = 0; lane < count; ++lane) {
@@ -254,14 +247,27 @@ struct StepKernel {
         rho[lane] += static_cast<Real>(load_float(batch.extra_type, address));
       }
     }
-    const Vector v = weigh(rho, is_scored);
+    return rho;
+  }
+
+  /// Second pass over a block of rows: difficulty, weight, totals, gradient.
+  SPCL_HD void weigh_block(int64_t t, int count, int64_t first, const int32_t* labels) {
+    const Vector loss = load_lanes<Real>(utterance_loss + t, count, nan);
+    const Vector is_scored = load_lanes<Real>(weight + t, count, Real{});
+    const Vector rho = difficulty_of(t, count, loss);
+    const Vector v = batch.selects_all ? is_scored : weight_of.mostly_hard(rho);
     store_lanes<Real>(rho, count, difficulty + t);
     store_lanes<Real>(v, count, weight + t);
+    count_block(t, count, first, labels, loss, is_scored > 0, rho, v);
+  }
 
+  /// What a block of rows adds to the totals, and its gradient.
+  SPCL_HD void count_block(int64_t t, int count, int64_t first, const int32_t* labels, Vector loss, Mask is_scored,
+                           Vector rho, Vector v) {
     const Mask selected = v > 0;
     num_selected.add(selected);
-    num_undefined.add((is_scored > 0) & (rho != rho));
-    loss_sum.add(first, is_scored > 0 ? loss : Vector{});
+    num_undefined.add(is_scored & (rho != rho));
+    loss_sum.add(first, is_scored ? loss : Vector{});
     weighted_loss.add(first, selected ? v * loss : Vector{});
     weight_sum.add(first, v);
     for (int64_t m = 0; m < batch.modalities; ++m) {
@@ -301,10 +307,35 @@ struct StepKernel {
   }
 
   void weigh_rows(int64_t begin, int64_t end) {
-    for (int64_t m = 0; m < batch.modalities; ++m) selected_confidence[m] = Sum16{};
+    if (batch.is_ranked()) return rate_rows(begin, end);
+    count_rows(begin, end, [this](auto... block) { weigh_block(block...); });
+  }
+
+  /// The difficulties alone, for weights that are ranked.
+  void rate_rows(int64_t begin, int64_t end) const {
     for (int64_t t = begin; t < end; t += lanes) {
       const int count = end - t < lanes ? static_cast<int>(end - t) : lanes;
-      weigh_block(t, count, t - begin, work.labels + (t - begin));
+      const Vector rho = difficulty_of(t, count, load_lanes<Real>(utterance_loss + t, count, nan));
+      store_lanes<Real>(rho, count, difficulty + t);
+    }
+  }
+
+  /// What is left once the weights are there; a row is scored where its loss is a number.
+  void count_ranked(int64_t begin, int64_t end) {
+    count_rows(begin, end, [this](int64_t t, int count, int64_t first, const int32_t* labels) {
+      const Vector loss = load_lanes<Real>(utterance_loss + t, count, nan);
+      const Vector rho = load_lanes<Real>(difficulty + t, count, nan);
+      const Vector v = load_lanes<Real>(weight + t, count, Real{});
+      count_block(t, count, first, labels, loss, loss == loss, rho, v);
+    });
+  }
+
+  /// Calls `take` for every block of rows, then adds up what the blocks came to.
+  template <class Take>
+  void count_rows(int64_t begin, int64_t end, const Take& take) {
+    for (int64_t m = 0; m < batch.modalities; ++m) selected_confidence[m] = Sum16{};
+    for (int64_t t = begin; t < end; t += lanes) {
+      take(t, end - t < lanes ? static_cast<int>(end - t) : lanes, t - begin, work.labels + (t - begin));
     }
     work.sums.selected += num_selected.total();
     work.sums.undefined += num_undefined.total();

@@ -45,5 +45,46 @@ SPCL_HD Real logistic_weight(Real difficulty, Real threshold, Exp exp) {
   return weight > 0 && threshold > 0 ? capped : Real{};
 }
 
+/// log(x), given x - 1 as well, which near 1 says more than x can. log is the caller's, for normal numbers above 0.
+template <class Real, class Log>
+SPCL_HD Real log_near_one(Real x, Real x_minus_1, Log log) {
+  return log(x) + (2 * x > 1 ? (x_minus_1 - (x - 1)) / x : Real{});
+}
+
+/// log(rho + z) / log z below lambda, z = 1 - lambda; at most 1, 0 for lambda outside (0, 1).
+///
+/// `rest` is z, rounded once: near lambda = 1 it says more than 1 - lambda can. `log_rest` is `log_near_one(z,
+/// -lambda)`, so that the weight of a difficulty of 0 is 1 to the last bit.
+template <class Real, class Log>
+SPCL_HD Real log_weight(Real difficulty, Real threshold, Real rest, Real log_rest, Log log) {
+  const Real rho = difficulty < 0 ? Real{} : difficulty;
+  const Real weight = log_near_one(rest + rho, rho - threshold, log) / log_rest;
+  const Real capped = weight < 1 ? weight : Real{} + 1;
+  return (difficulty < threshold) & (weight > 0) & (threshold > 0) & (rest > 0) ? capped : Real{};
+}
+
+/// 1 up to l2, 0 from l1 on, z / rho - z / l1 between them, z = l1 l2 / (l1 - l2); 0 unless l1 > l2 > 0.
+///
+/// Written as l2 / rho (1 - (rho - l2) / (l1 - l2)): two factors in [0, 1], where z may be beyond all numbers.
+template <class Real>
+SPCL_HD Real mixture_weight(Real difficulty, Real upper, Real lower) {
+  const Real between = lower / difficulty * (1 - (difficulty - lower) / (upper - lower));
+  const Real weight = difficulty < upper ? between : Real{};
+  return upper >= lower && lower > 0 ? (difficulty <= lower ? Real{} + 1 : weight) : Real{};
+}
+
+/// (1 - rho / lambda)^exponent below lambda, at most 1; 0 for lambda <= 0. exp is the caller's, for x <= 0, and log as
+/// above.
+template <class Real, class Exp, class Log>
+SPCL_HD Real polynomial_weight(Real difficulty, Real threshold, Real exponent, Exp exp, Log log) {
+  const Real rho = difficulty < 0 ? Real{} : difficulty;
+  const Real share = rho / threshold;
+  // Near lambda the subtraction of the numbers is exact, and that of their ratio is not.
+  const Real left = 2 * share < 1 ? 1 - share : (threshold - rho) / threshold;
+  const auto within = (difficulty < threshold) & (threshold > 0) & (left > 0);
+  const Real power = exp(exponent * log_near_one(within ? left : Real{} + 1, within ? -share : Real{}, log));
+  return within ? power : Real{};
+}
+
 }  // namespace SPCL_ISA
 }  // namespace spcl

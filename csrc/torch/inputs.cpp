@@ -146,7 +146,7 @@ std::vector<int64_t> checked_offsets(const char* op, const Tensor& offsets, int6
   const char* data = checked_extent(op, "offsets", offsets).begin;
   const int64_t stride = offsets.stride(0) * static_cast<int64_t>(offsets.element_size());
   std::vector<int64_t> values(static_cast<size_t>(offsets.size(0)));
-  const OffsetsFault fault = read_offsets(type, data, stride, utterances, values);
+  const Fault fault = read_offsets(type, data, stride, utterances, values);
   SPCL_CHECK(fault.rule.empty(), op, fault.rule, fault.got);
   return values;
 }
@@ -166,6 +166,12 @@ std::optional<double> checked_threshold(const char* op, const std::optional<Tens
   }
   SPCL_CHECK(!number || *number == *number, op, "threshold must not be NaN", "nan");
   return number;
+}
+
+Weighting checked_weighting(const char* op, int64_t scheme, double parameter, std::optional<double> threshold) {
+  const Fault fault = weighting_fault(scheme, parameter, threshold);
+  SPCL_CHECK(fault.rule.empty(), op, fault.rule, fault.got);
+  return {static_cast<Scheme>(scheme), threshold.value_or(0), parameter};
 }
 
 }  // namespace spcl

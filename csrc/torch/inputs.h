@@ -6,6 +6,7 @@
 
 #include "cpu/dtypes.h"
 #include "cpu/labels.h"
+#include "cpu/self_paced_weights.h"
 #include "torch/check.h"
 
 namespace spcl {
@@ -79,5 +80,8 @@ FloatRows checked_ranking(const char* op, const Tensor& difficulty, double pace)
 /// The number a 0-dim floating point tensor holds, or `number`; NaN is refused. None when neither is given.
 std::optional<double> checked_threshold(const char* op, const std::optional<Tensor>& tensor,
                                         std::optional<double> number);
+
+/// A scheme by its number; its parameter and, where there is one, the threshold lie in its domain.
+Weighting checked_weighting(const char* op, int64_t scheme, double parameter, std::optional<double> threshold);
 
 }  // namespace spcl

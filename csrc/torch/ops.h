@@ -38,8 +38,9 @@ StepTensors self_paced_step_cpu(const std::vector<torch::stable::Tensor>& logits
                                 const std::optional<torch::stable::Tensor>& extra_difficulty,
                                 const std::optional<torch::stable::Tensor>& class_weight,
                                 const std::optional<torch::stable::Tensor>& present, int64_t scheme,
-                                bool divides_by_weight, bool of_means, double label_smoothing, int64_t ignore_index,
-                                bool flags, bool needs_gradient);
+                                double scheme_parameter, bool groups_are_dialogues, bool divides_by_weight,
+                                bool of_means, double label_smoothing, int64_t ignore_index, bool flags,
+                                bool needs_gradient);
 
 using TransitionsTensors = std::tuple<torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor,
                                       torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor>;
@@ -60,8 +61,11 @@ torch::stable::Tensor modality_spread_cpu(const torch::stable::Tensor& confidenc
 torch::stable::Tensor select_easiest_cpu(const torch::stable::Tensor& difficulty, double pace);
 
 /// The weight of each difficulty, of its shape, at a threshold given as a tensor or as a number.
+/// The weight of each difficulty, of its shape, at a threshold given as a tensor or as a number; `groups`, of that
+/// shape too, for the scheme that ranks.
 torch::stable::Tensor self_paced_weights_cpu(const torch::stable::Tensor& difficulty,
                                              const std::optional<torch::stable::Tensor>& threshold_tensor,
-                                             std::optional<double> threshold, int64_t scheme);
+                                             std::optional<double> threshold, int64_t scheme, double parameter,
+                                             const std::optional<torch::stable::Tensor>& groups);
 
 }  // namespace spcl

@@ -12,8 +12,13 @@ from spcl_fast.arrays._select_easiest import select_easiest
 __all__ = [
     "EmotionTransitions",
     "ModalityScores",
+    "SelfPacedStep",
+    "StepTotals",
     "difficulty_quantile",
     "emotion_transitions",
     "modality_scores",
+    "modality_spread",
     "select_easiest",
+    "self_paced_step",
+    "self_paced_weights",
 ]

@@ -38,9 +38,11 @@ def optional(op: str, name: str, value: Any) -> NDArray[Any] | None:
 
 
 def number(op: str, name: str, value: Any) -> float:
-    """A number; a bool is none."""
+    """A number that is not NaN."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{op}: {name} must be a number (got {type(value).__name__})")
+    if value != value:
+        raise ValueError(f"{op}: {name} must not be NaN (got {float(value)})")
     return float(value)
 
 

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from spcl_fast._options import choice as choice
+from spcl_fast._options import require_threshold
 from spcl_fast.reference.rows import expected_offsets, label_is_scored, row_is_finite
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -46,12 +48,6 @@ class Logits(NamedTuple):
     def modality(self, m: int) -> Tensor:
         """`[T, C]` of one modality."""
         return self.tensors[0][m] if self.tensors[0].ndim == 3 else self.tensors[m]
-
-
-def choice(op: str, name: str, got: str, known: Sequence[str]) -> None:
-    """ValueError unless `got` is one of `known`."""
-    if got not in known:
-        raise ValueError(f"{op}: {name} must be one of {', '.join(map(repr, known))} (got {got!r})")
 
 
 def tensor(op: str, name: str, value: Any, ndim: int, dtypes: Sequence[torch.dtype], kind: str) -> Tensor:
@@ -213,8 +209,10 @@ def pace(op: str, value: float) -> float:
     return float(value)
 
 
-def threshold(op: str, value: Tensor | float, device: torch.device) -> Tensor | float:
-    """A number or a 0-dim tensor on this device, without its gradient; not NaN where that can be seen at once."""
+def threshold(
+    op: str, value: Tensor | float, device: torch.device, scheme: str = "hard", parameter: float = 0.0
+) -> Tensor | float:
+    """A number or a 0-dim tensor on this device, without its gradient; in its domain where that can be seen at once."""
     if isinstance(value, Tensor):
         if value.ndim or not value.dtype.is_floating_point:
             raise ValueError(
@@ -230,4 +228,5 @@ def threshold(op: str, value: Tensor | float, device: torch.device) -> Tensor | 
         raise TypeError(f"{op}: threshold must be a number or a 0-dim tensor (got {type(value).__name__})")
     if float(value) != float(value):
         raise ValueError(f"{op}: threshold must not be NaN (got {float(value)})")
+    require_threshold(op, scheme, parameter, float(value))
     return value if isinstance(value, Tensor) else float(value)

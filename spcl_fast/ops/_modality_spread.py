@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from spcl_fast import backends, reference
+from spcl_fast._options import AGGREGATES
 from spcl_fast.ops import _check
 
 OP = "modality_spread"
-AGGREGATES = ("sum", "mean")
 
 
 def modality_spread(

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from spcl_fast import backends, reference
+from spcl_fast import _options, backends, reference
+from spcl_fast._options import AGGREGATES, NORMALIZERS
 from spcl_fast.ops import _check
-from spcl_fast.ops._modality_spread import AGGREGATES, require_two_modalities
-from spcl_fast.ops._self_paced_weights import SCHEME_NUMBERS, check_scheme
+from spcl_fast.ops._modality_spread import require_two_modalities
 from spcl_fast.ops._step_function import native_step
 from spcl_fast.reference import SelfPacedStep
 
 OP = "self_paced_step"
-NORMALIZERS = ("all", "selected")
-# (scheme, normalizer, aggregate) -> what the compiled op takes for them
+# (normalizer, aggregate) -> what the compiled op takes for them
 _OPTIONS = {
-    (scheme, normalizer, aggregate): (number, normalizer == "selected", aggregate == "mean")
-    for scheme, number in SCHEME_NUMBERS.items()
+    (normalizer, aggregate): (normalizer == "selected", aggregate == "mean")
     for normalizer in NORMALIZERS
     for aggregate in AGGREGATES
 }
@@ -34,6 +33,7 @@ def self_paced_step(
     joint: Tensor | None = None,
     extra_difficulty: Tensor | None = None,
     scheme: str = "hard",
+    scheme_parameters: Mapping[str, Any] | None = None,
     normalizer: str = "all",
     aggregate: str = "sum",
     class_weight: Tensor | None = None,
@@ -65,6 +65,9 @@ def self_paced_step(
         joint: `[T, C]` logits to take in place of the sum, with a gradient of their own.
         extra_difficulty: `[T]`, added to the difficulty; NaN makes an utterance impossible to select.
         scheme: of `self_paced_weights`.
+        scheme_parameters: those of the scheme: `{"lower": l2}`, `{"degree": t}`, or `{"gamma": gamma, "groups": by}`
+            for "spld", where `by` is "class" (the default: an utterance's group is its label) or "dialogue"; ranks
+            are those in this batch, so a weight by class hangs on the whole batch.
         normalizer: "all" divides by the scored utterances, "selected" by the sum of the weights.
         aggregate: "sum" or "mean", of `modality_spread`.
         class_weight: `[C]`, finite and at least 0, multiplies the utterance loss of its class (and so its
@@ -88,7 +91,7 @@ def self_paced_step(
         alone. Deterministic on the host.
 
     Raises:
-        TypeError: a dtype that is not taken.
+        TypeError: a dtype that is not taken, a scheme's parameter that is unknown or missing.
         ValueError: M = 1, shapes that do not fit, two devices, an unknown name, a number out of its domain,
             offsets on the host that do not run from 0 to T without falling (on another device they are
             flagged, and read as their running maximum within [0, T]); with validate="full" the first bad
@@ -96,7 +99,10 @@ def self_paced_step(
     """
     # The compiled op checks all it is given, so the usual call goes straight to it. Whatever it refuses comes
     # back here, where the checks in Python find the fault again and name it in their own words.
-    options = _OPTIONS.get((scheme, normalizer, aggregate))
+    weighting = None if scheme_parameters else _options.PLAIN.get(scheme)
+    if weighting is None:
+        weighting = _options.step_weighting(OP, scheme, scheme_parameters)
+    options = _OPTIONS.get((normalizer, aggregate))
     refused: Exception | None = None
     is_usual = validate in ("cheap", "off") and (threshold is None or isinstance(threshold, (Tensor, float)))
     if is_usual and options is not None:
@@ -113,7 +119,7 @@ def self_paced_step(
                     extra_difficulty,
                     class_weight,
                     present,
-                    (*options, label_smoothing, ignore_index, validate == "cheap"),
+                    (*weighting, *options, label_smoothing, ignore_index, validate == "cheap"),
                     needs_grad,
                 )
         except (RuntimeError, TypeError, AttributeError, IndexError) as error:
@@ -134,8 +140,7 @@ def self_paced_step(
             _check.shaped(OP, name, value, shape, z.device)
     _check.class_weight(OP, class_weight, z)
     if threshold is not None:
-        threshold = _check.threshold(OP, threshold, z.device)
-    check_scheme(OP, scheme, {})
+        threshold = _check.threshold(OP, threshold, z.device, scheme, weighting.parameter)
     _check.choice(OP, "normalizer", normalizer, NORMALIZERS)
     _check.choice(OP, "aggregate", aggregate, AGGREGATES)
     if not 0.0 <= label_smoothing <= 1.0:
@@ -147,7 +152,7 @@ def self_paced_step(
         raise refused
     needs_grad = _needs_grad(z.tensors, joint)
     if backends.choose(OP, backend, z.device, needs_grad=needs_grad) == "cpu":
-        numbers = (*_OPTIONS[scheme, normalizer, aggregate], label_smoothing, ignore_index, validate != "off")
+        numbers = (*weighting, *_OPTIONS[normalizer, aggregate], label_smoothing, ignore_index, validate != "off")
         others = (joint, extra_difficulty, class_weight, present)
         step = native_step(z.tensors, labels, offsets, threshold, *others, numbers, needs_grad)
     else:
@@ -159,6 +164,7 @@ def self_paced_step(
             joint=joint,
             extra_difficulty=extra_difficulty,
             scheme=scheme,
+            scheme_parameters=scheme_parameters,
             normalizer=normalizer,
             aggregate=aggregate,
             class_weight=class_weight,

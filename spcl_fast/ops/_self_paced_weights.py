@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spcl_fast import backends, reference
+from spcl_fast import _options, backends, reference
 from spcl_fast.ops import _check
 
 OP = "self_paced_weights"
-SCHEME_NUMBERS = {"hard": 0, "linear": 1, "logistic": 2}  # as the compiled library calls them
 
 
 def self_paced_weights(
@@ -18,46 +17,59 @@ def self_paced_weights(
     *,
     scheme: str = "hard",
     backend: str | None = None,
-    **parameters: float,
+    **parameters: float | Tensor,
 ) -> Tensor:
     """Weights of a self-paced regulariser: how much each utterance counts at this threshold.
 
+    With difficulty rho and threshold lambda:
+
     - "hard": `1[rho <= lambda]`, the published selection of SPCL (arXiv 2605.21565, code); every tie is kept.
-    - "linear": `max(0, 1 - rho / lambda)`; "logistic": `(1 + e^-lambda) / (1 + e^(rho - lambda))`. The forms
-      are the literature's usual ones. Both are 0 for lambda <= 0, and 1 for a difficulty below 0.
+    - "linear": `max(0, 1 - rho / lambda)`; "logistic": `(1 + e^-lambda) / (1 + e^(rho - lambda))`.
+    - "log", 0 < lambda < 1: `log(rho + z) / log z` for rho < lambda, else 0, with `z = 1 - lambda`.
+    - "mixture", l1 = lambda > l2 = `lower` > 0: 1 for rho <= l2, 0 for rho >= l1, else `z / rho - z / l1` with
+      `z = l1 l2 / (l1 - l2)`.
+    - "polynomial", t = `degree` > 1: `(1 - rho / lambda)^(1 / (t - 1))` for rho < lambda, else 0.
+    - "spld", `gamma` >= 0 and `groups`: `1[rho < lambda + gamma / (sqrt r + sqrt(r - 1))]` with r the rank of rho
+      in its group, from 1 ascending, ties by index: self-paced learning with diversity, which takes the easiest of
+      every group first.
+
+    The forms but SPCL's are the literature's usual ones. All but "hard" are 0 for lambda <= 0, and 1 for a
+    difficulty below 0.
 
     Args:
         difficulty: floating point, any shape; higher is harder.
-        threshold: lambda, in units of difficulty; a number or a 0-dim tensor. Negative or 0 is allowed, and so
-            is +Inf, which keeps all that is not NaN.
+        threshold: lambda, in units of difficulty; a number or a 0-dim tensor. Negative or 0 is allowed but for
+            "log" and "mixture", and so is +Inf but for "log". It counts in the dtype of the arithmetic.
         scheme: name of the regulariser.
         backend: None for the fastest that can do the call, or a name of `spcl_fast.backends`.
-        **parameters: those of the scheme; these three have none.
+        **parameters: those of the scheme, all of them: `lower`, `degree`, `gamma` are finite numbers, `groups` a
+            tensor of integers of the shape of `difficulty`.
 
     Returns:
-        Weights in [0, 1], of the shape and dtype of `difficulty`; 0 where it is NaN. Not differentiable.
-        Deterministic, element by element.
+        Weights in [0, 1], of the shape and dtype of `difficulty`; 0 where it is NaN, and such a difficulty has no
+        rank. Not differentiable. Deterministic; element by element but for "spld", whose arithmetic is float64.
 
     Raises:
-        TypeError: a difficulty or threshold of another type.
-        ValueError: a NaN threshold (on the host), an unknown scheme or parameter.
+        TypeError: a difficulty, threshold or parameter of another type, a parameter that the scheme does not have or
+            one that is missing.
+        ValueError: an unknown scheme, a parameter out of its domain, groups of another shape or on another device, a
+            threshold that is NaN or outside the domain of the scheme. The value of a threshold on another device is
+            not looked at: outside the domain of "log" or below `lower` every weight is 0.
     """
     if not isinstance(difficulty, Tensor) or difficulty.dtype not in _check.FLOATS:
         got = difficulty.dtype if isinstance(difficulty, Tensor) else type(difficulty).__name__
         raise TypeError(f"{OP}: difficulty must be a floating point tensor (got {got})")
     difficulty = difficulty.detach()
-    threshold = _check.threshold(OP, threshold, difficulty.device)
-    check_scheme(OP, scheme, parameters)
+    number, parameter = _options.weighting(OP, scheme, parameters)
+    threshold = _check.threshold(OP, threshold, difficulty.device, scheme, parameter)
+    groups: Tensor | None = None
+    if "groups" in parameters:
+        groups = _check.tensor(OP, "groups", parameters["groups"], difficulty.ndim, _check.INTEGERS, "integers")
+        _check.shaped(OP, "groups", groups, tuple(difficulty.shape), difficulty.device)
     if backends.choose(OP, backend, difficulty.device, needs_grad=False) == "cpu":
         rho = difficulty if difficulty.dtype == torch.float64 else difficulty.float()
-        level, number = (threshold, None) if isinstance(threshold, Tensor) else (None, threshold)
-        weight = torch.ops.spcl_fast.self_paced_weights(rho.contiguous(), level, number, SCHEME_NUMBERS[scheme])
+        level, value = (threshold, None) if isinstance(threshold, Tensor) else (None, threshold)
+        groups = None if groups is None else groups.contiguous()
+        weight = torch.ops.spcl_fast.self_paced_weights(rho.contiguous(), level, value, number, parameter, groups)
         return weight.to(difficulty.dtype)
     return reference.self_paced_weights(difficulty, threshold, scheme=scheme, **parameters)
-
-
-def check_scheme(op: str, scheme: str, parameters: dict[str, float]) -> None:
-    """ValueError for a scheme that does not exist, or a parameter that it does not have."""
-    _check.choice(op, "scheme", scheme, tuple(reference.SCHEMES))
-    if parameters:
-        raise ValueError(f"{op}: scheme {scheme!r} has no parameters (got {', '.join(sorted(parameters))})")

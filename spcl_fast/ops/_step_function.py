@@ -9,8 +9,9 @@ from torch import Tensor
 
 from spcl_fast.reference import SelfPacedStep, StepTotals
 
-# What the raw op takes after its tensors: scheme, divides_by_weight, of_means, label_smoothing, ignore_index, flags
-StepOptions = tuple[int, bool, bool, float, int, bool]
+# What the raw op takes after its tensors: scheme, scheme_parameter, groups_are_dialogues, divides_by_weight, of_means,
+# label_smoothing, ignore_index, flags
+StepOptions = tuple[int, float, bool, bool, bool, float, int, bool]
 
 
 def native_step(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -119,6 +119,7 @@ def self_paced_step(
     joint: Tensor | None = None,
     extra_difficulty: Tensor | None = None,
     scheme: str = "hard",
+    scheme_parameters: Mapping[str, Any] | None = None,
     normalizer: str = "all",
     aggregate: str = "sum",
     class_weight: Tensor | None = None,
@@ -167,7 +168,10 @@ def self_paced_step(
         if threshold is None:
             v = scored.to(rho.dtype)
         else:
-            v = self_paced_weights(rho, threshold, scheme=scheme)
+            parameters = dict(scheme_parameters or {})
+            if scheme == "spld":
+                parameters["groups"] = dialogue if parameters.get("groups") == "dialogue" else labels
+            v = self_paced_weights(rho, threshold, scheme=scheme, **parameters)
 
     loss_sum = torch.where(v > 0, v * l, 0.0).sum()
     norm = scored.sum() if normalizer == "all" else v.sum()

@@ -13,7 +13,7 @@ from torch.library import opcheck
 from spcl_fast import SelfPacedScheduler, backends, ops, reference
 
 T, M, C = 40, 3, 6
-NUMBERS = (0, False, False, 0.0, -100, True)
+NUMBERS = (0, 0.0, False, False, False, 0.0, -100, True)
 
 
 @pytest.fixture(autouse=True)
@@ -35,23 +35,31 @@ def raw(*tensors: Any, threshold: Any = 0.8, numbers: tuple[Any, ...] = NUMBERS,
     return torch.ops.spcl_fast.self_paced_step(*tensors, level, number, *others, *numbers, True)
 
 
+def weights(difficulty: Tensor, threshold: float | None = 0.5, scheme: int = 0, groups: Tensor | None = None) -> Tensor:
+    return torch.ops.spcl_fast.self_paced_weights(difficulty, None, threshold, scheme, 0.3, groups)
+
+
 @pytest.mark.parametrize("form", ["stacked", "list"])
 @pytest.mark.parametrize("options", [{}, {"present": True, "label_smoothing": 0.1}, {"joint": True}])
 def test_raw_op_passes_opcheck(form: str, options: dict[str, Any]) -> None:
     z, y, o = problem()
     joint = torch.randn(T, C) if "joint" in options else None
     present = torch.ones(M, T, dtype=torch.bool) if "present" in options else None  # opcheck knows no equal NaN
-    numbers = (0, True, False, options.get("label_smoothing", 0.0), -100, True)
+    numbers = (0, 0.0, False, True, False, options.get("label_smoothing", 0.0), -100, True)
     logits = [z] if form == "stacked" else list(z)
     for threshold in (torch.tensor(0.8), None):
-        arguments = (logits, y, o, threshold, None, joint, None, None, present, *numbers, True)
-        opcheck(torch.ops.spcl_fast.self_paced_step.default, arguments)
+        for scheme in (0, 6):
+            options_of_op = (scheme, 0.3, True, *numbers[3:], True)
+            arguments = (logits, y, o, threshold, None, joint, None, None, present, *options_of_op)
+            opcheck(torch.ops.spcl_fast.self_paced_step.default, arguments)
 
 
 def test_other_raw_ops_pass_opcheck() -> None:
     _, _, o = problem()
     opcheck(torch.ops.spcl_fast.modality_spread.default, (torch.rand(M, T), o, torch.rand(M, T) < 0.9, True))
-    opcheck(torch.ops.spcl_fast.self_paced_weights.default, (torch.rand(4, 5), torch.tensor(0.5), None, 2))
+    opcheck(torch.ops.spcl_fast.self_paced_weights.default, (torch.rand(4, 5), torch.tensor(0.5), None, 2, 0.0, None))
+    groups = torch.randint(3, (4, 5))
+    opcheck(torch.ops.spcl_fast.self_paced_weights.default, (torch.rand(4, 5), None, 0.5, 6, 0.3, groups))
 
 
 @pytest.mark.parametrize(
@@ -203,10 +211,19 @@ HOSTILE: list[tuple[Change, str]] = [
     (lambda z, y, o: raw([z], y, o, threshold=float("nan")), "threshold must not be NaN"),
     (lambda z, y, o: raw([z], y, o, threshold=torch.zeros(2)), "0-dim"),
     (lambda z, y, o: raw([z], y, o, threshold=torch.tensor(1)), "threshold must be float16"),
-    (lambda z, y, o: raw([z], y, o, numbers=(3, *NUMBERS[1:])), "scheme must be"),
+    (lambda z, y, o: raw([z], y, o, numbers=(7, *NUMBERS[1:])), "scheme must be"),
     (lambda z, y, o: raw([z], y, o, numbers=(-1, *NUMBERS[1:])), "scheme must be"),
-    (lambda z, y, o: raw([z], y, o, numbers=(0, False, False, 1.5, -100, True)), "label_smoothing"),
-    (lambda z, y, o: raw([z], y, o, numbers=(0, False, False, float("nan"), -100, True)), "label_smoothing"),
+    (
+        lambda z, y, o: raw([z], y, o, numbers=(3, *NUMBERS[1:]), threshold=1.0),
+        r"threshold of log must lie in \(0, 1\)",
+    ),
+    (lambda z, y, o: raw([z], y, o, numbers=(4, 0.8, *NUMBERS[2:])), "threshold of mixture must be above lower, 0.8"),
+    (lambda z, y, o: raw([z], y, o, numbers=(4, 0.0, *NUMBERS[2:])), "lower of mixture must be finite and above 0"),
+    (lambda z, y, o: raw([z], y, o, numbers=(5, 1.0, *NUMBERS[2:])), "degree of polynomial must be finite and above"),
+    (lambda z, y, o: raw([z], y, o, numbers=(6, -0.1, *NUMBERS[2:])), "gamma of spld must be finite and at least 0"),
+    (lambda z, y, o: raw([z], y, o, numbers=(6, float("inf"), *NUMBERS[2:])), "gamma of spld must be finite"),
+    (lambda z, y, o: raw([z], y, o, numbers=(*NUMBERS[:5], 1.5, -100, True)), "label_smoothing"),
+    (lambda z, y, o: raw([z], y, o, numbers=(*NUMBERS[:5], float("nan"), -100, True)), "label_smoothing"),
     (lambda z, y, o: raw([z], y, o, others=(z[0, :5], None, None, None)), "joint must have the shape"),
     (lambda z, y, o: raw([z], y, o, others=(y, None, None, None)), "joint must be float16"),
     (lambda z, y, o: raw([z], y, o, others=(None, z[0, :5, 0], None, None)), "extra_difficulty must have the shape"),
@@ -217,9 +234,16 @@ HOSTILE: list[tuple[Change, str]] = [
     (lambda z, y, o: raw([z], y.to("meta"), o), "one device"),
     (lambda z, y, o: torch.ops.spcl_fast.modality_spread(z[0], o, None, False), "must never fall|must end"),
     (lambda z, y, o: torch.ops.spcl_fast.modality_spread(z[:1, :, 0], o, None, False), "at least 2"),
-    (lambda z, y, o: torch.ops.spcl_fast.self_paced_weights(z[:, ::2], None, 0.5, 0), "contiguous"),
-    (lambda z, y, o: torch.ops.spcl_fast.self_paced_weights(z, None, None, 0), "threshold must be"),
-    (lambda z, y, o: torch.ops.spcl_fast.self_paced_weights(too_small(z), None, 0.5, 0), "inside its storage"),
+    (lambda z, y, o: weights(z[:, ::2]), "contiguous"),
+    (lambda z, y, o: weights(z, threshold=None), "threshold must be"),
+    (lambda z, y, o: weights(too_small(z)), "inside its storage"),
+    (lambda z, y, o: weights(z, scheme=7), "scheme must be"),
+    (lambda z, y, o: weights(z, scheme=3, threshold=float("inf")), r"threshold of log must lie in \(0, 1\)"),
+    (lambda z, y, o: weights(z, scheme=6), "groups of spld must be integers"),
+    (lambda z, y, o: weights(z[0, :, 0].contiguous(), scheme=6, groups=y.float()), "groups must be integers"),
+    (lambda z, y, o: weights(z[0, :, 0].contiguous(), scheme=6, groups=y[:5]), "groups must have the shape"),
+    (lambda z, y, o: weights(z[0, :, 0].contiguous(), scheme=6, groups=too_small(y)), "inside its storage"),
+    (lambda z, y, o: weights(z[0, :, 0].contiguous(), scheme=6, groups=y.repeat(2)[::2]), "groups must be contiguous"),
 ]
 
 

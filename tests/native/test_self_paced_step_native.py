@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from spcl_fast import backends, reference
+from spcl_fast._options import NUMBERS, step_weighting
 from spcl_fast.reference import SelfPacedStep, StepTotals
 
 NAN, INF = float("nan"), float("inf")
-SCHEMES = {"hard": 0, "linear": 1, "logistic": 2}
+PARAMETERS = {"mixture": {"lower": 0.3}, "polynomial": {"degree": 3.0}, "spld": {"gamma": 0.3}}
 FIELDS = ("loss", "weight", "difficulty", "utterance_loss", "confidence", "spread")
 #: what one backend may differ by from the reference in float64, for logits of a trained model
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6}
@@ -35,6 +36,7 @@ def raw(
     class_weight: Tensor | None = None,
     present: Tensor | None = None,
     scheme: str = "hard",
+    scheme_parameters: dict[str, Any] | None = None,
     normalizer: str = "all",
     aggregate: str = "sum",
     label_smoothing: float = 0.0,
@@ -46,7 +48,8 @@ def raw(
     logits = [logits] if isinstance(logits, Tensor) else logits
     level, number = (threshold, None) if isinstance(threshold, Tensor) else (None, threshold)
     tensors = (level, number, joint, extra_difficulty, class_weight, present)
-    options = (SCHEMES[scheme], normalizer == "selected", aggregate == "mean", label_smoothing, ignore_index, flags)
+    weighting = step_weighting("self_paced_step", scheme, scheme_parameters)
+    options = (*weighting, normalizer == "selected", aggregate == "mean", label_smoothing, ignore_index, flags)
     out = torch.ops.spcl_fast.self_paced_step(logits, labels, offsets, *tensors, *options, needs_gradient)
     return SelfPacedStep(*out[:6], StepTotals(*out[7:])), out[6]
 
@@ -113,12 +116,13 @@ def test_step_matches_the_reference_in_every_dtype_and_number_of_classes(dtype: 
 
 
 @pytest.mark.parametrize("M", [2, 5, 9])
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", NUMBERS)
 @pytest.mark.parametrize("normalizer", ["all", "selected"])
 @pytest.mark.parametrize("aggregate", ["sum", "mean"])
 def test_step_matches_the_reference_in_every_option(M: int, scheme: str, normalizer: str, aggregate: str) -> None:
     z, y, o = problem([9, 40, 3], M=M)
     options: dict[str, Any] = {"scheme": scheme, "normalizer": normalizer, "aggregate": aggregate}
+    options["scheme_parameters"] = PARAMETERS.get(scheme)
     assert_like_reference(raw(z, y, o, 0.7, **options), z, y, o, 0.7, **options)
 
 
@@ -140,6 +144,27 @@ def test_step_matches_the_reference_with_what_may_be_given(dtype: torch.dtype, n
         options["joint"] = torch.randn(T, 7)
     z = z.to(dtype)
     assert_like_reference(raw(z, y, o, 0.8, **options), z, y, o, 0.8, **options)
+
+
+@pytest.mark.parametrize("groups", ["class", "dialogue"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ranked_weights_match_the_reference_over_many_ranges(dtype: torch.dtype, groups: str) -> None:
+    z, y, o = problem([3, 9001, 0, 500, 700, 4096, 2, *[40] * 30], C=7)
+    z[0, 5], z[1, 17, 2], y[30] = -INF, NAN, -100
+    z = z.to(dtype)
+    options: dict[str, Any] = {"scheme": "spld", "scheme_parameters": {"gamma": 5.0, "groups": groups}}
+    for normalizer in ("all", "selected"):
+        got = raw(z, y, o, 0.7, **options, normalizer=normalizer)
+        expected = reference.self_paced_weights(
+            got[0].difficulty,
+            0.7,
+            scheme="spld",
+            gamma=5.0,
+            groups=y if groups == "class" else torch.arange(len(o) - 1).repeat_interleave(o.diff()),
+        )
+        assert torch.equal(got[0].weight, expected)
+        assert 0 < expected.sum() < (got[0].difficulty < 5.7).sum()
+        assert_like_reference(got, z, y, o, 0.7, **options, normalizer=normalizer)
 
 
 def test_a_dialogue_longer_than_any_range_is_one_dialogue() -> None:
@@ -201,17 +226,19 @@ def test_every_integer_is_taken(dtype: torch.dtype) -> None:
     assert_same_bits(raw(z, y.to(dtype), o.to(dtype)), raw(z, y, o))
 
 
+@pytest.mark.parametrize("scheme", ["hard", "log", "mixture", "polynomial", "spld"])
 @pytest.mark.parametrize("threads", [1, 2, 3, 4, 7])
-def test_the_number_of_threads_changes_no_bit(threads: int) -> None:
+def test_the_number_of_threads_changes_no_bit(threads: int, scheme: str) -> None:
     z, y, o = problem([9000, *([37, 5, 0, 61] * 60), 4097], C=7)
+    options: dict[str, Any] = {"scheme": scheme, "scheme_parameters": PARAMETERS.get(scheme)}
     z = z.float()
     before = torch.get_num_threads()
     try:
-        torch.set_num_threads(1)
-        expected = raw(z, y, o)
-        torch.set_num_threads(threads)
-        assert_same_bits(raw(z, y, o), expected)
-        assert_same_bits(raw(z, y, o, normalizer="selected"), raw(z, y, o, normalizer="selected"))
+        for normalizer in ("all", "selected"):
+            torch.set_num_threads(1)
+            expected = raw(z, y, o, **options, normalizer=normalizer)
+            torch.set_num_threads(threads)
+            assert_same_bits(raw(z, y, o, **options, normalizer=normalizer), expected)
     finally:
         torch.set_num_threads(before)
 

@@ -306,6 +306,10 @@ def test_thresholds_that_are_not_numbers_are_refused(make_problem):
     ("options", "error", "message"),
     [
         ({"scheme": "soft"}, ValueError, "scheme must be one of 'hard'"),
+        ({"scheme": "mixture"}, TypeError, r"scheme 'mixture' has the parameter\(s\) lower"),
+        ({"scheme_parameters": {"lower": 0.1}}, TypeError, "scheme 'hard' has no parameters"),
+        ({"scheme": "spld", "scheme_parameters": {"gamma": 1, "groups": "speaker"}}, ValueError, "'class', 'dialogue'"),
+        ({"scheme": "mixture", "scheme_parameters": {"lower": 0.8}}, ValueError, "must be above lower, 0.8"),
         ({"normalizer": "none"}, ValueError, "normalizer must be one of 'all', 'selected'"),
         ({"aggregate": "max"}, ValueError, "aggregate must be one of 'sum', 'mean'"),
         ({"validate": "fast"}, ValueError, "validate must be one of"),
@@ -330,7 +334,7 @@ def test_step_refuses_options_out_of_their_domain(make_problem, options, error, 
 
 
 def test_weights_refuse_parameters_the_scheme_does_not_have():
-    with pytest.raises(ValueError, match=r"scheme 'hard' has no parameters \(got gamma\)"):
+    with pytest.raises(TypeError, match=r"scheme 'hard' has no parameters \(got gamma\)"):
         ops.self_paced_weights(torch.zeros(2), 0.5, gamma=1.0)
     with pytest.raises(TypeError, match="difficulty must be a floating point tensor"):
         ops.self_paced_weights(torch.zeros(2, dtype=torch.int64), 0.5)

@@ -1,0 +1,115 @@
+"""The op `self_paced_step` on arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spcl_fast import _options
+from spcl_fast.arrays import _inputs
+from spcl_fast.arrays._inputs import FloatArray
+
+OP = "self_paced_step"
+
+
+class StepTotals(NamedTuple):
+    """What a batch came to, in the words of `spcl_fast.ops.StepTotals`: numbers, and arrays `[M]` of float64."""
+
+    scored: int
+    selected: int
+    nonfinite: int
+    bad_label: int
+    undefined: int
+    loss_sum: float
+    confidence_sum: NDArray[np.float64]
+    selected_confidence_sum: NDArray[np.float64]
+
+
+class SelfPacedStep(NamedTuple):
+    """The loss and what it was made of; `weight`, `difficulty` and `utterance_loss` are `[T]`."""
+
+    loss: np.floating[Any]
+    weight: FloatArray
+    difficulty: FloatArray
+    utterance_loss: FloatArray
+    confidence: FloatArray
+    spread: FloatArray
+    totals: StepTotals
+
+
+def self_paced_step(
+    logits: FloatArray | Sequence[FloatArray] | Mapping[str, FloatArray],
+    labels: NDArray[np.integer[Any]],
+    offsets: NDArray[np.integer[Any]],
+    threshold: float | None,
+    *,
+    joint: FloatArray | None = None,
+    extra_difficulty: FloatArray | None = None,
+    scheme: str = "hard",
+    scheme_parameters: Mapping[str, Any] | None = None,
+    normalizer: str = "all",
+    aggregate: str = "sum",
+    class_weight: FloatArray | None = None,
+    label_smoothing: float = 0.0,
+    present: NDArray[np.bool_] | None = None,
+    ignore_index: int = -100,
+) -> SelfPacedStep:
+    """Difficulty, weights and loss of one batch of whole dialogues: `spcl_fast.ops.self_paced_step` on arrays.
+
+    SPCL (arXiv 2605.21565) as its published code computes it, without the gradient; every formula and every fault is
+    described at the torch op, whose results these are bit for bit.
+
+    Args:
+        logits: `[M, T, C]`, or M arrays `[T, C]` as a sequence or a mapping; M >= 2; float16, float32 or float64,
+            any strides, read-only and memory-mapped arrays too; read in place.
+        labels: `int[T]`, any integer dtype.
+        offsets: `int[D+1]`; dialogue d owns the utterances `offsets[d]:offsets[d+1]`.
+        threshold: lambda, a number in units of difficulty. None selects every scored utterance.
+        joint: `[T, C]` logits to take in place of the sum.
+        extra_difficulty: `[T]`, added to the difficulty; NaN makes an utterance impossible to select.
+        scheme: of `self_paced_weights`.
+        scheme_parameters: those of the scheme, as the torch op takes them.
+        normalizer: "all" divides by the scored utterances, "selected" by the sum of the weights.
+        aggregate: "sum" or "mean", of `modality_spread`.
+        class_weight: `[C]`, finite and at least 0, multiplies the utterance loss of its class.
+        label_smoothing: in [0, 1].
+        present: `bool[M, T]`; a modality that is not present is not looked at. None: all are.
+        ignore_index: the label of utterances that are not scored and not counted.
+
+    Returns:
+        `SelfPacedStep(loss, weight[T], difficulty[T], utterance_loss[T], confidence[M, T], spread[D], totals)`, in
+        float64 for float64 logits and float32 for all others.
+
+    Raises:
+        TypeError: something else than an array or a number, a dtype that is not taken, a scheme's parameter that is
+            unknown or missing.
+        ValueError: M = 1, shapes that do not fit, an unknown name, a number out of its domain, offsets that do not
+            run from 0 to T.
+        ImportError: the compiled module is not built.
+    """
+    kernels = _inputs.kernels()
+    arrays = _inputs.modalities(OP, "logits", "C", logits)
+    _inputs.array(OP, "labels", labels)
+    _inputs.array(OP, "offsets", offsets)
+    others = {
+        "joint": joint,
+        "extra_difficulty": extra_difficulty,
+        "class_weight": class_weight,
+        "present": present,
+    }
+    for name, value in others.items():
+        _inputs.optional(OP, name, value)
+    weighting = _options.step_weighting(OP, scheme, scheme_parameters)
+    level = None if threshold is None else _inputs.number(OP, "threshold", threshold)
+    if level is not None:
+        _options.require_threshold(OP, scheme, weighting.parameter, level)
+    _options.choice(OP, "normalizer", normalizer, _options.NORMALIZERS)
+    _options.choice(OP, "aggregate", aggregate, _options.AGGREGATES)
+    numbers = (*weighting, normalizer == "selected", aggregate == "mean", label_smoothing, ignore_index)
+    results = kernels.self_paced_step(arrays, labels, offsets, level, *others.values(), *numbers)
+    loss, weight, difficulty, utterance_loss, confidence, spread, totals = results
+    loss = weight.dtype.type(loss)
+    return SelfPacedStep(loss, weight, difficulty, utterance_loss, confidence, spread, StepTotals(*totals))
