@@ -25,16 +25,14 @@ STABLE_TORCH_LIBRARY(spcl_fast, m) {
       "Tensor surprisal)");
   m.def("modality_spread(Tensor confidence, Tensor offsets, Tensor? present, bool of_means) -> Tensor");
   m.def("select_easiest(Tensor difficulty, float pace) -> Tensor");
-  m.def("self_paced_weights(Tensor difficulty, Tensor? threshold_tensor, float? threshold, int scheme) -> Tensor");
   m.def(
       "self_paced_weights(Tensor difficulty, Tensor? threshold_tensor, float? threshold, int scheme, float parameter, "
       "Tensor? groups) -> Tensor");
   m.def(
       "self_paced_step(Tensor[] logits, Tensor labels, Tensor offsets, Tensor? threshold_tensor, float? threshold, "
       "Tensor? joint, Tensor? extra_difficulty, Tensor? class_weight, Tensor? present, int scheme, "
-      "float scheme_parameter, bool groups_are_dialogues, bool divides_by_weight, bool of_means, float "
-      "label_smoothing, int ignore_index, bool flags, "
-      "bool needs_gradient) -> (Tensor loss, Tensor weight, Tensor difficulty, Tensor utterance_loss, "
+      "float scheme_parameter, bool groups_are_dialogues, bool divides_by_weight, bool of_means, "
+      "float label_smoothing, int ignore_index, bool flags, bool needs_gradient) -> (Tensor loss, Tensor weight, Tensor difficulty, Tensor utterance_loss, "
       "Tensor confidence, Tensor spread, Tensor gradient, Tensor counts, Tensor sums)");
 }
 
