@@ -17,6 +17,9 @@ STABLE_TORCH_LIBRARY(spcl_fast, m) {
   m.def(
       "modality_scores_out(Tensor[] logits, Tensor labels, Tensor? present, int ignore_index, "
       "Tensor(a!) loss, Tensor(b!) confidence, Tensor(c!) entropy, Tensor(d!) margin) -> ()");
+  m.def(
+      "modality_scores_backward(Tensor[] logits, Tensor labels, Tensor? present, int ignore_index, "
+      "Tensor? grad_loss, Tensor? grad_confidence, Tensor? grad_entropy, Tensor? grad_margin) -> Tensor");
   m.def("modality_spread(Tensor confidence, Tensor offsets, Tensor? present, bool of_means) -> Tensor");
   m.def("self_paced_weights(Tensor difficulty, Tensor? threshold_tensor, float? threshold, int scheme) -> Tensor");
   m.def(
@@ -34,6 +37,7 @@ STABLE_TORCH_LIBRARY_IMPL(spcl_fast, CompositeExplicitAutograd, m) {
 STABLE_TORCH_LIBRARY_IMPL(spcl_fast, CPU, m) {
   m.impl("modality_scores", TORCH_BOX(&spcl::modality_scores_cpu));
   m.impl("modality_scores_out", TORCH_BOX(&spcl::modality_scores_out_cpu));
+  m.impl("modality_scores_backward", TORCH_BOX(&spcl::modality_scores_backward_cpu));
   m.impl("modality_spread", TORCH_BOX(&spcl::modality_spread_cpu));
   m.impl("self_paced_weights", TORCH_BOX(&spcl::self_paced_weights_cpu));
   m.impl("self_paced_step", TORCH_BOX(&spcl::self_paced_step_cpu));

@@ -9,55 +9,24 @@
 
 #include "cpu/isa.h"
 #include "torch/check.h"
-#include "torch/inputs.h"
 #include "torch/ops.h"
+#include "torch/scores_call.h"
 
 namespace spcl {
 namespace {
 
 constexpr const char* kOp = "modality_scores";
 
-/// A call whose every tensor was checked: nothing in it can lead outside one.
-struct Call {
-  RowsInput logits;
-  LabelsInput labels;
-  PresentInput present;
-  int64_t ignore_index;
-};
-
-Call checked_call(const std::vector<Tensor>& logits, const Tensor& labels, const std::optional<Tensor>& present,
-                  int64_t ignore_index) {
-  RowsInput z = checked_logits(kOp, logits);
-  LabelsInput y = checked_labels(kOp, labels, z.utterances);
-  PresentInput has = checked_present(kOp, present, z.modalities, z.utterances);
-  return {std::move(z), y, has, ignore_index};
-}
-
-ModalityScoresRows rows_of(const Call& call, int64_t m) {
-  ModalityScoresRows rows{};
-  rows.logits = call.logits.modality(m);
-  rows.num_classes = call.logits.columns;
-  rows.labels = call.labels.data;
-  rows.labels_type = call.labels.type;
-  rows.labels_stride = call.labels.stride;
-  rows.ignore_index = call.ignore_index;
-  if (call.present.data != nullptr) {
-    rows.present = call.present.data + m * call.present.modality_stride;
-    rows.present_stride = call.present.stride;
-  }
-  return rows;
-}
-
 using Outputs = std::array<char*, 4>;  // loss, confidence, entropy, margin
 
 /// Fixed chunks of rows, shared out over torch's threads.
-void run(const Call& call, const Outputs& outputs, const std::array<int64_t, 4>& output_strides) {
+void run(const ScoresCall& call, const Outputs& outputs, const std::array<int64_t, 4>& output_strides) {
   const int64_t utterances = call.logits.utterances;
   const int64_t chunks = (utterances + kModalityScoresChunk - 1) / kModalityScoresChunk;
   torch::stable::parallel_for(0, call.logits.modalities * chunks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t m = task / chunks;
-      ModalityScoresRows rows = rows_of(call, m);
+      ModalityScoresRows rows = call.rows(m);
       rows.loss = outputs[0] + m * output_strides[0];
       rows.confidence = outputs[1] + m * output_strides[1];
       rows.entropy = outputs[2] + m * output_strides[2];
@@ -73,7 +42,7 @@ void run(const Call& call, const Outputs& outputs, const std::array<int64_t, 4>&
 Tensor modality_scores_cpu(const std::vector<Tensor>& logits, const Tensor& labels,
                            const std::optional<Tensor>& present, int64_t ignore_index) {
   isa();  // throws here, not on a worker thread
-  const Call call = checked_call(logits, labels, present, ignore_index);
+  const ScoresCall call = checked_scores_call(kOp, logits, labels, present, ignore_index);
   const std::array<int64_t, 3> shape{4, call.logits.modalities, call.logits.utterances};
   Tensor slab = torch::stable::empty({shape.data(), shape.size()}, call.logits.result);
   const int64_t row_bytes = call.logits.utterances * itemsize_of(call.logits.result);
@@ -90,7 +59,7 @@ void modality_scores_out_cpu(const std::vector<Tensor>& logits, const Tensor& la
                              const std::optional<Tensor>& present, int64_t ignore_index, const Tensor& loss,
                              const Tensor& confidence, const Tensor& entropy, const Tensor& margin) {
   isa();
-  const Call call = checked_call(logits, labels, present, ignore_index);
+  const ScoresCall call = checked_scores_call(kOp, logits, labels, present, ignore_index);
   std::vector<Extent> taken = call.logits.extents;
   taken.push_back(call.labels.extent);
   taken.push_back(call.present.extent);

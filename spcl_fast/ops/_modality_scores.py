@@ -9,6 +9,7 @@ from torch import Tensor
 
 from spcl_fast import backends, reference
 from spcl_fast.ops import _check
+from spcl_fast.ops._scores_function import native_scores
 from spcl_fast.reference import ModalityScores
 
 OP = "modality_scores"
@@ -74,8 +75,7 @@ def modality_scores(
             target.copy_(source)
         return out
     if out is None:
-        slab = torch.ops.spcl_fast.modality_scores(z.tensors, labels, present, ignore_index)
-        return ModalityScores(*slab.unbind(0))
+        return native_scores(z.tensors, labels, present, ignore_index, z.requires_grad)
     torch.ops.spcl_fast.modality_scores_out(z.tensors, labels, present, ignore_index, *out)
     return out
 

@@ -1,0 +1,18 @@
+#include "cpu/modality_scores_backward.h"
+
+#include <cstdint>
+#include <cstring>
+
+#include "cpu/intrinsics.h"
+#include "cpu/isa.h"
+
+#define SPCL_KERNEL_SOURCE "cpu/modality_scores_backward_kernel.h"
+#include "cpu/every_isa.h"
+
+namespace spcl {
+
+void modality_scores_backward(const ModalityScoresBackwardRows& rows, int64_t begin, int64_t end) {
+  SPCL_ON_BEST_ISA(modality_scores_backward(rows, begin, end));
+}
+
+}  // namespace spcl

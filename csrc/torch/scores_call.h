@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "cpu/modality_scores.h"
+#include "torch/inputs.h"
+
+namespace spcl {
+
+/// A call of modality_scores, or of its gradient, whose every tensor was checked: nothing in it can lead outside one.
+struct ScoresCall {
+  RowsInput logits;
+  LabelsInput labels;
+  PresentInput present;
+  int64_t ignore_index;
+
+  /// The inputs of modality m.
+  ModalityScoresRows rows(int64_t m) const {
+    ModalityScoresRows rows{};
+    rows.logits = logits.modality(m);
+    rows.num_classes = logits.columns;
+    rows.labels = labels.data;
+    rows.labels_type = labels.type;
+    rows.labels_stride = labels.stride;
+    rows.ignore_index = ignore_index;
+    if (present.data != nullptr) {
+      rows.present = present.data + m * present.modality_stride;
+      rows.present_stride = present.stride;
+    }
+    return rows;
+  }
+};
+
+inline ScoresCall checked_scores_call(const char* op, const std::vector<Tensor>& logits, const Tensor& labels,
+                                      const std::optional<Tensor>& present, int64_t ignore_index) {
+  RowsInput z = checked_logits(op, logits);
+  const LabelsInput y = checked_labels(op, labels, z.utterances);
+  const PresentInput has = checked_present(op, present, z.modalities, z.utterances);
+  return {std::move(z), y, has, ignore_index};
+}
+
+}  // namespace spcl
