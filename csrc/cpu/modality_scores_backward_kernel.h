@@ -4,7 +4,6 @@
 //
 #include "cpu/row_labels.h"
 #include "cpu/row_tile.h"
-#include "cpu/sum16.h"
 #include "math/cross_entropy.h"
 #include "math/modality_scores_backward.h"
 
@@ -20,39 +19,6 @@ SPCL_HD To narrow(Real value) {
   }
 }
 
-/// Writes tiles of gradients as rows of the logits' type.
-template <class Output, class Real>
-class GradientRows {
- public:
-  GradientRows(void* gradient, int64_t num_classes)
-      : gradient_(static_cast<Output*>(gradient)), num_classes_(num_classes), row_tiles_(num_classes) {}
-
-  void zero(int64_t begin, int count) const {
-    std::memset(gradient_ + begin * num_classes_, 0, static_cast<size_t>(count * num_classes_) * sizeof(Output));
-  }
-
-  /// Classes [first, first + size) of `count` rows.
-  void write(const Tile<Real>& tile, int64_t begin, int count, int64_t first, int64_t size) const {
-    Output* rows = gradient_ + begin * num_classes_ + first;
-    if (size < num_classes_) {
-      for (int lane = 0; lane < count; ++lane) {
-        for (int64_t c = 0; c < size; ++c) rows[lane * num_classes_ + c] = narrow<Output>(tile.values[c][lane]);
-      }
-    } else if constexpr (sizeof(Output) == sizeof(Real)) {
-      row_tiles_.write(tile.values, count, size, rows);
-    } else {
-      Real wide[kTileClasses * Lanes<Real>::count];
-      row_tiles_.write(tile.values, count, size, wide);
-      for (int64_t k = 0; k < count * size; ++k) rows[k] = narrow<Output>(wide[k]);
-    }
-  }
-
- private:
-  Output* gradient_;
-  int64_t num_classes_;
-  RowTiles<Real, Real> row_tiles_;
-};
-
 /// One vector of the gradients that arrive at a score; 0 past the last row, and where none arrives.
 template <class Real>
 typename Lanes<Real>::Vector load_gradients(const ScoreGradientRows& rows, int64_t begin, int count) {
@@ -60,11 +26,19 @@ typename Lanes<Real>::Vector load_gradients(const ScoreGradientRows& rows, int64
   if (rows.data == nullptr) return Vector{};
   const char* data = rows.data + begin * rows.stride;
   if (rows.stride == 0) return Vector{} + load_as<Real>(data);
-  if (rows.stride == sizeof(Real)) return load_lanes<Real>(reinterpret_cast<const Real*>(data), count, Real{});
   Vector vector{};
+  if (rows.stride == sizeof(Real) && count == Lanes<Real>::count) {
+    std::memcpy(&vector, data, sizeof vector);
+    return vector;
+  }
   for (int lane = 0; lane < count; ++lane) vector[lane] = load_as<Real>(data + lane * rows.stride);
   return vector;
 }
+
+/// In place of tables that a block does not need.
+struct Unused {
+  explicit Unused(int64_t) {}
+};
 
 template <class Input, class Real>
 struct BackwardBlock {
@@ -74,12 +48,16 @@ struct BackwardBlock {
   using Index = typename Traits::Index;
   static constexpr int lanes = Traits::count;
 
+  // Rows of halves are put together as float32 and narrowed after; all others need one set of tables only.
+  static constexpr bool is_narrow = sizeof(Input) < sizeof(Real);
+
   explicit BackwardBlock(const ModalityScoresBackwardRows& rows)
-      : rows(rows), row_tiles(rows.inputs.num_classes), gradient(rows.gradient, rows.inputs.num_classes) {}
+      : rows(rows), row_tiles(rows.inputs.num_classes), wide_tiles(rows.inputs.num_classes) {}
 
   const ModalityScoresBackwardRows& rows;
   const RowTiles<Input, Real> row_tiles;
-  const GradientRows<Input, Real> gradient;
+  const std::conditional_t<is_narrow, RowTiles<Real, Real>, Unused> wide_tiles;
+  Input* const gradient = static_cast<Input*>(rows.gradient);
   const int64_t num_classes = rows.inputs.num_classes;
   const bool one_tile = num_classes <= kTileClasses;
   const bool has_entropy = rows.entropy.data != nullptr;
@@ -120,22 +98,19 @@ struct BackwardBlock {
     });
   }
 
-  void find_exponentials(int64_t first, int64_t size) {
-    if (!one_tile) read(first, size);
-    for (int64_t c = 0; c < size; ++c) value(c) = Traits::exp(shift(c));
-  }
-
-  /// The gradients of a block of rows, of which at least one has a label.
+  /// The gradients of a block of rows, of which at least one has a label. Rows of several tiles are read three times.
   void send_back() {
     find_maxima();
     TileSum<Vector> sum, weighted;
     Vector true_exp{};
     Mask ties{};
     for_tiles([&](int64_t first, int64_t size) {
-      find_exponentials(first, size);
+      if (!one_tile) read(first, size);
       for (int64_t c = 0; c < size; ++c) {
-        sum.tile = sum.tile + value(c);
-        true_exp = is_label(first + c) ? value(c) : true_exp;
+        const Vector e = Traits::exp(shift(c));
+        value(c) = e;
+        sum.tile = sum.tile + e;
+        true_exp = is_label(first + c) ? e : true_exp;
       }
       sum.close_tile();
       if (has_entropy) {
@@ -157,7 +132,10 @@ struct BackwardBlock {
                                   __builtin_convertvector(ties, Vector));
     const Mask scored = (label >= 0) & (sum.total == sum.total);
     for_tiles([&](int64_t first, int64_t size) {
-      if (!one_tile) find_exponentials(first, size);
+      if (!one_tile) {
+        read(first, size);
+        for (int64_t c = 0; c < size; ++c) value(c) = Traits::exp(shift(c));
+      }
       for (int64_t c = 0; c < size; ++c) {
         const Vector g = has_entropy ? row.with_entropy(shift(c), value(c)) : row.without_entropy(value(c));
         const Vector with_label = is_label(first + c) ? g + row.at_label : g;
@@ -169,8 +147,27 @@ struct BackwardBlock {
           value(c) = is_rival ? value(c) - row.at_rival : value(c);
         }
       }
-      gradient.write(values, begin, count, first, size);
+      write(first, size);
     });
+  }
+
+  void write(int64_t first, int64_t size) const {
+    Input* out = gradient + begin * num_classes + first;
+    if (!one_tile) {
+      for (int lane = 0; lane < count; ++lane) {
+        for (int64_t c = 0; c < size; ++c) out[lane * num_classes + c] = narrow<Input>(values.values[c][lane]);
+      }
+    } else if constexpr (is_narrow) {
+      Real wide[kTileClasses * lanes];
+      wide_tiles.write(values.values, count, size, wide);
+      for (int64_t k = 0; k < count * size; ++k) out[k] = narrow<Input>(wide[k]);
+    } else {
+      row_tiles.write(values.values, count, size, out);
+    }
+  }
+
+  void write_zeros() const {
+    std::memset(gradient + begin * num_classes, 0, static_cast<size_t>(count * num_classes) * sizeof(Input));
   }
 };
 
@@ -183,7 +180,7 @@ void modality_scores_backward(const ModalityScoresBackwardRows& rows, int64_t be
     if (find_labels<Real>(rows.inputs, begin, block.count, block.label)) {
       block.send_back();
     } else {
-      block.gradient.zero(begin, block.count);
+      block.write_zeros();
     }
   }
 }

@@ -9,23 +9,31 @@ namespace SPCL_ISA {
 /// Returns false when that is every lane.
 template <class Real>
 bool find_labels(const ModalityScoresRows& rows, int64_t begin, int count, typename Lanes<Real>::Mask& label) {
+  constexpr int lanes = Lanes<Real>::count;
   const char* data = rows.labels + begin * rows.labels_stride;
-  label = typename Lanes<Real>::Mask{} - 1;
+  int64_t read[lanes];
+  const bool in_place = rows.labels_type == IntegerType::kInt64 && rows.labels_stride == sizeof(int64_t) &&
+                        rows.present == nullptr && count == lanes;
+  for (int lane = 0; !in_place && lane < lanes; ++lane) {
+    const int64_t t = begin + lane;
+    const bool is_there = lane < count && (rows.present == nullptr || rows.present[t * rows.present_stride] != 0);
+    read[lane] = is_there ? load_integer(rows.labels_type, data + lane * rows.labels_stride) : -1;
+  }
+
+  using Wide = Lanes<double>::Mask;  // as many labels as a vector holds
+  typedef typename Lanes<Real>::Index Narrow
+      __attribute__((vector_size(Lanes<double>::count * sizeof(typename Lanes<Real>::Index))));
+  Wide all_none = Wide{} - 1;
+  for (int lane = 0; lane < lanes; lane += Lanes<double>::count) {
+    Wide y;
+    std::memcpy(&y, in_place ? data + lane * sizeof(int64_t) : reinterpret_cast<const char*>(read + lane), sizeof y);
+    y = (y >= 0) & (y < rows.num_classes) & (y != rows.ignore_index) ? y : Wide{} - 1;
+    all_none &= y;
+    const Narrow classes = __builtin_convertvector(y, Narrow);
+    std::memcpy(reinterpret_cast<char*>(&label) + lane * sizeof(typename Lanes<Real>::Index), &classes, sizeof classes);
+  }
   bool any = false;
-  const auto keep = [&](int lane, int64_t y) {
-    const bool is_class = static_cast<uint64_t>(y) < static_cast<uint64_t>(rows.num_classes);
-    const bool is_scored = is_class & (y != rows.ignore_index);
-    label[lane] = is_scored ? static_cast<typename Lanes<Real>::Index>(y) : -1;
-    any |= is_scored;
-  };
-  if (rows.labels_type == IntegerType::kInt64 && rows.present == nullptr) {
-    for (int lane = 0; lane < count; ++lane) keep(lane, load_as<int64_t>(data + lane * rows.labels_stride));
-    return any;
-  }
-  for (int lane = 0; lane < count; ++lane) {
-    if (rows.present != nullptr && rows.present[(begin + lane) * rows.present_stride] == 0) continue;
-    keep(lane, load_integer(rows.labels_type, data + lane * rows.labels_stride));
-  }
+  for (int lane = 0; lane < Lanes<double>::count; ++lane) any |= all_none[lane] != -1;
   return any;
 }
 

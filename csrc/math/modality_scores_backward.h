@@ -1,7 +1,7 @@
 // What one row of `modality_scores` sends back; every kernel, on every device, goes through it.
 //
-// With p = softmax(z), y the label, r its best rival (n classes that tie, the gradient shared evenly) and
-// d = z - max z, so that log p_c + H = d_c - sum_k p_k d_k needs no logarithm:
+// With p = softmax(z), y the label, r its best rival (n classes that tie share evenly, as in torch's amax), H the
+// entropy and d = z - max z, so that log p_c + H = d_c - sum_k p_k d_k needs no logarithm:
 //   dloss/dz_c = p_c - [c = y]            dconfidence/dz_c = p_y ([c = y] - p_c)
 //   dentropy/dz_c = -p_c (log p_c + H)    dmargin/dz_c = p_y ([c = y] - p_c) - p_r ([c = r] / n - p_c)
 //

@@ -50,8 +50,13 @@ def modality_scores(
         `ModalityScores(loss, confidence, entropy, margin)`, each `[M, T]`, float64 for float64 logits and
         float32 for all others. NaN in all four where a label is `ignore_index` or names no class, where a row
         holds NaN or +Inf or is -Inf everywhere, and where `present` is False. A logit of -Inf is a probability
-        of 0; on the true class it gives a loss of +Inf. Empty for T = 0. Differentiable in the logits.
+        of 0; on the true class it gives a loss of +Inf. Empty for T = 0.
         Deterministic: each row depends on itself alone.
+
+        All four are differentiable in the logits, once: only `backend="reference"` has a second derivative. The
+        gradient is in the dtype of the logits. It is zero where the scores are NaN, whatever arrives there. Rivals
+        that tie share the margin's gradient evenly. A logit of -Inf has the gradient of a probability of 0, which is
+        zero but for the loss of the true class, where it is -1.
 
     Raises:
         TypeError: a dtype that is not taken.
