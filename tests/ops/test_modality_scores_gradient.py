@@ -138,6 +138,12 @@ def test_a_row_that_is_not_scored_sends_back_zeros_whatever_arrives(make_problem
     assert torch.equal(got[:, keep], clean[:, keep])
 
 
+def test_ignore_index_may_be_a_class(gradient):
+    logits, labels, arriving = torch.randn(1, 4, 3), torch.tensor([0, 1, 2, 1]), random_gradients(1, 4)
+    got = gradient(logits, labels, arriving, ignore_index=1)[0]
+    assert got.any(-1).tolist() == [True, False, True, False]
+
+
 def test_minus_infinity_has_the_gradient_of_a_zero_probability(gradient):
     z = torch.tensor([[[0.0, -INF, 1.0], [0.0, -INF, 1.0], [-INF, 3.0, -INF]]], dtype=torch.float64)
     labels = torch.tensor([0, 1, 1])
