@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cpu/dtypes.h"
+#include "cpu/labels.h"
 
 namespace spcl::arrays {
 
@@ -49,6 +50,10 @@ struct IntegersInput {
   const char* data;
   IntegerType type;
   int64_t stride;
+
+  LabelRows rows(int64_t ignore_index, int64_t num_classes) const {
+    return {data, type, stride, ignore_index, num_classes};
+  }
 };
 IntegersInput checked_integers(const char* op, const char* name, const py::array& array, int64_t size);
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "cpu/intrinsics.h"
 #include "cpu/isa.h"
@@ -11,8 +12,9 @@
 
 namespace spcl {
 
-void modality_scores(const ModalityScoresRows& rows, int64_t begin, int64_t end) {
-  SPCL_ON_BEST_ISA(modality_scores(rows, begin, end));
+void modality_scores(const ModalityScoresRows* rows, int64_t modalities, const LabelRows& labels, int64_t begin,
+                     int64_t end) {
+  SPCL_ON_BEST_ISA(modality_scores(rows, modalities, labels, begin, end));
 }
 
 }  // namespace spcl

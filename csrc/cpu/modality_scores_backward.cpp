@@ -12,8 +12,9 @@
 
 namespace spcl {
 
-void modality_scores_backward(const ModalityScoresBackwardRows& rows, int64_t begin, int64_t end) {
-  SPCL_ON_BEST_ISA(modality_scores_backward(rows, begin, end));
+void modality_scores_backward(const ModalityScoresBackwardRows* rows, int64_t modalities, const LabelRows& labels,
+                              int64_t begin, int64_t end) {
+  SPCL_ON_BEST_ISA(modality_scores_backward(rows, modalities, labels, begin, end));
 }
 
 }  // namespace spcl

@@ -19,14 +19,17 @@ struct ModalityScoresBackwardRows {
   void* gradient;  // contiguous [rows, num_classes], of the type of the logits
 };
 
-/// Rows of work a thread takes at a time: about as many numbers whatever the classes. No result depends on it.
+/// Rows of work a thread takes at a time, of every modality: at most about as many numbers whatever the classes. No
+/// result depends on it.
 inline int64_t modality_scores_backward_chunk(int64_t num_classes) {
   constexpr int64_t numbers = 1 << 14, least = 16, most = kModalityScoresChunk;
   const int64_t rows = numbers / (num_classes > 0 ? num_classes : 1) / least * least;
   return rows < least ? least : rows > most ? most : rows;
 }
 
-/// Writes the gradient of the rows [begin, end): zeros for rows that are not scored, whatever arrives there.
-void modality_scores_backward(const ModalityScoresBackwardRows& rows, int64_t begin, int64_t end);
+/// Writes the gradient of the rows [begin, end), at most a chunk of them, of all modalities: zeros for rows that are
+/// not scored, whatever arrives there. `labels` belong to each modality, and name a class of at least one.
+void modality_scores_backward(const ModalityScoresBackwardRows* rows, int64_t modalities, const LabelRows& labels,
+                              int64_t begin, int64_t end);
 
 }  // namespace spcl

@@ -3,102 +3,102 @@
 #include "cpu/lanes.h"
 //
 #include "cpu/row_tile.h"
+#include "cpu/sum16.h"
 #include "math/modality_scores.h"
 
 namespace spcl {
 namespace SPCL_ISA {
 
-/// As many rows as a vector has lanes, and which of them there is anything to score in.
-template <class Input, class Real>
+/// As many rows of one modality as a vector has lanes. `Fixed` is the number of classes, or 0 for any.
+template <class Input, class Real, int Fixed>
 struct RowBlock {
   using Traits = Lanes<Real>;
   using Vector = typename Traits::Vector;
   using Mask = typename Traits::Mask;
   static constexpr int lanes = Traits::count;
+  static constexpr int64_t tile_classes = Fixed > 0 ? Fixed : kTileClasses;
 
-  explicit RowBlock(int64_t num_classes) : row_tiles(num_classes) {}
-
-  const RowTiles<Input, Real> row_tiles;
-  Mask label;  // -1: nothing to score
-  Tile<Real> tile;
-
-  /// Returns false when no row of the block is to be scored.
-  bool find_labels(const ModalityScoresRows& rows, int64_t begin, int count) {
-    bool any = false;
-    for (int lane = 0; lane < lanes; ++lane) {
-      label[lane] = -1;
-      if (lane >= count) continue;
-      const int64_t t = begin + lane;
-      if (rows.present != nullptr && rows.present[t * rows.present_stride] == 0) continue;
-      const int64_t y = load_integer(rows.labels_type, rows.labels + t * rows.labels_stride);
-      if (y < 0 || y >= rows.num_classes || y == rows.ignore_index) continue;
-      label[lane] = static_cast<typename Traits::Index>(y);
-      any = true;
-    }
-    return any;
-  }
-
-  void read(const ModalityScoresRows& rows, int64_t begin, int count, int64_t first_class, int64_t size) {
-    const FloatRows& z = rows.logits;
-    const char* address = z.data + begin * z.row_stride + first_class * z.class_stride;
-    row_tiles.read(address, z.row_stride, z.class_stride, count, size, tile.values);
-  }
-
-  RowScores<Vector> score(const ModalityScoresRows& rows, int64_t begin, int count) {
-    const int64_t num_classes = rows.num_classes;
-    const bool one_tile = num_classes <= kTileClasses;
+  /// `label` holds the class of each row, -1 where there is nothing to score.
+  SPCL_HD static RowScores<Vector> score(const FloatRows& z, int64_t runtime_classes, int64_t begin, int count,
+                                         Mask label) {
+    const int64_t num_classes = Fixed > 0 ? Fixed : runtime_classes;
+    const bool one_tile = num_classes <= tile_classes;
+    const char* rows = z.data + begin * z.row_stride;
+    Vector tile[tile_classes];
+    const auto read = [&](int64_t first) SPCL_INLINE {
+      const int64_t classes = num_classes - first < tile_classes ? num_classes - first : tile_classes;
+      read_rows<Input, Real, Fixed>(rows + first * z.class_stride, z.row_stride, z.class_stride, count, classes, tile);
+      return classes;
+    };
     Vector maximum = Vector{} - static_cast<Real>(__builtin_inf());
-    for (int64_t first = 0; first < num_classes; first += kTileClasses) {
-      const int64_t classes = num_classes - first < kTileClasses ? num_classes - first : kTileClasses;
-      read(rows, begin, count, first, classes);
-      for (int64_t c = 0; c < classes; ++c) maximum = Traits::larger(tile.at(c), maximum);
+    for (int64_t first = 0; first < num_classes; first += tile_classes) {
+      const int64_t classes = read(first);
+#pragma GCC unroll 8
+      for (int64_t c = 0; c < classes; ++c) maximum = Traits::larger(tile[c], maximum);
     }
     RowSums<Vector> sums(Vector{} + static_cast<Real>(__builtin_nan("")), num_classes > 1);
-    for (int64_t first = 0; first < num_classes; first += kTileClasses) {
-      const int64_t classes = num_classes - first < kTileClasses ? num_classes - first : kTileClasses;
-      if (!one_tile) read(rows, begin, count, first, classes);
+    for (int64_t first = 0; first < num_classes; first += tile_classes) {
+      const int64_t classes = one_tile ? num_classes : read(first);
+#pragma GCC unroll 8
       for (int64_t c = 0; c < classes; ++c) {
-        const Vector shift = tile.at(c) - maximum;
-        sums.add(shift, Traits::exp(shift), label == static_cast<typename Traits::Index>(first + c));
+        const Vector shift = tile[c] - maximum;
+        const Mask is_true = label == static_cast<typename Traits::Index>(first + c);
+        sums.add(shift, Traits::bounded(shift), Traits::exp(shift), is_true,
+                 [](Vector a, Vector b, Vector c) SPCL_INLINE { return Traits::multiply_add(a, b, c); });
       }
-      sums.close_tile();
+      if (one_tile) {
+        sums.close_only_tile();
+      } else {
+        sums.close_tile();
+      }
     }
-    return sums.finish([](Vector x) { return Traits::log(x); });
+    return sums.finish([](Vector x) SPCL_INLINE { return Traits::log(x); });
   }
 };
 
-template <class Vector, class Real>
-void store(Vector values, void* out, int64_t begin, int count) {
-  std::memcpy(static_cast<Real*>(out) + begin, &values, count * sizeof(Real));
-}
-
-template <class Input, class Real>
-void modality_scores(const ModalityScoresRows& rows, int64_t begin, int64_t end) {
-  using Block = RowBlock<Input, Real>;
+template <class Input, class Real, int Fixed>
+void score_rows(const ModalityScoresRows& rows, int64_t num_classes, int64_t begin, int64_t end,
+                const int32_t* labels) {
+  using Block = RowBlock<Input, Real, Fixed>;
   using Vector = typename Block::Vector;
-  Block block(rows.num_classes);
-  for (; begin < end; begin += Block::lanes) {
-    const int count = end - begin < Block::lanes ? static_cast<int>(end - begin) : Block::lanes;
+  using Mask = typename Block::Mask;
+  for (int64_t t = begin; t < end; t += Block::lanes) {
+    const int count = end - t < Block::lanes ? static_cast<int>(end - t) : Block::lanes;
+    Mask label = lane_labels<Real>(labels + (t - begin), count);
+    if (rows.present != nullptr) {
+      for (int lane = 0; lane < count; ++lane) {
+        if (rows.present[(t + lane) * rows.present_stride] == 0) label[lane] = -1;
+      }
+    }
     const Vector nan = Vector{} + static_cast<Real>(__builtin_nan(""));
     RowScores<Vector> scores{nan, nan, nan, nan};
-    if (block.find_labels(rows, begin, count)) scores = block.score(rows, begin, count);
-    store<Vector, Real>(scores.loss, rows.loss, begin, count);
-    store<Vector, Real>(scores.confidence, rows.confidence, begin, count);
-    store<Vector, Real>(scores.entropy, rows.entropy, begin, count);
-    store<Vector, Real>(scores.margin, rows.margin, begin, count);
+    if (any_lane<Real>(label >= 0)) scores = Block::score(rows.logits, num_classes, t, count, label);
+    store_lanes<Real>(scores.loss, count, static_cast<Real*>(rows.loss) + t);
+    store_lanes<Real>(scores.confidence, count, static_cast<Real*>(rows.confidence) + t);
+    store_lanes<Real>(scores.entropy, count, static_cast<Real*>(rows.entropy) + t);
+    store_lanes<Real>(scores.margin, count, static_cast<Real*>(rows.margin) + t);
   }
 }
 
-void modality_scores(const ModalityScoresRows& rows, int64_t begin, int64_t end) {
-  switch (rows.logits.type) {
-    case FloatType::kFloat16:
-      return modality_scores<Float16, float>(rows, begin, end);
-    case FloatType::kBFloat16:
-      return modality_scores<BFloat16, float>(rows, begin, end);
-    case FloatType::kFloat32:
-      return modality_scores<float, float>(rows, begin, end);
-    case FloatType::kFloat64:
-      return modality_scores<double, double>(rows, begin, end);
+void modality_scores(const ModalityScoresRows* rows, int64_t modalities, const LabelRows& labels, int64_t begin,
+                     int64_t end) {
+  int32_t classes[kModalityScoresChunk];
+  class_labels(labels, begin, end, classes);
+  for (int64_t m = 0; m < modalities; ++m) {
+    const int64_t num_classes = labels.num_classes;
+    with_classes(num_classes, [&](auto fixed) {
+      constexpr int Fixed = decltype(fixed)::value;
+      switch (rows[m].logits.type) {
+        case FloatType::kFloat16:
+          return score_rows<Float16, float, Fixed>(rows[m], num_classes, begin, end, classes);
+        case FloatType::kBFloat16:
+          return score_rows<BFloat16, float, Fixed>(rows[m], num_classes, begin, end, classes);
+        case FloatType::kFloat32:
+          return score_rows<float, float, Fixed>(rows[m], num_classes, begin, end, classes);
+        case FloatType::kFloat64:
+          return score_rows<double, double, 0>(rows[m], num_classes, begin, end, classes);
+      }
+    });
   }
 }
 

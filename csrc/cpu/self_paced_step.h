@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "cpu/dtypes.h"
+#include "cpu/labels.h"
 #include "cpu/self_paced_weights.h"
 
 namespace spcl {
@@ -10,12 +11,10 @@ namespace spcl {
 /// A batch of whole dialogues and where its results go. `Real` is double for float64 logits, else float.
 struct StepBatch {
   const FloatRows* logits;  // [modalities], of one type
-  int64_t modalities, utterances, num_classes;
+  int64_t modalities, utterances;
   FloatRows joint;  // optional, of any type
 
-  const char* labels;  // [utterances]
-  IntegerType labels_type;
-  int64_t labels_stride, ignore_index;
+  LabelRows labels;  // [utterances]; its number of classes is that of the logits
 
   const char* present;  // [modalities, utterances] bytes; nullptr: every modality is present
   int64_t present_modality_stride, present_stride;
@@ -24,7 +23,7 @@ struct StepBatch {
   FloatType extra_type;
   int64_t extra_stride;
 
-  const double* class_weight;  // [num_classes]; nullptr: all are 1
+  const double* class_weight;  // one for each class; nullptr: all are 1
   double class_weight_sum;
   double label_smoothing;
 
@@ -37,7 +36,7 @@ struct StepBatch {
   void *weight, *difficulty, *utterance_loss;  // [utterances]
   void* confidence;                            // [modalities, utterances]
   void* spread;                                // [dialogues]
-  void* gradient;                              // [utterances, num_classes]; nullptr: not wanted
+  void* gradient;                              // [utterances, classes]; nullptr: not wanted
   double gradient_scale;                       // multiplies the gradient
 };
 
@@ -55,17 +54,12 @@ struct StepWork {
   int64_t* known;               // [modalities], confidences that are not NaN; summed over the dialogue at hand
   double* dialogue_sums;        // [modalities]
   int32_t* labels;              // [rows of the range], -1: no class
-  void* classes;                // step_vectors() vectors of 64 bytes, aligned to 64 bytes
+  void* classes;                // a vector of 64 bytes for each class, aligned to 64 bytes
   void* selected_lanes;         // modalities sums of 128 bytes, aligned to 64 bytes
 };
 
 /// Most utterances in a range. A dialogue that is longer is scored, summed and weighed range by range.
 inline constexpr int64_t kStepRows = 4096;
-
-/// Vectors a block of rows needs: its joint logits, and those of every modality where they fit one tile.
-inline int64_t step_vectors(const StepBatch& batch) {
-  return batch.num_classes <= 64 ? (batch.modalities + 1) * batch.num_classes : batch.num_classes;
-}
 
 /// How many utterances of the range have a class and a modality: those that are scored unless a logit is at fault.
 int64_t step_candidates(const StepBatch& batch, int64_t begin, int64_t end, int32_t* labels);

@@ -9,23 +9,22 @@
 namespace spcl {
 namespace SPCL_ISA {
 
-template <class Input, class Real>
+/// `Fixed` is the number of classes, or 0 for any.
+template <class Input, class Real, int Fixed>
 struct StepKernel {
   using Traits = Lanes<Real>;
   using Vector = typename Traits::Vector;
   using Mask = typename Traits::Mask;
   using Index = typename Traits::Index;
-  using Row = Real[Traits::count];
   static constexpr int lanes = Traits::count;
+  static constexpr int64_t tile_classes = Fixed > 0 ? Fixed : kTileClasses;
 
-  StepKernel(const StepBatch& batch, StepWork& work) : batch(batch), work(work), row_tiles(batch.num_classes) {}
+  StepKernel(const StepBatch& batch, StepWork& work) : batch(batch), work(work) {}
 
   const StepBatch& batch;
   StepWork& work;
-  const RowTiles<Input, Real> row_tiles;
-  const int64_t num_classes = batch.num_classes;
+  const int64_t runtime_classes = batch.labels.num_classes;
   const bool is_weighted = batch.class_weight != nullptr || batch.label_smoothing > 0;
-  Row* const classes = static_cast<Row*>(work.classes);
   Sum16* const selected_confidence = static_cast<Sum16*>(work.selected_lanes);
   Real* const weight = static_cast<Real*>(batch.weight);
   Real* const difficulty = static_cast<Real*>(batch.difficulty);
@@ -35,204 +34,177 @@ struct StepKernel {
 
   static constexpr Real nan = static_cast<Real>(__builtin_nan(""));
 
+  SPCL_HD int64_t num_classes() const { return Fixed > 0 ? Fixed : runtime_classes; }
+  SPCL_HD bool one_tile() const { return num_classes() <= tile_classes; }
+  SPCL_HD int64_t tile_end(int64_t first) const {
+    return num_classes() - first < tile_classes ? num_classes() : first + tile_classes;
+  }
   Real* confidence(int64_t m) const { return static_cast<Real*>(batch.confidence) + m * batch.utterances; }
-  SPCL_HD Vector& at(int64_t c) const { return *reinterpret_cast<Vector*>(classes[c]); }
   Real class_weight(int64_t c) const {
     return batch.class_weight == nullptr ? Real{1} : static_cast<Real>(batch.class_weight[c]);
   }
-  static int64_t tile_end(int64_t first, int64_t num_classes) {
-    return num_classes - first < kTileClasses ? num_classes - first : kTileClasses;
-  }
-  static Mask lane_labels(const int32_t* labels, int count) {
-    Mask mask = Mask{} - 1;
-    if constexpr (sizeof(Index) == sizeof(int32_t)) {
-      if (count == lanes) {
-        std::memcpy(&mask, labels, sizeof mask);
-        return mask;
-      }
-    }
-    for (int lane = 0; lane < count; ++lane) mask[lane] = labels[lane];
-    return mask;
-  }
 
   /// Lanes whose row has modality m.
-  Mask having(int64_t m, int64_t t, int count) const {
-    const char* flags = batch.present + m * batch.present_modality_stride + t * batch.present_stride;
+  SPCL_HD Mask having(int64_t m, int64_t t, int count) const {
     Mask mask = {};
+    const char* flags = batch.present + m * batch.present_modality_stride + t * batch.present_stride;
     for (int lane = 0; lane < count; ++lane) mask[lane] = flags[lane * batch.present_stride] != 0 ? -1 : 0;
     return mask;
   }
 
-  void read(const FloatRows& rows, int64_t t, int count, int64_t first, int64_t size, Row* tile) const {
-    const char* address = rows.data + t * rows.row_stride + first * rows.class_stride;
-    row_tiles.read(address, rows.row_stride, rows.class_stride, count, size, tile);
-  }
-
-  void read_joint(int64_t t, int count) const {
+  void read_joint(int64_t t, int count, Vector* joint) const {
     const FloatRows& rows = batch.joint;
     const char* address = rows.data + t * rows.row_stride;
+    const auto read = [&]<class Type>(Type) {
+      read_numbers<Type, Real>(address, rows.row_stride, rows.class_stride, count, num_classes(), joint);
+    };
     switch (rows.type) {
       case FloatType::kFloat16:
-        return read_tile<Float16, Real>(address, rows.row_stride, rows.class_stride, count, num_classes, classes);
+        return read(Float16{});
       case FloatType::kBFloat16:
-        return read_tile<BFloat16, Real>(address, rows.row_stride, rows.class_stride, count, num_classes, classes);
+        return read(BFloat16{});
       case FloatType::kFloat32:
-        return read_tile<float, Real>(address, rows.row_stride, rows.class_stride, count, num_classes, classes);
+        return read(float{});
       case FloatType::kFloat64:
-        return read_tile<double, Real>(address, rows.row_stride, rows.class_stride, count, num_classes, classes);
+        return read(double{});
     }
   }
 
-  /// Adds the logits of class c of modality m to the joint ones; a missing modality says nothing.
-  SPCL_HD void add_to_joint(int64_t m, int64_t c, Vector z, Mask has) {
-    if (batch.present != nullptr) z = has ? z : Vector{};
-    if (batch.joint.data == nullptr) at(c) = m == 0 ? z : at(c) + z;
-  }
-
-  /// Leaves z - max z of modality m behind the joint logits in `classes`, for rows that fit one tile.
-  void shift_modality(int64_t m, int64_t t, int count, Mask has) {
-    const int64_t first = (m + 1) * num_classes;
-    read(batch.logits[m], t, count, 0, num_classes, classes + first);
+  /// Softmax of modality m at the labels, NaN for a row without one; adds what its logits say to the joint ones.
+  template <class Says>
+  SPCL_HD Vector score_modality(int64_t m, int64_t t, int count, Mask label, Vector* joint, const Says& says) const {
+    const FloatRows& rows = batch.logits[m];
+    Vector tile[tile_classes];
+    const auto read = [&](int64_t first) SPCL_INLINE {
+      const char* address = rows.data + t * rows.row_stride + first * rows.class_stride;
+      read_rows<Input, Real, Fixed>(address, rows.row_stride, rows.class_stride, count, tile_end(first) - first, tile);
+    };
     Vector maximum = Vector{} - static_cast<Real>(__builtin_inf());
-    for (int64_t c = 0; c < num_classes; ++c) maximum = Traits::larger(at(first + c), maximum);
-    for (int64_t c = 0; c < num_classes; ++c) {
-      const Vector z = at(first + c);
-      at(first + c) = z - maximum;
-      add_to_joint(m, c, z, has);
-    }
-  }
-
-  /// Softmax of modality m at the labels, once `classes` holds the exponentials; NaN for a row without one.
-  Vector finish_modality(int64_t m, Mask label) const {
-    Vector sum{}, exponential{};
-    for (int64_t c = 0; c < num_classes; ++c) {
-      const Vector e = at((m + 1) * num_classes + c);
-      sum = sum + e;
-      exponential = label == static_cast<Index>(c) ? e : exponential;
-    }
-    return exponential / sum;
-  }
-
-  /// The same in one go for rows of more classes than a tile has, which are read twice.
-  Vector score_modality(int64_t m, int64_t t, int count, Mask label, Mask has) {
-    Tile<Real> tile;
-    Vector maximum = Vector{} - static_cast<Real>(__builtin_inf());
-    for (int64_t first = 0; first < num_classes; first += kTileClasses) {
-      const int64_t size = tile_end(first, num_classes);
-      read(batch.logits[m], t, count, first, size, tile.values);
-      for (int64_t c = 0; c < size; ++c) {
-        maximum = Traits::larger(tile.at(c), maximum);
-        add_to_joint(m, first + c, tile.at(c), has);
+    for (int64_t first = 0; first < num_classes(); first += tile_classes) {
+      read(first);
+#pragma GCC unroll 8
+      for (int64_t c = first; c < tile_end(first); ++c) {
+        const Vector z = says(tile[c - first]);
+        maximum = Traits::larger(tile[c - first], maximum);
+        joint[c] = m == 0 ? z : joint[c] + z;
       }
     }
     TileSum<Vector> sum;
-    Vector exponential{};
-    for (int64_t first = 0; first < num_classes; first += kTileClasses) {
-      const int64_t size = tile_end(first, num_classes);
-      read(batch.logits[m], t, count, first, size, tile.values);
-      for (int64_t c = 0; c < size; ++c) {
-        const Vector e = Traits::exp(tile.at(c) - maximum);
+    Vector own{};
+    for (int64_t first = 0; first < num_classes(); first += tile_classes) {
+      if (!one_tile()) read(first);
+#pragma GCC unroll 8
+      for (int64_t c = first; c < tile_end(first); ++c) {
+        const Vector e = Traits::exp(tile[c - first] - maximum);
         sum.tile = sum.tile + e;
-        exponential = label == static_cast<Index>(first + c) ? e : exponential;
+        own = label == static_cast<Index>(c) ? e : own;
       }
+      if (one_tile()) return own / sum.tile;
       sum.close_tile();
     }
-    return exponential / sum.total;
+    return own / sum.total;
   }
 
-  /// Leaves J - max J in `classes`, and in `true_shift` that of the label's class.
-  void shift_joint(Mask label) {
+  /// Loss of the joint logits at the labels; leaves their softmax in their place.
+  SPCL_HD Vector score_joint(Mask label, Vector* joint) const {
     Vector maximum = Vector{} - static_cast<Real>(__builtin_inf());
-    for (int64_t c = 0; c < num_classes; ++c) maximum = Traits::larger(at(c), maximum);
-    true_shift = Vector{};
-    smoothed = {};
-    for (int64_t c = 0; c < num_classes; ++c) {
-      const Vector shift = at(c) - maximum;
-      const Mask is_true = label == static_cast<Index>(c);
-      at(c) = shift;
-      true_shift = is_true ? shift : true_shift;
-      if (!is_weighted) continue;
-      smoothed.add(shift, class_weight(c), is_true);
-      if ((c + 1) % kTileClasses == 0 || c + 1 == num_classes) smoothed.weighted_shifts.close_tile();
+#pragma GCC unroll 8
+    for (int64_t c = 0; c < num_classes(); ++c) maximum = Traits::larger(joint[c], maximum);
+    Vector true_shift{};
+#pragma GCC unroll 8
+    for (int64_t c = 0; c < num_classes(); ++c) {
+      joint[c] = joint[c] - maximum;
+      true_shift = label == static_cast<Index>(c) ? joint[c] : true_shift;
     }
-  }
-  Vector true_shift;
-  SmoothedLoss<Vector> smoothed;
-
-  /// Loss of the joint logits at the labels, once `classes` holds the exponentials; leaves the softmax there.
-  Vector finish_joint() {
+    SmoothedLoss<Vector> smoothed;
+    if (is_weighted) {
+      for (int64_t c = 0; c < num_classes(); ++c) {
+        smoothed.add(joint[c], class_weight(c), label == static_cast<Index>(c));
+        if (c + 1 == num_classes() || (c + 1) % kTileClasses == 0) smoothed.weighted_shifts.close_tile();
+      }
+    }
     TileSum<Vector> sum;
-    for (int64_t first = 0; first < num_classes; first += kTileClasses) {
-      const int64_t end = first + tile_end(first, num_classes);
-      for (int64_t c = first; c < end; ++c) sum.tile = sum.tile + at(c);
-      sum.close_tile();
+    for (int64_t first = 0; first < num_classes(); first += tile_classes) {
+#pragma GCC unroll 8
+      for (int64_t c = first; c < tile_end(first); ++c) {
+        joint[c] = Traits::exp(joint[c]);
+        sum.tile = sum.tile + joint[c];
+      }
+      if (one_tile()) {
+        sum.total = sum.tile;
+      } else {
+        sum.close_tile();
+      }
     }
     if (gradient != nullptr) {
       const Vector inverse = 1 / sum.total;
-      for (int64_t c = 0; c < num_classes; ++c) at(c) = at(c) * inverse;
+#pragma GCC unroll 8
+      for (int64_t c = 0; c < num_classes(); ++c) joint[c] = joint[c] * inverse;
     }
     const Vector log_sum = Traits::log(sum.total);
     const Vector plain = log_sum - true_shift;
     if (!is_weighted) return plain;
     return smoothed.finish(plain, log_sum, static_cast<Real>(batch.class_weight_sum),
-                           static_cast<Real>(batch.label_smoothing), static_cast<Real>(num_classes));
+                           static_cast<Real>(batch.label_smoothing), static_cast<Real>(num_classes()));
   }
 
   /// First pass over a block of rows: confidences, loss, softmax of the joint logits.
-  ///
-  /// Where rows fit one tile, the exponentials of all modalities and of the joint logits are taken in one loop: one
-  /// alone is a long chain of instructions that wait for each other, many at a time fill the processor.
-  void score_block(int64_t t, int count, const int32_t* labels) {
-    const Mask label = lane_labels(labels, count);
+  SPCL_HD void score_block(int64_t t, int count, const int32_t* labels) {
+    const Mask label = lane_labels<Real>(labels, count);
     Mask candidate = label >= 0;
-    bool any = labels[0] >= 0;
-    for (int lane = 1; lane < count && !any; ++lane) any = labels[lane] >= 0;
-    if (!any) return skip_block(t, count);
+    if (!any_lane<Real>(candidate)) return skip_block(t, count);
 
-    const Mask all = label == label;
-    const bool one_tile = num_classes <= kTileClasses;
-    for (int64_t m = 0; m < batch.modalities; ++m) {
-      const Mask has = batch.present == nullptr ? all : having(m, t, count);
-      if (one_tile) {
-        shift_modality(m, t, count, has);
-      } else {
-        store_lanes<Real>(score_modality(m, t, count, label, has), count, confidence(m) + t);
+    Vector in_registers[tile_classes];
+    Vector* const joint = Fixed > 0 ? in_registers : static_cast<Vector*>(work.classes);
+    Mask finite = candidate == candidate;
+    if (batch.present == nullptr) {
+      for (int64_t m = 0; m < batch.modalities; ++m) {
+        const Vector p = score_modality(m, t, count, label, joint, [](Vector z) SPCL_INLINE { return z; });
+        finite &= p == p;
+        store_lanes<Real>(p, count, confidence(m) + t);
       }
+    } else {
+      Mask has_any = {};
+      for (int64_t m = 0; m < batch.modalities; ++m) {
+        const Mask has = having(m, t, count);
+        // A missing modality says nothing.
+        const auto if_present = [&](Vector z) SPCL_INLINE { return has ? z : Vector{}; };
+        const Vector p = score_modality(m, t, count, label, joint, if_present);
+        finite &= (p == p) | ~has;
+        has_any |= has;
+        store_lanes<Real>(has ? p : Vector{} + nan, count, confidence(m) + t);
+      }
+      candidate &= has_any;
     }
-    if (batch.joint.data != nullptr) read_joint(t, count);
-    shift_joint(label);
-    const int64_t exponentials = one_tile ? (batch.modalities + 1) * num_classes : num_classes;
-    for (int64_t c = 0; c < exponentials; ++c) at(c) = Traits::exp(at(c));
-    const Vector loss = finish_joint();
-
-    Mask finite = loss == loss;  // NaN: no softmax, or a class of weight 0 whose loss is +Inf
-    Mask has_any = {};
-    for (int64_t m = 0; m < batch.modalities; ++m) {
-      const Mask has = batch.present == nullptr ? all : having(m, t, count);
-      const Vector p = one_tile ? finish_modality(m, label) : load_lanes<Real>(confidence(m) + t, count, nan);
-      finite &= (p == p) | ~has;
-      has_any |= has;
-      store_lanes<Real>(has ? p : Vector{} + nan, count, confidence(m) + t);
+    if (batch.joint.data != nullptr) {
+      Vector* const given = static_cast<Vector*>(work.classes);
+      read_joint(t, count, given);
+#pragma GCC unroll 8
+      for (int64_t c = 0; c < num_classes(); ++c) joint[c] = given[c];
     }
-    candidate &= has_any;
+    const Vector loss = score_joint(label, joint);
+    finite &= loss == loss;  // NaN: no softmax, or a class of weight 0 whose loss is +Inf
     const Mask scored = candidate & finite;
 
-    for (int64_t m = 0; m < batch.modalities; ++m) {
-      const Vector p = load_lanes<Real>(confidence(m) + t, count, nan);
-      store_lanes<Real>(scored ? p : Vector{} + nan, count, confidence(m) + t);
+    if (any_lane<Real>(~scored)) {  // rare: what was stored above is not to be looked at
+      for (int64_t m = 0; m < batch.modalities; ++m) {
+        const Vector p = load_lanes<Real>(confidence(m) + t, count, nan);
+        store_lanes<Real>(scored ? p : Vector{} + nan, count, confidence(m) + t);
+      }
     }
     store_lanes<Real>(scored ? loss : Vector{} + nan, count, utterance_loss + t);
     store_lanes<Real>(scored ? Vector{} + 1 : Vector{}, count, weight + t);
     num_scored.add(scored);
     num_nonfinite.add(candidate & (~finite | ((loss > 0) & (2 * loss == loss))));
     if (gradient != nullptr) {
-      for (int64_t c = 0; c < num_classes; ++c) store_lanes<Real>(at(c), count, block_of(t) + c * count);
+#pragma GCC unroll 8
+      for (int64_t c = 0; c < num_classes(); ++c) store_lanes<Real>(joint[c], count, block_of(t) + c * count);
     }
   }
   Tally<Real> num_scored, num_nonfinite;
 
   /// Between the passes, the gradient of a block's rows holds their softmax as [classes][rows].
-  Real* block_of(int64_t t) const { return gradient + t * num_classes; }
+  Real* block_of(int64_t t) const { return gradient + t * num_classes(); }
 
   void skip_block(int64_t t, int count) {
     for (int64_t m = 0; m < batch.modalities; ++m) store_lanes<Real>(Vector{} + nan, count, confidence(m) + t);
@@ -272,7 +244,7 @@ struct StepKernel {
   }
 
   /// Second pass over a block of rows: difficulty, weight, totals, gradient.
-  void weigh_block(int64_t t, int count, int64_t first, const int32_t* labels) {
+  SPCL_HD void weigh_block(int64_t t, int count, int64_t first, const int32_t* labels) {
     const Vector loss = load_lanes<Real>(utterance_loss + t, count, nan);
     const Vector is_scored = load_lanes<Real>(weight + t, count, Real{});
     Vector rho = harmonic_mean(load_lanes<Real>(difficulty + t, count, nan), loss);
@@ -301,11 +273,11 @@ struct StepKernel {
   Tally<Real> num_selected, num_undefined;
   Sum16 loss_sum, weighted_loss, weight_sum;
 
-  void write_gradient(int64_t t, int count, const int32_t* labels, Mask selected, Vector scale) {
-    const Mask label = lane_labels(labels, count);
+  SPCL_HD void write_gradient(int64_t t, int count, const int32_t* labels, Mask selected, Vector scale) const {
+    const Mask label = lane_labels<Real>(labels, count);
     Real* block = block_of(t);
     const Real smoothing = static_cast<Real>(batch.label_smoothing);
-    const Real smooth = smoothing / static_cast<Real>(num_classes);
+    const Real smooth = smoothing / static_cast<Real>(num_classes());
     Vector own = Vector{} + 1;
     Vector all = own;
     if (is_weighted) {
@@ -315,13 +287,17 @@ struct StepKernel {
       all = own + smooth * static_cast<Real>(batch.class_weight_sum);
     }
     const Vector own_scale = own * scale, all_scale = all * scale;
-    for (int64_t c = 0; c < num_classes; ++c) {
-      Vector g = load_lanes<Real>(block + c * count, count, Real{}) * all_scale;
+    Vector in_registers[tile_classes];
+    Vector* const of_class = Fixed > 0 ? in_registers : static_cast<Vector*>(work.classes);
+#pragma GCC unroll 8
+    for (int64_t c = 0; c < num_classes(); ++c) {
+      const Vector softmax = load_lanes<Real>(block + c * count, count, Real{});
+      Vector g = selected ? softmax * all_scale : Vector{};  // NaN where there was nothing to score
       g = label == static_cast<Index>(c) ? g - own_scale : g;
       if (smoothing > 0) g = g - scale * (smooth * class_weight(c));
-      at(c) = selected ? g : Vector{};
+      of_class[c] = g;
     }
-    row_tiles.write(classes, count, num_classes, block);
+    write_rows<Real>(of_class, count, num_classes(), block);
   }
 
   void weigh_rows(int64_t begin, int64_t end) {

@@ -88,6 +88,34 @@ SPCL_HD void store_lanes(typename Lanes<Real>::Vector vector, int count, Real* v
   for (int lane = 0; lane < count; ++lane) values[lane] = vector[lane];
 }
 
+/// Class numbers of up to a vector of rows, -1 in the other lanes.
+template <class Real>
+SPCL_HD typename Lanes<Real>::Mask lane_labels(const int32_t* labels, int count) {
+  typename Lanes<Real>::Mask mask = {};
+  mask = mask - 1;
+  if constexpr (sizeof(Real) == sizeof(int32_t)) {
+    if (count == Lanes<Real>::count) {
+      std::memcpy(&mask, labels, sizeof mask);
+      return mask;
+    }
+  }
+  for (int lane = 0; lane < count; ++lane) mask[lane] = labels[lane];
+  return mask;
+}
+
+/// Whether a lane of a comparison holds.
+template <class Real>
+SPCL_HD bool any_lane(typename Lanes<Real>::Mask mask) {
+#if SPCL_VECTOR_BYTES == 64
+  if constexpr (sizeof(Real) == 4) return _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask)) != 0;
+#elif SPCL_VECTOR_BYTES == 32
+  if constexpr (sizeof(Real) == 4) return _mm256_movemask_ps(reinterpret_cast<__m256>(mask)) != 0;
+#endif
+  bool any = false;
+  for (int lane = 0; lane < Lanes<Real>::count; ++lane) any |= mask[lane] != 0;
+  return any;
+}
+
 /// Sum and number of the values that are not NaN.
 struct SumOfKnown {
   double total;

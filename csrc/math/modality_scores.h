@@ -19,6 +19,9 @@ struct RowScores {
 
 /// Gathers what the four scores need while the classes of a row go by, each as (z - max z, exp(z - max z)).
 ///
+/// 0 log 0 = 0: a class of probability zero has the difference -Inf, and its product would be NaN. `bounded` is the
+/// difference, or where that is smaller a number whose exponential is zero as well.
+///
 /// Faults need no branch. A NaN or +Inf logit, or a row that is all -Inf, gives a NaN difference, so a NaN
 /// sum and four NaN. A label that no class equals leaves true_exp NaN, and finish() spreads it.
 template <class Real>
@@ -40,15 +43,20 @@ struct RowSums {
         true_exp(nan),
         other_exp(has_others ? Real{} : nan) {}
 
-  template <class Mask>
-  SPCL_HD void add(Real shift, Real exponential, Mask is_true) {
+  template <class Mask, class MultiplyAdd>
+  SPCL_HD void add(Real shift, Real bounded, Real exponential, Mask is_true, MultiplyAdd multiply_add) {
     tile_sum = tile_sum + exponential;
-    // 0 log 0 = 0: a class of probability zero has shift -Inf, and its product would be NaN.
-    tile_weighted = tile_weighted + (exponential > 0 ? exponential * shift : exponential);
+    tile_weighted = multiply_add(exponential, bounded, tile_weighted);
     true_shift = is_true ? shift : true_shift;
     true_exp = is_true ? exponential : true_exp;
     const Real rival = is_true ? other_exp : exponential;
     other_exp = rival > other_exp ? rival : other_exp;
+  }
+
+  /// For rows of a single tile: its sums are the totals.
+  SPCL_HD void close_only_tile() {
+    sum = tile_sum;
+    weighted = tile_weighted;
   }
 
   /// Folds the tile into the totals. Kahan's sum keeps the error that of one tile, however many classes.

@@ -37,10 +37,8 @@ struct RowGradient {
     at_rival = of.margin * rival / ties;
   }
 
-  /// 0 log 0 = 0: a class of probability zero has d = -Inf, and its product would be NaN.
-  SPCL_HD Real with_entropy(Real shift, Real exponential) const {
-    return exponential > 0 ? exponential * (common - slope * shift) : exponential;
-  }
+  /// `shift` is d, no smaller than some finite number below which e^d is 0: 0 log 0 = 0 then needs no branch.
+  SPCL_HD Real with_entropy(Real shift, Real exponential) const { return exponential * (common - slope * shift); }
   SPCL_HD Real without_entropy(Real exponential) const { return exponential * common; }
 };
 

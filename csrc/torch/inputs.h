@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cpu/dtypes.h"
+#include "cpu/labels.h"
 #include "torch/check.h"
 
 namespace spcl {
@@ -47,6 +48,10 @@ struct LabelsInput {
   IntegerType type;
   int64_t stride;
   Extent extent;
+
+  LabelRows rows(int64_t ignore_index, int64_t num_classes) const {
+    return {data, type, stride, ignore_index, num_classes};
+  }
 };
 LabelsInput checked_labels(const char* op, const Tensor& labels, int64_t utterances);
 

@@ -9,6 +9,7 @@
 
 #include "cpu/isa.h"
 #include "torch/check.h"
+#include "torch/new_tensor.h"
 #include "torch/ops.h"
 #include "torch/scores_call.h"
 
@@ -22,17 +23,21 @@ using Outputs = std::array<char*, 4>;  // loss, confidence, entropy, margin
 /// Fixed chunks of rows, shared out over torch's threads.
 void run(const ScoresCall& call, const Outputs& outputs, const std::array<int64_t, 4>& output_strides) {
   const int64_t utterances = call.logits.utterances;
+  if (utterances == 0) return;
+  std::vector<ModalityScoresRows> rows;
+  for (int64_t m = 0; m < call.logits.modalities; ++m) {
+    rows.push_back(call.rows(m));
+    rows.back().loss = outputs[0] + m * output_strides[0];
+    rows.back().confidence = outputs[1] + m * output_strides[1];
+    rows.back().entropy = outputs[2] + m * output_strides[2];
+    rows.back().margin = outputs[3] + m * output_strides[3];
+  }
   const int64_t chunks = (utterances + kModalityScoresChunk - 1) / kModalityScoresChunk;
-  torch::stable::parallel_for(0, call.logits.modalities * chunks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t m = task / chunks;
-      ModalityScoresRows rows = call.rows(m);
-      rows.loss = outputs[0] + m * output_strides[0];
-      rows.confidence = outputs[1] + m * output_strides[1];
-      rows.entropy = outputs[2] + m * output_strides[2];
-      rows.margin = outputs[3] + m * output_strides[3];
-      const int64_t first = task % chunks * kModalityScoresChunk;
-      modality_scores(rows, first, std::min(first + kModalityScoresChunk, utterances));
+  torch::stable::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin * kModalityScoresChunk; first < std::min(end * kModalityScoresChunk, utterances);
+         first += kModalityScoresChunk) {
+      modality_scores(rows.data(), call.logits.modalities, call.labels, first,
+                      std::min(first + kModalityScoresChunk, utterances));
     }
   });
 }
@@ -43,8 +48,7 @@ Tensor modality_scores_cpu(const std::vector<Tensor>& logits, const Tensor& labe
                            const std::optional<Tensor>& present, int64_t ignore_index) {
   isa();  // throws here, not on a worker thread
   const ScoresCall call = checked_scores_call(kOp, logits, labels, present, ignore_index);
-  const std::array<int64_t, 3> shape{4, call.logits.modalities, call.logits.utterances};
-  Tensor slab = torch::stable::empty({shape.data(), shape.size()}, call.logits.result);
+  Tensor slab = new_tensor({4, call.logits.modalities, call.logits.utterances}, call.logits.result);
   const int64_t row_bytes = call.logits.utterances * itemsize_of(call.logits.result);
   char* data = static_cast<char*>(slab.mutable_data_ptr());
   Outputs outputs{};
@@ -61,7 +65,7 @@ void modality_scores_out_cpu(const std::vector<Tensor>& logits, const Tensor& la
   isa();
   const ScoresCall call = checked_scores_call(kOp, logits, labels, present, ignore_index);
   std::vector<Extent> taken = call.logits.extents;
-  taken.push_back(call.labels.extent);
+  taken.push_back(call.label_extent);
   taken.push_back(call.present.extent);
   Outputs outputs{};
   std::array<int64_t, 4> output_strides{};

@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <string>
+#include <vector>
 
 #include "cpu/isa.h"
 #include "torch/check.h"
+#include "torch/new_tensor.h"
 #include "torch/ops.h"
 #include "torch/scores_call.h"
 
@@ -47,22 +49,20 @@ Tensor modality_scores_backward_cpu(const std::vector<Tensor>& logits, const Ten
 
   const std::array<int64_t, 3> shape{z.modalities, z.utterances, z.columns};
   Tensor gradient = torch::stable::empty({shape.data(), shape.size()}, logits.front().scalar_type());
+  if (gradient.numel() == 0) return gradient;
   char* data = static_cast<char*>(gradient.mutable_data_ptr());
-  const int64_t modality_bytes = z.utterances * z.columns * static_cast<int64_t>(gradient.element_size());
-  const int64_t rows_a_chunk = modality_scores_backward_chunk(z.columns);
-  const int64_t chunks = (z.utterances + rows_a_chunk - 1) / rows_a_chunk;
-  torch::stable::parallel_for(0, z.modalities * chunks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t m = task / chunks;
-      ModalityScoresBackwardRows rows{};
-      rows.inputs = call.rows(m);
-      rows.loss = modality(of_loss, m);
-      rows.confidence = modality(of_confidence, m);
-      rows.entropy = modality(of_entropy, m);
-      rows.margin = modality(of_margin, m);
-      rows.gradient = data + m * modality_bytes;
-      const int64_t first = task % chunks * rows_a_chunk;
-      modality_scores_backward(rows, first, std::min(first + rows_a_chunk, z.utterances));
+  const int64_t bytes = gradient.numel() * static_cast<int64_t>(gradient.element_size());
+  use_large_pages(data, bytes);
+  std::vector<ModalityScoresBackwardRows> rows;
+  for (int64_t m = 0; m < z.modalities; ++m) {
+    rows.push_back({call.rows(m), modality(of_loss, m), modality(of_confidence, m), modality(of_entropy, m),
+                    modality(of_margin, m), data + m * (bytes / z.modalities)});
+  }
+  const int64_t chunk = modality_scores_backward_chunk(z.columns);
+  const int64_t chunks = (z.utterances + chunk - 1) / chunk;
+  torch::stable::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin * chunk; first < std::min(end * chunk, z.utterances); first += chunk) {
+      modality_scores_backward(rows.data(), z.modalities, call.labels, first, std::min(first + chunk, z.utterances));
     }
   });
   return gradient;

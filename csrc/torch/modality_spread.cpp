@@ -8,6 +8,7 @@
 #include "cpu/isa.h"
 #include "torch/check.h"
 #include "torch/inputs.h"
+#include "torch/new_tensor.h"
 #include "torch/ops.h"
 
 namespace spcl {
@@ -32,7 +33,7 @@ Tensor modality_spread_cpu(const Tensor& confidence, const Tensor& offsets, cons
   const std::vector<int64_t> bounds = checked_offsets(kOp, offsets, utterances);
   const ScalarType result = result_type(values.type);
   const auto dialogues = static_cast<int64_t>(bounds.size()) - 1;
-  Tensor spread = torch::stable::empty({&dialogues, 1}, result);
+  Tensor spread = new_tensor({dialogues}, result);
 
   SpreadBatch batch{};
   batch.confidence = values.data;

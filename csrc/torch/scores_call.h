@@ -13,19 +13,14 @@ namespace spcl {
 /// A call of modality_scores, or of its gradient, whose every tensor was checked: nothing in it can lead outside one.
 struct ScoresCall {
   RowsInput logits;
-  LabelsInput labels;
+  LabelRows labels;
+  Extent label_extent;
   PresentInput present;
-  int64_t ignore_index;
 
   /// The inputs of modality m.
   ModalityScoresRows rows(int64_t m) const {
     ModalityScoresRows rows{};
     rows.logits = logits.modality(m);
-    rows.num_classes = logits.columns;
-    rows.labels = labels.data;
-    rows.labels_type = labels.type;
-    rows.labels_stride = labels.stride;
-    rows.ignore_index = ignore_index;
     if (present.data != nullptr) {
       rows.present = present.data + m * present.modality_stride;
       rows.present_stride = present.stride;
@@ -39,7 +34,8 @@ inline ScoresCall checked_scores_call(const char* op, const std::vector<Tensor>&
   RowsInput z = checked_logits(op, logits);
   const LabelsInput y = checked_labels(op, labels, z.utterances);
   const PresentInput has = checked_present(op, present, z.modalities, z.utterances);
-  return {std::move(z), y, has, ignore_index};
+  const LabelRows rows = y.rows(ignore_index, z.columns);
+  return {std::move(z), rows, y.extent, has};
 }
 
 }  // namespace spcl

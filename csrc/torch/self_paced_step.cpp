@@ -56,7 +56,7 @@ std::vector<Range> ranges_of(const std::vector<int64_t>& offsets) {
 class Scratch {
  public:
   explicit Scratch(const StepBatch& batch, int64_t rows)
-      : classes_bytes_(64 * step_vectors(batch)),
+      : classes_bytes_(64 * batch.labels.num_classes),
         lanes_bytes_(128 * batch.modalities),
         memory_(static_cast<char*>(
             std::aligned_alloc(64, static_cast<size_t>(classes_bytes_ + lanes_bytes_ + (4 * rows + 63) / 64 * 64)))) {
@@ -225,12 +225,8 @@ StepTensors self_paced_step_cpu(const std::vector<Tensor>& logits, const Tensor&
   batch.logits = modalities.data();
   batch.modalities = z.modalities;
   batch.utterances = z.utterances;
-  batch.num_classes = z.columns;
   if (joint) batch.joint = checked_floats(kOp, "joint", *joint, {z.utterances, z.columns});
-  batch.labels = y.data;
-  batch.labels_type = y.type;
-  batch.labels_stride = y.stride;
-  batch.ignore_index = ignore_index;
+  batch.labels = y.rows(ignore_index, z.columns);
   batch.present = has.data;
   batch.present_modality_stride = has.modality_stride;
   batch.present_stride = has.stride;

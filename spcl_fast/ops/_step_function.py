@@ -28,55 +28,33 @@ def native_step(
     """The raw op, with autograd above it where a gradient is needed. The raw op checks what it is given."""
     level, number = (threshold, None) if isinstance(threshold, Tensor) else (None, threshold)
     others = (level, number, joint, extra_difficulty, class_weight, present)
-    if needs_grad:
-        loss, weight, difficulty, utterance_loss, confidence, spread, counts, sums = _Step.apply(
-            options, labels, offsets, *others, *logits
+    with torch.no_grad():  # the raw op knows no autograd, whatever of its inputs requires a gradient
+        loss, weight, difficulty, utterance_loss, confidence, spread, gradient, counts, sums = (
+            torch.ops.spcl_fast.self_paced_step.default(logits, labels, offsets, *others, *options, needs_grad)
         )
-    else:
-        with torch.no_grad():  # a threshold or class weight that is a parameter must not reach the raw op's autograd
-            loss, weight, difficulty, utterance_loss, confidence, spread, _, counts, sums = (
-                torch.ops.spcl_fast.self_paced_step.default(logits, labels, offsets, *others, *options, False)
-            )
+    if needs_grad:
+        of_loss = logits if joint is None else [joint]
+        loss = _WithGradient.apply(loss, gradient, present if joint is None else None, *of_loss)
     return SelfPacedStep(loss, weight, difficulty, utterance_loss, confidence, spread, StepTotals(counts, sums))
 
 
-class _Step(torch.autograd.Function):
-    """The forward pass writes the gradient `[T, C]` of the loss in the joint logits; the backward pass scales it.
+class _WithGradient(torch.autograd.Function):
+    """The loss as a function of logits of which it is known what gradient `[T, C]` it has in their sum.
 
-    Every modality receives the same tensor: the joint logits are the sum of theirs.
+    The forward pass of the step wrote that gradient; the backward pass scales it. Every modality receives the same
+    tensor, the joint logits being the sum of theirs; a missing one receives zeros. What the loss alone needs goes
+    through here, and nothing else: every further input or output of a Function costs a microsecond or two.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        options: StepOptions,
-        labels: Tensor,
-        offsets: Tensor,
-        level: Tensor | None,
-        number: float | None,
-        joint: Tensor | None,
-        extra_difficulty: Tensor | None,
-        class_weight: Tensor | None,
-        present: Tensor | None,
-        *logits: Tensor,
-    ) -> tuple[Tensor, ...]:
-        others = (level, number, joint, extra_difficulty, class_weight, present)
-        loss, weight, difficulty, utterance_loss, confidence, spread, gradient, counts, sums = (
-            torch.ops.spcl_fast.self_paced_step.default(list(logits), labels, offsets, *others, *options, True)
-        )
-        ctx.set_materialize_grads(False)  # else seven tensors of zeros for what has no gradient
-        ctx.mark_non_differentiable(weight, difficulty, utterance_loss, confidence, spread, counts, sums)
+    def forward(ctx: Any, loss: Tensor, gradient: Tensor, present: Tensor | None, *logits: Tensor) -> Tensor:
         ctx.save_for_backward(gradient, present)
-        ctx.joint_dtype = None if joint is None else joint.dtype
-        ctx.stacked = logits[0].shape[0] if logits[0].ndim == 3 else 0
-        ctx.num_logits = len(logits)
-        ctx.dtype = logits[0].dtype
-        return loss, weight, difficulty, utterance_loss, confidence, spread, counts, sums
+        first = logits[0]
+        ctx.inputs = len(logits), first.shape[0] if first.ndim == 3 else 0, first.dtype
+        return loss.detach()  # cheaper than the view that returning an input makes
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        if grad_loss is None:  # the loss was not used
-            return (None,) * (9 + ctx.num_logits)
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         tracing = torch.compiler.is_compiling()
         if torch.is_grad_enabled() and not tracing:
             # A gradient that silently did not depend on the logits would be wrong in a gradient penalty.
@@ -85,16 +63,15 @@ class _Step(torch.autograd.Function):
                 "backend='reference' can"
             )
         gradient, present = ctx.saved_tensors
+        num_logits, stacked, dtype = ctx.inputs
         # A plain `loss.backward()` sends 1. Reading it costs nothing on the host; a trace cannot read it.
         if tracing or gradient.is_cuda or grad_loss.item() != 1.0:
             gradient = gradient * grad_loss
-        if ctx.joint_dtype is not None:
-            return (*(None,) * 5, gradient.to(ctx.joint_dtype), *(None,) * (3 + ctx.num_logits))
-        if gradient.dtype != ctx.dtype:
-            gradient = gradient.to(ctx.dtype)
-        if ctx.stacked:
-            shared = gradient.expand(ctx.stacked, -1, -1)
-            return (*(None,) * 9, shared if present is None else torch.where(present[..., None], shared, 0.0))
+        if gradient.dtype != dtype:
+            gradient = gradient.to(dtype)
+        if stacked:
+            shared = gradient.expand(stacked, -1, -1)
+            return None, None, None, shared if present is None else torch.where(present[..., None], shared, 0.0)
         if present is None:
-            return (*(None,) * 9, *(gradient,) * ctx.num_logits)
-        return (*(None,) * 9, *(torch.where(has[:, None], gradient, 0.0) for has in present))
+            return None, None, None, *(gradient,) * num_logits
+        return None, None, None, *(torch.where(has[:, None], gradient, 0.0) for has in present)
