@@ -104,9 +104,12 @@ struct BackwardBlock {
           weighted.tile = weighted.tile + values[c] * Traits::bounded(logits[c] - maximum);
         }
       }
-      if (has_margin()) {  // a true lane is -1
+      if (has_margin()) {
 #pragma GCC unroll 8
-        for (int64_t c = 0; c < size; ++c) ties -= (logits[c] == rival) & ~is_label(first + c);
+        for (int64_t c = 0; c < size; ++c) {
+          const Mask tied = logits[c] == rival ? Mask{} + 1 : Mask{};
+          ties += is_label(first + c) ? Mask{} : tied;
+        }
       }
       sum.close_tile();
       weighted.close_tile();
@@ -134,17 +137,13 @@ struct BackwardBlock {
 #pragma GCC unroll 8
         for (int64_t c = 0; c < size; ++c) values[c] = row.without_entropy(values[c]);
       }
+      // One comparison decides at a time: the compiler takes comparisons that are joined apart, lane by lane.
 #pragma GCC unroll 8
       for (int64_t c = 0; c < size; ++c) {
-        const Vector with_label = is_label(first + c) ? values[c] + row.at_label : values[c];
-        values[c] = scored ? with_label : Vector{};
-      }
-      if (has_margin()) {
-#pragma GCC unroll 8
-        for (int64_t c = 0; c < size; ++c) {
-          const Mask is_rival = (logits[c] == rival) & ~is_label(first + c) & scored;
-          values[c] = is_rival ? values[c] - row.at_rival : values[c];
-        }
+        Vector of_other = values[c];
+        if (has_margin()) of_other = logits[c] == rival ? of_other - row.at_rival : of_other;
+        const Vector g = is_label(first + c) ? values[c] + row.at_label : of_other;
+        values[c] = scored ? g : Vector{};
       }
       write(first, size, values);
     });
