@@ -19,6 +19,7 @@ def register() -> None:
         _emotion_transitions,
         _modality_scores,
         _modality_scores_out,
+        _modality_scores_backward,
         _modality_spread,
         _self_paced_weights,
         _self_paced_step,
@@ -38,9 +39,8 @@ def _select_easiest(difficulty: Tensor, pace: float) -> Tensor:
 def _modality_scores(logits: list[Tensor], labels: Tensor, present: Tensor | None, ignore_index: int) -> Tensor:
     _on_one_device("modality_scores", [*logits, labels, present])
     first = logits[0]
-    modalities = first.shape[0] if len(logits) == 1 and first.ndim == 3 else len(logits)
     dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
-    return first.new_empty((4, modalities, labels.shape[0]), dtype=dtype)
+    return first.new_empty((4, _num_modalities(logits), labels.shape[0]), dtype=dtype)
 
 
 def _modality_scores_out(
@@ -77,6 +77,20 @@ def _emotion_transitions(
         labels.new_empty(D, dtype=real),
         labels.new_empty(labels.shape[0], dtype=real),
     )
+def _modality_scores_backward(
+    logits: list[Tensor],
+    labels: Tensor,
+    present: Tensor | None,
+    ignore_index: int,
+    grad_loss: Tensor | None,
+    grad_confidence: Tensor | None,
+    grad_entropy: Tensor | None,
+    grad_margin: Tensor | None,
+) -> Tensor:
+    gradients = [grad_loss, grad_confidence, grad_entropy, grad_margin]
+    _on_one_device("modality_scores_backward", [*logits, labels, present, *gradients])
+    first = logits[0]
+    return first.new_empty((_num_modalities(logits), *first.shape[-2:]))
 
 
 def _modality_spread(confidence: Tensor, offsets: Tensor, present: Tensor | None, of_means: bool) -> Tensor:
@@ -120,7 +134,7 @@ def _self_paced_step(
     optional = [threshold_tensor, joint, extra_difficulty, class_weight, present]
     _on_one_device("self_paced_step", [*logits, labels, offsets, *optional])
     first = logits[0]
-    M = first.shape[0] if len(logits) == 1 and first.ndim == 3 else len(logits)
+    M = _num_modalities(logits)
     T, C = first.shape[-2:]
     dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
     shapes = [(), (T,), (T,), (T,), (M, T), (offsets.shape[0] - 1,), (T if needs_gradient else 0, C)]
@@ -129,6 +143,11 @@ def _self_paced_step(
         first.new_empty(7, dtype=torch.int64),
         first.new_empty(1 + 2 * M, dtype=torch.float64),
     )
+
+
+def _num_modalities(logits: list[Tensor]) -> int:
+    """One tensor `[M, T, C]`, or M tensors `[T, C]`."""
+    return logits[0].shape[0] if logits[0].ndim == 3 else len(logits)
 
 
 def _on_one_device(op: str, tensors: list[Tensor | None]) -> None:

@@ -54,7 +54,7 @@ class _Backend(NamedTuple):
 _BACKENDS = {
     "cpu": _Backend(
         ops=frozenset(OPS),
-        differentiable=frozenset({"self_paced_step"}),
+        differentiable=frozenset({"modality_scores", "self_paced_step"}),
         devices=frozenset({"cpu"}),
         why_not=lambda: _native.why_not_loaded(),
     ),

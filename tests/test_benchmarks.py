@@ -120,6 +120,15 @@ def test_self_paced_weights_providers_agree_in_every_scheme(suite):
                 cell.expected.differences(contender.form, contender.make()(), contender.omits)
         weight = cell.expected.outputs["weight"]
         assert 0 < weight.sum() < 500
+def test_modality_scores_providers_agree_on_the_gradient(suite, tmp_path):
+    module = SimpleNamespace(cells=lambda s: [partial(suite.scores.build_backward_cell, 50, s)])
+    result = json.loads(suite.run.run_one("tiny", module, suite.settings, tmp_path, lambda _: None).read_text())
+    (cell,) = result["cells"]
+    rows = {row["provider"]: row for row in cell["rows"]}
+    assert rows.keys() == {"eager", "ours", "no-op"}
+    assert rows["ours"]["note"] == "backend cpu"
+    assert "gradient" in rows["ours"]["largest_difference"]
+    assert sum(s["provider"] == "eager" for s in cell["screened"]) == 5
 
 
 def test_forms_for_the_compiler_agree_before_they_are_compiled(suite):

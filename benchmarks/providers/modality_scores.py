@@ -30,6 +30,20 @@ def gather(z: Tensor, y: Tensor) -> Scores:
     return {"loss": loss, "confidence": confidence, "entropy": entropy, "margin": margin}
 
 
+def gather_kept(z: Tensor, y: Tensor) -> Scores:
+    """The same with nothing written over, so that autograd can follow."""
+    log_p = torch.log_softmax(z, -1)
+    p = log_p.exp()
+    index = _index(z, y)
+    confidence = p.gather(-1, index).squeeze(-1)
+    return {
+        "loss": -log_p.gather(-1, index).squeeze(-1),
+        "confidence": confidence,
+        "entropy": -(log_p * p).sum(-1),
+        "margin": confidence - p.scatter(-1, index, -1.0).amax(-1),
+    }
+
+
 def topk(z: Tensor, y: Tensor) -> Scores:
     """The best rival as the first or second of the two largest."""
     log_p = torch.log_softmax(z, -1)
@@ -75,6 +89,27 @@ def unrolled(z: Tensor, y: Tensor) -> Scores:
         "entropy": log_total - weighted / total,
         "margin": margin,
     }
+
+
+def closed_form(z: Tensor, y: Tensor, of: Scores) -> Scores:
+    """Scores and gradient without autograd, for the gradients `of` that arrive; one rival of those that tie."""
+    log_p = torch.log_softmax(z, -1)
+    p = log_p.exp()
+    index = _index(z, y)
+    confidence = p.gather(-1, index)
+    log_own = log_p.gather(-1, index).squeeze(-1)
+    weighted = log_p.mul_(p)
+    entropy = weighted.sum(-1).neg_()
+    rival, where = p.scatter(-1, index, -1.0).max(-1, keepdim=True)
+    of_entropy, of_margin = of["entropy"][..., None], of["margin"][..., None]
+    of_own = (of["confidence"] + of["margin"])[..., None] * confidence
+    of_loss = of["loss"][..., None]
+    common = of_loss - of_own + of_margin * rival - of_entropy * entropy[..., None]
+    gradient = p.mul_(common).addcmul_(weighted, of_entropy, value=-1)
+    gradient.scatter_add_(-1, index, of_own - of_loss).scatter_add_(-1, where, -of_margin * rival)
+    margin = (confidence - rival).squeeze(-1)
+    scores = {"loss": -log_own, "confidence": confidence.squeeze(-1), "entropy": entropy, "margin": margin}
+    return scores | {"gradient": gradient}
 
 
 def steady_gather(z: Tensor, y: Tensor) -> Callable[[], Scores]:

@@ -46,6 +46,31 @@ inline __attribute__((always_inline)) float widen_bits(Float16 value) {
   return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, finite) | special | sign);
 }
 
+/// A float32 rounded to the nearest BFloat16 or Float16, ties to even; NaN stays NaN, what is too large becomes Inf.
+template <class To>
+To narrow_bits(float value);
+
+template <>
+inline __attribute__((always_inline)) BFloat16 narrow_bits<BFloat16>(float value) {
+  const auto bits = __builtin_bit_cast(uint32_t, value);
+  const uint32_t rounded = bits + 0x7FFF + (bits >> 16 & 1);
+  return {static_cast<uint16_t>(value == value ? rounded >> 16 : 0x7FC0)};
+}
+
+template <>
+inline __attribute__((always_inline)) Float16 narrow_bits<Float16>(float value) {
+  const auto bits = __builtin_bit_cast(uint32_t, value);
+  const uint32_t magnitude = bits & 0x7FFFFFFF;
+  // The exponent's bias moves from 127 to 15. A sum with 0.5 leaves the bits a subnormal keeps, rounded.
+  const uint32_t normal = (magnitude - 0x38000000 + 0xFFF + (magnitude >> 13 & 1)) >> 13;
+  const float shifted = __builtin_bit_cast(float, magnitude) + 0.5f;
+  const uint32_t subnormal = __builtin_bit_cast(uint32_t, shifted) - 0x3F000000;
+  const uint32_t finite = magnitude < 0x38800000 ? subnormal : normal;
+  const uint32_t special = magnitude > 0x7F800000 ? 0x7E00 : 0x7C00;
+  const uint32_t rounded = magnitude >= 0x47800000 ? special : finite;
+  return {static_cast<uint16_t>(rounded | (bits >> 16 & 0x8000))};
+}
+
 /// The number at `address`, of type `type`.
 inline double load_float(FloatType type, const char* address) {
   switch (type) {

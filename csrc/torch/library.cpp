@@ -23,6 +23,8 @@ STABLE_TORCH_LIBRARY(spcl_fast, m) {
       "Tensor? fitted, int ignore_index, bool breaks, bool by_speaker, bool weighs_both) -> (Tensor counts, "
       "Tensor same_speaker_shifts, Tensor cross_speaker_shifts, Tensor num_speakers, Tensor difficulty, "
       "Tensor surprisal)");
+      "modality_scores_backward(Tensor[] logits, Tensor labels, Tensor? present, int ignore_index, "
+      "Tensor? grad_loss, Tensor? grad_confidence, Tensor? grad_entropy, Tensor? grad_margin) -> Tensor");
   m.def("modality_spread(Tensor confidence, Tensor offsets, Tensor? present, bool of_means) -> Tensor");
   m.def("select_easiest(Tensor difficulty, float pace) -> Tensor");
   m.def(
@@ -45,6 +47,7 @@ STABLE_TORCH_LIBRARY_IMPL(spcl_fast, CPU, m) {
   m.impl("modality_scores", TORCH_BOX(&spcl::modality_scores_cpu));
   m.impl("modality_scores_out", TORCH_BOX(&spcl::modality_scores_out_cpu));
   m.impl("emotion_transitions", TORCH_BOX(&spcl::emotion_transitions_cpu));
+  m.impl("modality_scores_backward", TORCH_BOX(&spcl::modality_scores_backward_cpu));
   m.impl("modality_spread", TORCH_BOX(&spcl::modality_spread_cpu));
   m.impl("select_easiest", TORCH_BOX(&spcl::select_easiest_cpu));
   m.impl("self_paced_weights", TORCH_BOX(&spcl::self_paced_weights_cpu));

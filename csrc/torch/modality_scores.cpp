@@ -9,61 +9,34 @@
 
 #include "cpu/isa.h"
 #include "torch/check.h"
-#include "torch/inputs.h"
 #include "torch/new_tensor.h"
 #include "torch/ops.h"
+#include "torch/scores_call.h"
 
 namespace spcl {
 namespace {
 
 constexpr const char* kOp = "modality_scores";
 
-/// A call whose every tensor was checked: nothing in it can lead outside one.
-struct Call {
-  RowsInput logits;
-  IntegersInput labels;
-  PresentInput present;
-  int64_t ignore_index;
-};
-
-Call checked_call(const std::vector<Tensor>& logits, const Tensor& labels, const std::optional<Tensor>& present,
-                  int64_t ignore_index) {
-  RowsInput z = checked_logits(kOp, logits);
-  IntegersInput y = checked_integers(kOp, "labels", labels, z.utterances);
-  PresentInput has = checked_present(kOp, present, z.modalities, z.utterances);
-  return {std::move(z), y, has, ignore_index};
-}
-
-ModalityScoresRows rows_of(const Call& call, int64_t m) {
-  ModalityScoresRows rows{};
-  rows.logits = call.logits.modality(m);
-  if (call.present.data != nullptr) {
-    rows.present = call.present.data + m * call.present.modality_stride;
-    rows.present_stride = call.present.stride;
-  }
-  return rows;
-}
-
 using Outputs = std::array<char*, 4>;  // loss, confidence, entropy, margin
 
 /// Fixed chunks of rows, shared out over torch's threads.
-void run(const Call& call, const Outputs& outputs, const std::array<int64_t, 4>& output_strides) {
+void run(const ScoresCall& call, const Outputs& outputs, const std::array<int64_t, 4>& output_strides) {
   const int64_t utterances = call.logits.utterances;
   if (utterances == 0) return;
   std::vector<ModalityScoresRows> rows;
   for (int64_t m = 0; m < call.logits.modalities; ++m) {
-    rows.push_back(rows_of(call, m));
+    rows.push_back(call.rows(m));
     rows.back().loss = outputs[0] + m * output_strides[0];
     rows.back().confidence = outputs[1] + m * output_strides[1];
     rows.back().entropy = outputs[2] + m * output_strides[2];
     rows.back().margin = outputs[3] + m * output_strides[3];
   }
-  const LabelRows labels = call.labels.rows(call.ignore_index, call.logits.columns);
   const int64_t chunks = (utterances + kModalityScoresChunk - 1) / kModalityScoresChunk;
   torch::stable::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t first = begin * kModalityScoresChunk; first < std::min(end * kModalityScoresChunk, utterances);
          first += kModalityScoresChunk) {
-      modality_scores(rows.data(), call.logits.modalities, labels, first,
+      modality_scores(rows.data(), call.logits.modalities, call.labels, first,
                       std::min(first + kModalityScoresChunk, utterances));
     }
   });
@@ -74,7 +47,7 @@ void run(const Call& call, const Outputs& outputs, const std::array<int64_t, 4>&
 Tensor modality_scores_cpu(const std::vector<Tensor>& logits, const Tensor& labels,
                            const std::optional<Tensor>& present, int64_t ignore_index) {
   isa();  // throws here, not on a worker thread
-  const Call call = checked_call(logits, labels, present, ignore_index);
+  const ScoresCall call = checked_scores_call(kOp, logits, labels, present, ignore_index);
   Tensor slab = new_tensor({4, call.logits.modalities, call.logits.utterances}, call.logits.result);
   const int64_t row_bytes = call.logits.utterances * itemsize_of(call.logits.result);
   char* data = static_cast<char*>(slab.mutable_data_ptr());
@@ -90,9 +63,9 @@ void modality_scores_out_cpu(const std::vector<Tensor>& logits, const Tensor& la
                              const std::optional<Tensor>& present, int64_t ignore_index, const Tensor& loss,
                              const Tensor& confidence, const Tensor& entropy, const Tensor& margin) {
   isa();
-  const Call call = checked_call(logits, labels, present, ignore_index);
+  const ScoresCall call = checked_scores_call(kOp, logits, labels, present, ignore_index);
   std::vector<Extent> taken = call.logits.extents;
-  taken.push_back(call.labels.extent);
+  taken.push_back(call.label_extent);
   taken.push_back(call.present.extent);
   Outputs outputs{};
   std::array<int64_t, 4> output_strides{};

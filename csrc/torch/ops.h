@@ -24,6 +24,13 @@ void modality_scores_out_cpu(const std::vector<torch::stable::Tensor>& logits, c
                              const torch::stable::Tensor& loss, const torch::stable::Tensor& confidence,
                              const torch::stable::Tensor& entropy, const torch::stable::Tensor& margin);
 
+/// The gradient [M, T, C] of the logits, in their dtype, for the gradients [M, T] of the scores, in theirs.
+torch::stable::Tensor modality_scores_backward_cpu(
+    const std::vector<torch::stable::Tensor>& logits, const torch::stable::Tensor& labels,
+    const std::optional<torch::stable::Tensor>& present, int64_t ignore_index,
+    const std::optional<torch::stable::Tensor>& grad_loss, const std::optional<torch::stable::Tensor>& grad_confidence,
+    const std::optional<torch::stable::Tensor>& grad_entropy, const std::optional<torch::stable::Tensor>& grad_margin);
+
 using StepTensors = std::tuple<torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor,
                                torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor,
                                torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor>;

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from spcl_fast import backends, reference
 from spcl_fast.ops import _check
+from spcl_fast.ops._scores_function import native_scores
 from spcl_fast.reference import ModalityScores
 
 OP = "modality_scores"
@@ -49,8 +50,13 @@ def modality_scores(
         `ModalityScores(loss, confidence, entropy, margin)`, each `[M, T]`, float64 for float64 logits and
         float32 for all others. NaN in all four where a label is `ignore_index` or names no class, where a row
         holds NaN or +Inf or is -Inf everywhere, and where `present` is False. A logit of -Inf is a probability
-        of 0; on the true class it gives a loss of +Inf. Empty for T = 0. Differentiable in the logits.
+        of 0; on the true class it gives a loss of +Inf. Empty for T = 0.
         Deterministic: each row depends on itself alone.
+
+        All four are differentiable in the logits, once: only `backend="reference"` has a second derivative. The
+        gradient is in the dtype of the logits. It is zero where the scores are NaN, whatever arrives there. Rivals
+        that tie share the margin's gradient evenly. A logit of -Inf has the gradient of a probability of 0, which is
+        zero but for the loss of the true class, where it is -1.
 
     Raises:
         TypeError: a dtype that is not taken.
@@ -74,8 +80,7 @@ def modality_scores(
             target.copy_(source)
         return out
     if out is None:
-        slab = torch.ops.spcl_fast.modality_scores(z.tensors, labels, present, ignore_index)
-        return ModalityScores(*slab.unbind(0))
+        return native_scores(z.tensors, labels, present, ignore_index, z.requires_grad)
     torch.ops.spcl_fast.modality_scores_out(z.tensors, labels, present, ignore_index, *out)
     return out
 

@@ -48,7 +48,7 @@ def modality_scores(
     if num_classes > 1:
         margin = confidence - p.scatter(-1, y, float("-inf")).amax(-1)
     else:
-        margin = torch.full_like(confidence, float("nan"))
+        margin = confidence.masked_fill(scored, float("nan"))  # undefined, with a gradient of zero
 
     nan = float("nan")
     return ModalityScores(*(torch.where(scored, x, nan) for x in (loss, confidence, entropy, margin)))

@@ -22,6 +22,14 @@ def no_wish_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def no_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiled library as if it had forward passes alone."""
+    without = backends._BACKENDS["cpu"]._replace(differentiable=frozenset())
+    monkeypatch.setitem(backends._BACKENDS, "cpu", without)
+    monkeypatch.setattr(backends, "_chosen", {})
+
+
+@pytest.fixture
 def missing_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(_native, "LIBRARY", tmp_path / "libspcl_fast.so")
     monkeypatch.setattr(_native, "_outcome", None)
@@ -30,9 +38,16 @@ def missing_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_the_fastest_backend_that_can_do_the_call_is_taken() -> None:
     assert backends.choose("modality_scores", None, CPU, needs_grad=False) == "cpu"
-    assert backends.choose("modality_scores", None, CPU, needs_grad=True) == "reference"
+    assert backends.choose("modality_scores", None, CPU, needs_grad=True) == "cpu"
     assert backends.choose("modality_scores", None, ELSEWHERE, needs_grad=False) == "reference"
+    assert backends.choose("modality_scores", None, ELSEWHERE, needs_grad=True) == "reference"
     assert backends.choose("self_paced_step", None, CPU, needs_grad=True) == "cpu"
+
+
+@pytest.mark.usefixtures("no_gradients")
+def test_a_call_that_needs_a_gradient_goes_where_there_is_one() -> None:
+    assert backends.choose("modality_scores", None, CPU, needs_grad=False) == "cpu"
+    assert backends.choose("modality_scores", None, CPU, needs_grad=True) == "reference"
 
 
 def test_a_backend_asked_for_by_name_is_taken() -> None:
@@ -54,7 +69,7 @@ def test_the_environment_names_a_backend_and_the_argument_wins(monkeypatch: pyte
 @pytest.mark.parametrize(
     ("op", "device", "needs_grad", "reason"),
     [
-        ("modality_scores", CPU, True, "it has no gradient of this op"),
+        ("modality_spread", CPU, True, "it has no gradient of this op"),
         ("modality_scores", ELSEWHERE, False, r"it runs on cpu \(got a tensor on meta\)"),
         ("modality_entropy", CPU, False, "it does not have this op"),
     ],
@@ -66,6 +81,7 @@ def test_a_backend_demanded_by_the_argument_that_cannot_do_the_call_is_refused(
         backends.choose(op, "cpu", device, needs_grad=needs_grad)
 
 
+@pytest.mark.usefixtures("no_gradients")
 def test_a_backend_preferred_by_the_environment_leaves_what_it_cannot_do_to_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -173,7 +189,7 @@ def test_the_report_names_versions_build_and_backends() -> None:
     assert values["build", "torch"].endswith("runs on 2.11 and newer")
     assert values["machine", "instruction set"] in ("avx512", "avx2", "baseline")
     assert values["backends", "cpu"] == "on"
-    assert values["ops", "modality_scores"].startswith("cpu (cpu, without gradient)")
+    assert values["ops", "modality_scores"].startswith("cpu (cpu, with gradient)")
     assert len(values) == len(report)
 
 

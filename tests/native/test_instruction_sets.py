@@ -27,6 +27,13 @@ for C, scale in ((1, 1), (7, 1), (7, 30), (65, 3), (300, 1)):
     y = torch.randint(C, (3001,), generator=g)
     for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
         scored += torch.ops.spcl_fast.modality_scores([z.to(dtype)], y, None, -100).unbind(0)
+        exact = torch.float64 if dtype == torch.float64 else torch.float32
+        of = torch.randn(4, 2, 3001, generator=g, dtype=torch.float64).to(exact)
+        gradient = torch.ops.spcl_fast.modality_scores_backward([z.to(dtype)], y, None, -100, *of)
+        if dtype.itemsize > 2:
+            scored.append(gradient)
+        else:
+            weighed.append(gradient.view(torch.int16))  # another last bit may be rounded the other way
 lengths = torch.tensor([0, 63, 5, 0, 17, 4500, 1, 30, 16])
 offsets = lengths.cumsum(0)
 T = int(offsets[-1])
