@@ -16,10 +16,21 @@ from spcl_fast import backends, ops, reference
 from spcl_fast.ops import ModalityScores
 
 from .agreement import Expected, Tolerance
-from .harness import Call, Cell, Contender, Settings
+from .harness import Call, Cell, Contender, Settings, left_out
 from .providers import modality_scores as forms
 from .providers.compiled import compiled
 from .providers.floors import copy_floor, read_floor
+from .sizes import (
+    BEST_ALONE,
+    DTYPES,
+    IEMOCAP,
+    LARGEST,
+    MELD,
+    name_of,
+    name_of_dtype,
+    repeated,
+    require_memory,
+)
 
 M, C = 3, 7
 TOLERANCES = {
@@ -32,13 +43,18 @@ COMPILED = {"natural": forms.gather, "one-hot": forms.one_hot, "class-unrolled":
 
 
 def _eager(z: Tensor, y: Tensor, threads: tuple[int, ...]) -> Iterator[Contender]:
-    for form in (forms.gather, forms.topk, forms.one_hot, forms.unrolled):
+    plain = z.dtype == torch.float32 and z.shape[1] < LARGEST
+    for form in (forms.gather, forms.topk, forms.one_hot, forms.unrolled) if plain else (forms.gather,):
 
         def make(form: Callable[[Tensor, Tensor], forms.Scores] = form) -> Call:
-            return lambda: form(z, y)
+            return lambda: form(forms.exact(z), y)
 
         yield Contender("eager", form.__name__, make, threads=threads, group="fresh")
-    yield Contender("eager", "gather", lambda: forms.steady_gather(z, y), threads=threads, group="steady")
+    if plain:
+        steady = lambda: forms.steady_gather(z, y)  # noqa: E731
+        yield Contender("eager", "gather, kept memory", steady, threads=threads, group="steady")
+    else:
+        yield left_out("eager", "all other forms", BEST_ALONE)
 
 
 def _compiled(z: Tensor, y: Tensor, threads: tuple[int, ...], settings: Settings) -> Iterator[Contender]:
@@ -50,7 +66,7 @@ def _compiled(z: Tensor, y: Tensor, threads: tuple[int, ...], settings: Settings
 
         def steady(name: str = name) -> Call:
             function = compiled(forms.steady(COMPILED[name]))
-            out = {output: torch.zeros(M, z.shape[1]) for output in forms.OUTPUTS}
+            out = dict(zip(forms.OUTPUTS, _outputs(z), strict=True))
             return lambda: function(z, y, out)
 
         for group, make in (("fresh", fresh), ("steady", steady)):
@@ -64,29 +80,74 @@ def _ours(z: Tensor, y: Tensor, threads: tuple[int, ...]) -> Iterator[Contender]
         return lambda: ops.modality_scores(z, y)._asdict()
 
     def steady() -> Call:
-        out = ModalityScores(*(torch.zeros(M, z.shape[1]) for _ in forms.OUTPUTS))
-        return lambda: ops.modality_scores(z, y, out=out)._asdict()
+        return _filling(z, y)
 
     yield Contender("ours", "allocating", fresh, "ours", threads, "fresh", note=note)
     yield Contender("ours", "out=", steady, "ours", threads, "steady", note=note)
 
 
-def build_cell(T: int, settings: Settings) -> Cell:
-    """One number of utterances, with everybody who competes on it."""
+def _outputs(z: Tensor) -> list[Tensor]:
+    dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
+    return [torch.zeros(M, z.shape[1], dtype=dtype) for _ in forms.OUTPUTS]
+
+
+def _filling(z: Tensor, y: Tensor) -> Call:
+    out = ModalityScores(*_outputs(z))
+    return lambda: ops.modality_scores(z, y, out=out)._asdict()
+
+
+def _traffic(z: Tensor) -> int:
+    """Logits and labels are read once, four scores written once."""
+    written = 8 if z.dtype == torch.float64 else 4
+    return z.shape[1] * (z.element_size() * M * C + 8 + written * 4 * M)
+
+
+def _problem(T: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, int]:
+    """Logits and labels; beyond 1e6 utterances so many copies of the first 1e6, and how many."""
+    copies = max(1, T // 1_000_000)
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(M, T, C, generator=generator)
-    labels = torch.randint(C, (T,), generator=generator)
-    expected = Expected(reference.modality_scores(logits.double(), labels)._asdict(), TOLERANCES)
-    threads = (settings.threads,)
-    traffic = T * (4 * M * C + 8 + 4 * 4 * M)  # logits and labels are read once, four scores written once
+    logits = torch.randn(M, T // copies, C, generator=generator).to(dtype)
+    labels = torch.randint(C, (T // copies,), generator=generator)
+    return logits, labels, copies
+
+
+def build_cell(name: str, T: int, dtype: torch.dtype, settings: Settings) -> Cell:
+    """One number of utterances in one dtype, with everybody who competes on it."""
+    if T >= LARGEST:
+        require_memory(10_000_000_000)
+    logits, labels, copies = _problem(T, dtype)
+    scores = reference.modality_scores(logits.double(), labels)._asdict()
+    expected = Expected({k: repeated(x, copies, 1) for k, x in scores.items()}, TOLERANCES)
+    logits, labels = repeated(logits, copies, 1), repeated(labels, copies, 0)
+    small = T <= 10_000  # then the cost of a call counts, not the memory's bandwidth
+    threads = settings.both_threads if small else (settings.threads,)
+    traffic = _traffic(logits)
+    plain = dtype == torch.float32 and T < LARGEST
     contenders = [*_eager(logits, labels, threads)]
-    if settings.compile:
+    if settings.compile and plain:
         contenders += _compiled(logits, labels, threads, settings)
     contenders += _ours(logits, labels, threads)
-    contenders += [copy_floor(traffic, threads), *read_floor(traffic, threads)]
-    return Cell(f"T=1e{len(str(T)) - 1}", {"T": T, "M": M, "C": C, "dtype": "float32"}, contenders, expected, traffic)
+    if not small:
+        contenders += [copy_floor(traffic, threads), *read_floor(traffic, threads)]
+    size = {"T": T, "M": M, "C": C, "dtype": name_of_dtype(dtype)}
+    return Cell(name, size, contenders, expected, None if small else traffic, None if plain else 2.0)
 
 
 def cells(settings: Settings) -> list[Callable[[], Cell]]:
-    """A corpus, and a large one."""
-    return [partial(build_cell, T, settings) for T in ((100_000,) if settings.quick else (100_000, 1_000_000))]
+    """A batch of IEMOCAP and one of MELD, corpora, other dtypes, and what no corpus has reached."""
+    sizes = [("IEMOCAP batch", sum(IEMOCAP), torch.float32)]
+    if not settings.quick:
+        sizes.append(("MELD batch", sum(MELD), torch.float32))
+    sizes.append((name_of(100_000), 100_000, torch.float32))
+    if not settings.quick:
+        sizes.append((name_of(1_000_000), 1_000_000, torch.float32))
+        sizes += [(f"{name_of(1_000_000)}, {name_of_dtype(dtype)}", 1_000_000, dtype) for dtype in DTYPES]
+        sizes.append((name_of(LARGEST), LARGEST, torch.float32))
+    return [partial(build_cell, *size, settings) for size in sizes]
+
+
+def scaling(T: int) -> tuple[Call, int]:
+    """The call of `out=`, and the bytes it reads and writes."""
+    logits, labels, copies = _problem(T)
+    logits, labels = repeated(logits, copies, 1), repeated(labels, copies, 0)
+    return _filling(logits, labels), _traffic(logits)
