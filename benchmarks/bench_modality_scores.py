@@ -50,11 +50,9 @@ def _eager(z: Tensor, y: Tensor, threads: tuple[int, ...]) -> Iterator[Contender
             return lambda: form(forms.exact(z), y)
 
         yield Contender("eager", form.__name__, make, threads=threads, group="fresh")
-    if plain:
-        steady = lambda: forms.steady_gather(z, y)  # noqa: E731
-        yield Contender("eager", "gather, kept memory", steady, threads=threads, group="steady")
-    else:
+    if not plain:
         yield left_out("eager", "all other forms", BEST_ALONE)
+    yield Contender("eager", "gather, kept memory", lambda: forms.steady_gather(z, y), threads=threads, group="steady")
 
 
 def _compiled(z: Tensor, y: Tensor, threads: tuple[int, ...], settings: Settings) -> Iterator[Contender]:

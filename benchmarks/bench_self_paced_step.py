@@ -165,6 +165,8 @@ def _compiled(problem: Problem, backward: bool, threads: tuple[int, ...], settin
 def _published(problem: Problem, backward: bool, threads: tuple[int, ...]) -> Contender:
     if problem.labels.shape[0] > 1000:
         return left_out("published", "loops, O(T^2)", "quadratic: at T=1e5 some 50 minutes a call")
+    if problem.logits.dtype.itemsize == 2:
+        return left_out("published", "loops, O(T^2)", "half precision, which it keeps to, is far from the reference")
     step = lambda z, *rest: published_step(z.unbind(0), *rest)  # noqa: E731
     make = partial(_call, step, problem, stacked=True, backward=False)
     omits, note = frozenset({"confidence", "gradient"}), "forward only" if backward else ""

@@ -13,16 +13,16 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from spcl_fast.merc.files import write_atomically
 
-from . import results
+from .tables import best_of_ours, read_all
 
-RIVALS = {"compile": "#4c72b0", "eager": "#dd8452", "published": "#937860"}  # from the bottom of a bar group upwards
+COLORS = {"compile": "#4c72b0", "eager": "#dd8452", "published": "#937860"}  # from the bottom of a bar group upwards
 ROW_INCHES = 0.42
 PANELS_A_ROW = 3
 
 
 def draw(folder: Path) -> list[Path]:
     """Draws `ratios.png` and `scaling.png` of all results in the folder; returns those that had something to show."""
-    found = results.read_all(folder)
+    found = read_all(folder)
     written = []
     for name, figure in (("ratios", ratios(found)), ("scaling", scaling(found))):
         if figure is not None:
@@ -48,7 +48,7 @@ def ratios(found: Mapping[str, Mapping[str, Any]]) -> Figure | None:
     axes[0].xaxis.set_major_formatter(StrMethodFormatter("{x:,g} x"))
     axes[-1].set_xlabel("median time of the rival / median time of ours, in one run (log axis)")
     handles = {bar.get_label(): bar for panel in axes for bar in panel.containers}
-    shown = [name for name in reversed(RIVALS) if name in handles]
+    shown = [name for name in reversed(COLORS) if name in handles]
     figure.legend([handles[name] for name in shown], shown, loc="outside upper right", ncols=len(shown), frameon=False)
     figure.suptitle("How many times as fast ours is", x=0.02, ha="left")
     return figure
@@ -59,25 +59,16 @@ def _lines(cells: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     lines = {}
     for cell in cells:
         for row in best_of_ours(cell):
-            against = {name: ratio for name, ratio in row["against"].items() if name in RIVALS}
+            against = {name: ratio for name, ratio in row["against"].items() if name in COLORS}
             if against:
                 lines[", ".join(part for part in (cell["name"], row["group"]) if part)] = against
     return lines
 
 
-def best_of_ours(cell: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The fastest row of ours in every group."""
-    best: dict[str, dict[str, Any]] = {}
-    for row in sorted(cell["rows"], key=lambda row: row["p50_ms"]):
-        if row["role"] == "ours":
-            best.setdefault(row["group"], row)
-    return list(best.values())
-
-
 def _bars(axes: Axes, name: str, lines: Mapping[str, Mapping[str, float]]) -> None:
     labels = list(lines)
-    thick = 0.85 / len(RIVALS)
-    for rival, color in RIVALS.items():
+    thick = 0.85 / len(COLORS)
+    for rival, color in COLORS.items():
         at = [y for y, label in enumerate(labels) if rival in lines[label]]
         if not at:
             continue
@@ -96,7 +87,7 @@ def _bars(axes: Axes, name: str, lines: Mapping[str, Mapping[str, float]]) -> No
 
 def _place(rival: str, there: Sequence[str]) -> float:
     """Where a bar lies around the middle of its line, in thicknesses: the axis runs down, published comes first."""
-    order = [name for name in reversed(RIVALS) if name in there]
+    order = [name for name in reversed(COLORS) if name in there]
     return order.index(rival) - (len(order) - 1) / 2
 
 
@@ -119,6 +110,8 @@ def scaling(found: Mapping[str, Mapping[str, Any]]) -> Figure | None:
         panel.set_axis_off()
     for panel in list(axes.flat)[: len(panels)]:
         panel.tick_params(labelbottom=True)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), fontsize=9, frameon=False)
     figure.supxlabel("utterances T", fontsize=10)
     figure.supylabel("median time of a call, ms", fontsize=10)
     return figure
@@ -146,4 +139,3 @@ def _course(axes: Axes, name: str, points: Sequence[Mapping[str, Any]]) -> None:
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.set_title(name, loc="left", fontsize=10, family="monospace")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="upper left", frameon=False)

@@ -165,7 +165,7 @@ def measure(cell: Cell, settings: Settings) -> dict[str, Any]:
     """
     with _undisturbed():
         variants, off = _built(cell, settings)
-        gc.collect()
+        _tidy()
         for variant in variants:
             _screen(variant, settings)
         finalists = _finalists(variants)
@@ -201,12 +201,20 @@ def _undisturbed() -> Iterator[None]:
     """No garbage collector meanwhile; the thread count as it was afterwards."""
     threads, collecting = torch.get_num_threads(), gc.isenabled()
     gc.disable()
+    _tidy()
     try:
         yield
     finally:
+        gc.unfreeze()
         torch.set_num_threads(threads)
         if collecting:
             gc.enable()
+
+
+def _tidy() -> None:
+    """Collects garbage, and lets the next time look at newer objects alone: torch's modules hold a million."""
+    gc.collect()
+    gc.freeze()
 
 
 def thread_counts(contender: Contender, settings: Settings) -> tuple[int, ...]:

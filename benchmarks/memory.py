@@ -9,7 +9,6 @@ may be off by some hundred kilobytes; Linux alone can do this.
 from __future__ import annotations
 
 import ctypes
-import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,10 +30,9 @@ class Memory(NamedTuple):
 
 
 def of_call(call: Callable[[], Any]) -> Memory | None:
-    """The memory of one call, which must have been called before; None where the kernel does not say."""
+    """The memory of one call, which must not be the first; None where the kernel does not say."""
     try:
         libc = ctypes.CDLL(None)
-        gc.collect()
         libc.malloc_trim(0)
         (PROCESS / "clear_refs").write_text("5")
         before = _status("VmRSS")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import platform
 import shutil
@@ -19,6 +18,7 @@ from spcl_fast import backends
 from spcl_fast.merc.files import write_atomically, write_json
 
 from .providers.floors import bandwidth
+from .tables import read_all
 
 SCHEMA = 2
 
@@ -88,16 +88,6 @@ def write(folder: Path, name: str, result: dict[str, Any]) -> Path:
     path = folder / f"{name}.json"
     write_json(path, {"schema": SCHEMA, "benchmark": name, **result})
     return path
-
-
-def read_all(folder: Path) -> dict[str, dict[str, Any]]:
-    """The results of every benchmark in the folder by name, the step first: it is what a training loop calls."""
-    found = {}
-    for path in sorted(folder.glob("*.json"), key=lambda path: (path.stem != "self_paced_step", path.stem)):
-        result = json.loads(path.read_text())
-        if "benchmark" in result:
-            found[result["benchmark"]] = result
-    return found
 
 
 def flat(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
