@@ -16,7 +16,7 @@ from spcl_fast.merc.files import write_atomically
 from .tables import best_of_ours, read_all
 
 COLORS = {"compile": "#4c72b0", "eager": "#dd8452", "published": "#937860"}  # from the bottom of a bar group upwards
-ROW_INCHES = 0.42
+ROW_INCHES = 0.36
 PANELS_A_ROW = 3
 
 
@@ -41,23 +41,25 @@ def ratios(found: Mapping[str, Mapping[str, Any]]) -> Figure | None:
     heights = [len(lines) for lines in panels.values()]
     figure = Figure(figsize=(9, ROW_INCHES * sum(heights) + 0.45 * len(panels) + 1.4), layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-    most = max(ratio for lines in panels.values() for against in lines.values() for ratio in against.values())
+    shown_ratios = [ratio for lines in panels.values() for against in lines.values() for ratio in against.values()]
     for panel, (name, lines) in zip(axes, panels.items(), strict=True):
         _bars(panel, name, lines)
-    axes[0].set(xscale="log", xlim=(0.5, 4 * most))
+    axes[0].set(xscale="log", xlim=(min(0.5, min(shown_ratios) / 2), 4 * max(shown_ratios)))
     axes[0].xaxis.set_major_formatter(StrMethodFormatter("{x:,g} x"))
     axes[-1].set_xlabel("median time of the rival / median time of ours, in one run (log axis)")
     handles = {bar.get_label(): bar for panel in axes for bar in panel.containers}
     shown = [name for name in reversed(COLORS) if name in handles]
     figure.legend([handles[name] for name in shown], shown, loc="outside upper right", ncols=len(shown), frameon=False)
-    figure.suptitle("How many times as fast ours is", x=0.02, ha="left")
+    figure.suptitle("How many times as fast ours is, float32", x=0.02, ha="left")
     return figure
 
 
 def _lines(cells: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Size and group -> rival -> ratio, of the fastest row of ours."""
+    """Size and group -> rival -> ratio, of the fastest row of ours in float32; other dtypes are in the files."""
     lines = {}
     for cell in cells:
+        if cell["size"].get("dtype", "float32") != "float32":
+            continue
         for row in best_of_ours(cell):
             against = {name: ratio for name, ratio in row["against"].items() if name in COLORS}
             if against:
