@@ -1,21 +1,26 @@
-"""What is kept of a benchmark and how it is shown: where it ran, the file of results, the table."""
+"""What is kept of a benchmark: where it ran, how its rows compare, the files of results."""
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from spcl_fast import backends
-from spcl_fast.merc.files import write_json
+from spcl_fast.merc.files import write_atomically, write_json
 
-SCHEMA = 1
+from .providers.floors import bandwidth
+from .tables import read_all
+
+SCHEMA = 2
 
 
 def environment(threads: int) -> dict[str, Any]:
@@ -36,6 +41,7 @@ def environment(threads: int) -> dict[str, Any]:
         "instruction_set": sections["machine"]["instruction set"],
         "torch_instruction_set": torch.backends.cpu.get_cpu_capability(),
         "loadavg": os.getloadavg(),
+        "bandwidth": {f"{n} threads": bandwidth(n) for n in sorted({1, threads})},
     }
 
 
@@ -51,19 +57,30 @@ def compare(rows: Sequence[dict[str, Any]], traffic: int | None) -> None:
     """Adds to every row its speed over the strongest rival of its group, and to ours all that follows from it.
 
     `times_as_fast`: as the strongest rival; of ours `against` every provider: how many times as fast ours is.
-    A floor in `against` is at most about 1: the fraction of the floor's speed that ours reaches.
+    A floor in `against` is at most about 1: the fraction of the floor's speed that ours reaches on as many threads;
+    `fraction_of_floor` is that of the fastest floor, `floor`.
     `gigabytes_per_second`: the traffic that the op cannot do without, over the median.
     """
     for row in rows:
-        peers = [r for r in rows if r["group"] == row["group"] or r["role"] == "floor"]
-        rivals = [r for r in peers if r["role"] == "rival"]
-        if rivals:
+        if traffic is not None and (row["role"] == "ours" or row["provider"] in ("copy", "read")):
+            row["gigabytes_per_second"] = traffic / row["p50_ms"] / 1e6
+        rivals = [r for r in rows if r["role"] == "rival" and r["group"] == row["group"]]
+        if rivals and row["role"] != "floor":
             row["times_as_fast"] = min(r["p50_ms"] for r in rivals) / row["p50_ms"]
         if row["role"] == "ours":
-            others = [r for r in peers if r["role"] in ("rival", "floor")]
-            row["against"] = {f"{r['provider']}": r["p50_ms"] / row["p50_ms"] for r in others}
-        if traffic is not None and (row["role"] == "ours" or row["provider"] == "copy"):
-            row["gigabytes_per_second"] = traffic / row["p50_ms"] / 1e6
+            floors = _floors(rows, row["threads"])
+            fastest: dict[str, float] = {}
+            for other in (*rivals, *floors):
+                fastest[other["provider"]] = min(other["p50_ms"], fastest.get(other["provider"], float("inf")))
+            row["against"] = {provider: ms / row["p50_ms"] for provider, ms in fastest.items()}
+            if floors:
+                row["floor"] = min(floors, key=lambda r: r["p50_ms"])["provider"]
+                row["fraction_of_floor"] = row["against"][row["floor"]]
+
+
+def _floors(rows: Sequence[dict[str, Any]], threads: int) -> list[dict[str, Any]]:
+    floors = [r for r in rows if r["role"] == "floor"]
+    return [r for r in floors if r["threads"] == threads] or floors
 
 
 def write(folder: Path, name: str, result: dict[str, Any]) -> Path:
@@ -73,37 +90,30 @@ def write(folder: Path, name: str, result: dict[str, Any]) -> Path:
     return path
 
 
-def table(cell: dict[str, Any]) -> str:
-    """The rows of one cell, the fastest first, as text."""
-    size = ", ".join(f"{k}={v}" for k, v in cell["size"].items())
-    rows = sorted(cell["rows"], key=lambda r: (r["group"], r["p50_ms"]))
-    names = [f"{r['provider']} {r['group']}".strip() for r in rows]
-    forms = [r["form"] + (f" [{r['note']}]" if r["note"] else "") for r in rows]
-    wide, wider = (max(map(len, column), default=0) for column in (names, forms))
-    lines = [
-        f"{cell['name']}: {size}",
-        f"  {'':<{wide}}  {'':<{wider}}  threads      p20      p50      p80 ms   x strongest rival",
-    ]
-    for row, name, form in zip(rows, names, forms, strict=True):
-        times = " ".join(f"{_short(row[p]):>8}" for p in ("p20_ms", "p50_ms", "p80_ms"))
-        ratio = f"{row['times_as_fast']:.2f}" if "times_as_fast" in row else "-"
-        lines.append(f"  {name:<{wide}}  {form:<{wider}}  {row['threads']:>7} {times}      {ratio:>8}{_extra(row)}")
-    for row, name, form in zip(rows, names, forms, strict=True):
-        if "against" in row:
-            against = ", ".join(f"{ratio:.3g} x {other}" for other, ratio in row["against"].items())
-            lines.append(f"  {name}, {form}: speed is {against}")
-    lines += [f"  off: {o['provider']} ({o['form']}): {o['reason']}" for o in cell["off"]]
-    return "\n".join(lines)
+def flat(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A line for every row of every cell, and of every child process with a lesser instruction set."""
+    lines = []
+    for name, result in results.items():
+        around = result["environment"]
+        for cell in result["cells"]:
+            lesser = cell.get("lesser", {"rows": [], "instruction_set": None})
+            measured = [(around["instruction_set"], row) for row in cell["rows"]]
+            measured += [(lesser["instruction_set"], row) for row in lesser["rows"]]
+            for isa, row in measured:
+                line = {"benchmark": name, "cell": cell["name"], **cell["size"], "instruction_set": isa}
+                line |= {k: v for k, v in row.items() if not isinstance(v, dict)}
+                line |= {f"against {provider}": ratio for provider, ratio in row.get("against", {}).items()}
+                lines.append(line | {"device": around["device"], "torch": around["versions"]["torch"]})
+    return lines
 
 
-def _extra(row: dict[str, Any]) -> str:
-    parts = []
-    if "gigabytes_per_second" in row:
-        parts.append(f"{row['gigabytes_per_second']:.1f} GB/s")
-    if "overhead_us" in row:
-        parts.append(f"{row['overhead_us']:+.1f} us over the op")
-    return f"   ({'; '.join(parts)})" if parts else ""
-
-
-def _short(ms: float) -> str:
-    return f"{ms:.4f}" if ms < 1 else f"{ms:.4g}"
+def write_csv(folder: Path) -> Path:
+    """Writes `<folder>/rows.csv` from all results there; a column that a row does not have is empty."""
+    lines = flat(read_all(folder))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(k for line in lines for k in line)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    path = folder / "rows.csv"
+    write_atomically(path, text.getvalue().encode())
+    return path

@@ -77,6 +77,8 @@ def _emotion_transitions(
         labels.new_empty(D, dtype=real),
         labels.new_empty(labels.shape[0], dtype=real),
     )
+
+
 def _modality_scores_backward(
     logits: list[Tensor],
     labels: Tensor,

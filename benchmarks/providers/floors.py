@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..harness import Call, Contender
+
+PAST_CACHES = 1 << 29  # bytes, more than caches hold
 
 
 def copy_floor(traffic: int, threads: tuple[int, ...]) -> Contender:
@@ -25,14 +29,42 @@ def copy_floor(traffic: int, threads: tuple[int, ...]) -> Contender:
 def read_floor(traffic: int, threads: tuple[int, ...]) -> list[Contender]:
     """Reads `traffic` bytes and writes nothing, in several ways; which is the fastest differs by machine."""
 
+    @cache
+    def source() -> Tensor:
+        return torch.ones(traffic // 4)
+
     def contender(form: str, read: Callable[[Tensor], Tensor]) -> Contender:
         def make() -> Call:
-            source = torch.ones(traffic // 4)
-            return lambda: {"target": read(source)}
+            x = source()
+            return lambda: {"target": read(x)}
 
         return Contender("read", form, make, "floor", threads)
 
     return [contender("Tensor.sum, same bytes", torch.sum), contender("Tensor.amax, same bytes", torch.amax)]
+
+
+def bandwidth(threads: int) -> dict[str, float]:
+    """What the machine's memory copies and reads, in gigabytes per second: the best of a few looks past the caches."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return {
+            "copy_gigabytes_per_second": _best((copy_floor(PAST_CACHES, (threads,)),)),
+            "read_gigabytes_per_second": _best(read_floor(PAST_CACHES, (threads,))),
+        }
+    finally:
+        torch.set_num_threads(before)
+
+
+def _best(contenders: Sequence[Contender]) -> float:
+    shortest = float("inf")
+    for contender in contenders:
+        call = contender.make()
+        for _ in range(6):
+            start = time.perf_counter()
+            call()
+            shortest = min(shortest, time.perf_counter() - start)
+    return PAST_CACHES / shortest / 1e9
 
 
 class _NoOp(torch.autograd.Function):

@@ -14,6 +14,11 @@ Scores = dict[str, Tensor]
 OUTPUTS = ("loss", "confidence", "entropy", "margin")
 
 
+def exact(z: Tensor) -> Tensor:
+    """What a form must be given to come near the reference: half precision in float32, as the op computes it."""
+    return z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
+
+
 def _index(z: Tensor, y: Tensor) -> Tensor:
     return y.expand(z.shape[:-1])[..., None]
 
@@ -114,13 +119,16 @@ def closed_form(z: Tensor, y: Tensor, of: Scores) -> Scores:
 
 def steady_gather(z: Tensor, y: Tensor) -> Callable[[], Scores]:
     """`gather` with every intermediate and output in memory that an earlier call touched."""
-    log_p, p = torch.empty_like(z), torch.empty_like(z)
+    x = torch.empty_like(z, dtype=torch.float32) if z.dtype.itemsize == 2 else z
+    log_p, p = torch.empty_like(x), torch.empty_like(x)
     index = _index(z, y).contiguous()
-    column = torch.empty(*z.shape[:-1], 1)
-    out = {name: torch.empty(z.shape[:-1]) for name in OUTPUTS}
+    column = x.new_empty(*z.shape[:-1], 1)
+    out = {name: x.new_empty(z.shape[:-1]) for name in OUTPUTS}
 
     def call() -> Scores:
-        torch._log_softmax(z, -1, False, out=log_p)
+        if x is not z:
+            x.copy_(z)
+        torch._log_softmax(x, -1, False, out=log_p)
         torch.exp(log_p, out=p)
         torch.gather(log_p, -1, index, out=column)
         torch.neg(column.squeeze(-1), out=out["loss"])

@@ -23,6 +23,7 @@ STABLE_TORCH_LIBRARY(spcl_fast, m) {
       "Tensor? fitted, int ignore_index, bool breaks, bool by_speaker, bool weighs_both) -> (Tensor counts, "
       "Tensor same_speaker_shifts, Tensor cross_speaker_shifts, Tensor num_speakers, Tensor difficulty, "
       "Tensor surprisal)");
+  m.def(
       "modality_scores_backward(Tensor[] logits, Tensor labels, Tensor? present, int ignore_index, "
       "Tensor? grad_loss, Tensor? grad_confidence, Tensor? grad_entropy, Tensor? grad_margin) -> Tensor");
   m.def("modality_spread(Tensor confidence, Tensor offsets, Tensor? present, bool of_means) -> Tensor");
@@ -34,8 +35,9 @@ STABLE_TORCH_LIBRARY(spcl_fast, m) {
       "self_paced_step(Tensor[] logits, Tensor labels, Tensor offsets, Tensor? threshold_tensor, float? threshold, "
       "Tensor? joint, Tensor? extra_difficulty, Tensor? class_weight, Tensor? present, int scheme, "
       "float scheme_parameter, bool groups_are_dialogues, bool divides_by_weight, bool of_means, "
-      "float label_smoothing, int ignore_index, bool flags, bool needs_gradient) -> (Tensor loss, Tensor weight, Tensor difficulty, Tensor utterance_loss, "
-      "Tensor confidence, Tensor spread, Tensor gradient, Tensor counts, Tensor sums)");
+      "float label_smoothing, int ignore_index, bool flags, bool needs_gradient) -> "
+      "(Tensor loss, Tensor weight, Tensor difficulty, Tensor utterance_loss, Tensor confidence, Tensor spread, Tensor "
+      "gradient, Tensor counts, Tensor sums)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(spcl_fast, CompositeExplicitAutograd, m) {

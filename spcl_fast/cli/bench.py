@@ -17,9 +17,9 @@ _NAME = "spcl_fast_benchmarks"  # "benchmarks" is the name of a folder in many a
 def bench(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Benchmarks; none for all.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller sizes: a look, not a record.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder of the result files.  [benchmarks/results]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of results and figures.  [benchmarks/results]")] = None,
 ) -> None:
-    """Time the ops beside their strongest rivals. Needs a checkout; torch.compile needs a C++ compiler."""
+    """Time the ops beside their strongest rivals; tables, JSON, CSV, figures. Needs a checkout and a C++ compiler."""
     from spcl_fast.cli.console import refusing
 
     run = load_benchmarks(CHECKOUT)
