@@ -122,8 +122,11 @@ def test_weights_keep_shape_and_dtype_and_fall_with_difficulty(scheme):
 def spld(difficulty, level, gamma, groups):
     """SPLD by loops: rank, bound, compare."""
     weight = [0.0] * len(difficulty)
-    for group in set(groups):
-        own = [t for t, g in enumerate(groups) if g == group and difficulty[t] == difficulty[t]]
+    rows = {group: [] for group in groups}
+    for t, group in enumerate(groups):
+        if difficulty[t] == difficulty[t]:
+            rows[group].append(t)
+    for own in rows.values():
         for rank, t in enumerate(sorted(own, key=lambda t: (difficulty[t], t)), 1):
             bound = level + gamma / (math.sqrt(rank) + math.sqrt(rank - 1))
             weight[t] = float(level > 0 and difficulty[t] < bound)

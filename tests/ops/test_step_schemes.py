@@ -109,9 +109,9 @@ def test_a_threshold_outside_the_domain_of_log_is_refused(make_problem, level):
             ops.self_paced_step(*make_problem(), threshold, scheme="log")
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", ["log", "mixture", "spld"])  # a domain, a number, a tensor of groups
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_every_scheme_compiles_whole_and_once(make_problem, scheme):
+def test_schemes_compile_whole_and_once(make_problem, scheme):
     def both(z, y, o, threshold):
         options = {"scheme": scheme, "scheme_parameters": SCHEMES[scheme]}
         step = ops.self_paced_step(z, y, o, threshold, **options)
