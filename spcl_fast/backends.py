@@ -21,7 +21,7 @@ import torch
 from spcl_fast import _native
 
 ENVIRONMENT = "SPCL_FAST_BACKEND"
-OPS = ("modality_scores", "modality_spread", "self_paced_weights", "self_paced_step")
+OPS = ("modality_scores", "modality_spread", "self_paced_weights", "self_paced_step", "window_coherence")
 
 _log = logging.getLogger("spcl_fast")
 _missed: set[str] = set()  # backends whose absence has been logged
@@ -51,13 +51,14 @@ class _Backend(NamedTuple):
 _BACKENDS = {
     "cpu": _Backend(
         ops=frozenset(OPS),
-        differentiable=frozenset({"self_paced_step"}),
+        differentiable=frozenset({"self_paced_step", "window_coherence"}),
         devices=frozenset({"cpu"}),
         why_not=lambda: _native.why_not_loaded(),
     ),
     "reference": _Backend(
         ops=frozenset(OPS),
-        differentiable=frozenset({"modality_scores", "self_paced_step"}),  # the others are constants of a curriculum
+        # The others are constants of a curriculum.
+        differentiable=frozenset({"modality_scores", "self_paced_step", "window_coherence"}),
         devices=None,
         why_not=lambda: None,
     ),

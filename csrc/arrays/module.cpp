@@ -14,4 +14,6 @@ PYBIND11_MODULE(_arrays, m) {
   m.def("instruction_set", [] { return spcl::isa_name(spcl::isa()); });
   m.def("modality_scores", &spcl::arrays::modality_scores, py::arg("logits"), py::arg("labels"),
         py::arg("present").none(true), py::arg("ignore_index"));
+  m.def("window_coherence", &spcl::arrays::window_coherence, py::arg("embeddings"), py::arg("offsets"),
+        py::arg("present").none(true), py::arg("window"), py::arg("of_predictions"));
 }

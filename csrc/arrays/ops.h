@@ -14,4 +14,8 @@ namespace spcl::arrays {
 pybind11::array modality_scores(const std::vector<pybind11::array>& logits, const pybind11::array& labels,
                                 const std::optional<pybind11::array>& present, int64_t ignore_index);
 
+/// The coherence [T] of embeddings, or of the softmax of logits.
+pybind11::array window_coherence(const std::vector<pybind11::array>& embeddings, const pybind11::array& offsets,
+                                 const std::optional<pybind11::array>& present, int64_t window, bool of_predictions);
+
 }  // namespace spcl::arrays

@@ -46,6 +46,27 @@ inline __attribute__((always_inline)) float widen_bits(Float16 value) {
   return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, finite) | special | sign);
 }
 
+/// The Float16 or BFloat16 nearest to `value`, ties to even; what is too large becomes Inf.
+inline __attribute__((always_inline)) void narrow_bits(float value, BFloat16& result) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, value);
+  const uint32_t rounded = bits + 0x7FFF + (bits >> 16 & 1);
+  result.bits = static_cast<uint16_t>((value == value ? rounded : bits | 0x00400000) >> 16);
+}
+inline __attribute__((always_inline)) void narrow_bits(float value, Float16& result) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, value);
+  const uint32_t magnitude = bits & 0x7FFFFFFF;
+  // A subnormal half is a multiple of 2^-24, the last bit of floats in [0.5, 1).
+  const float shifted = __builtin_bit_cast(float, magnitude) + 0.5f;
+  const uint32_t subnormal = __builtin_bit_cast(uint32_t, shifted) - 0x3F000000;
+  const uint32_t normal = (magnitude - 0x38000000 + 0x0FFF + (magnitude >> 13 & 1)) >> 13;
+  uint32_t half = magnitude < 0x38800000 ? subnormal : normal;
+  if (magnitude >= 0x47800000) half = 0x7C00;
+  if (magnitude > 0x7F800000) half = 0x7E00;
+  result.bits = static_cast<uint16_t>(half | (bits >> 16 & 0x8000));
+}
+inline __attribute__((always_inline)) void narrow_bits(float value, float& result) { result = value; }
+inline __attribute__((always_inline)) void narrow_bits(double value, double& result) { result = value; }
+
 /// The number at `address`, of type `type`.
 inline double load_float(FloatType type, const char* address) {
   switch (type) {

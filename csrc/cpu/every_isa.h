@@ -12,7 +12,7 @@
 #if defined(__x86_64__)
 
 #pragma GCC push_options
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
 #define SPCL_ISA avx2
 #define SPCL_VECTOR_BYTES 32
 #include SPCL_KERNEL_SOURCE
@@ -21,7 +21,7 @@
 #pragma GCC pop_options
 
 #pragma GCC push_options
-#pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")
 #define SPCL_ISA avx512
 #define SPCL_VECTOR_BYTES 64
 #include SPCL_KERNEL_SOURCE

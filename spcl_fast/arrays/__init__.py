@@ -5,5 +5,6 @@ thread and release the GIL.
 """
 
 from spcl_fast.arrays._modality_scores import ModalityScores, modality_scores
+from spcl_fast.arrays._window_coherence import window_coherence
 
-__all__ = ["ModalityScores", "modality_scores"]
+__all__ = ["ModalityScores", "modality_scores", "window_coherence"]

@@ -8,6 +8,7 @@ from spcl_fast.ops._modality_scores import modality_scores
 from spcl_fast.ops._modality_spread import modality_spread
 from spcl_fast.ops._self_paced_step import self_paced_step
 from spcl_fast.ops._self_paced_weights import self_paced_weights
+from spcl_fast.ops._window_coherence import window_coherence
 from spcl_fast.reference import ModalityScores, SelfPacedStep, StepTotals
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "modality_spread",
     "self_paced_step",
     "self_paced_weights",
+    "window_coherence",
 ]

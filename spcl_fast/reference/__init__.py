@@ -8,6 +8,7 @@ from spcl_fast.reference.modality_scores import ModalityScores, modality_scores
 from spcl_fast.reference.modality_spread import modality_spread
 from spcl_fast.reference.self_paced_step import SelfPacedStep, StepTotals, self_paced_step
 from spcl_fast.reference.self_paced_weights import SCHEMES, self_paced_weights
+from spcl_fast.reference.window_coherence import window_coherence
 
 __all__ = [
     "SCHEMES",
@@ -18,4 +19,5 @@ __all__ = [
     "modality_spread",
     "self_paced_step",
     "self_paced_weights",
+    "window_coherence",
 ]

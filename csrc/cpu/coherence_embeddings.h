@@ -1,0 +1,241 @@
+// `window_coherence` of embeddings: one utterance after the other, its vectors read once; for the instruction set
+// being compiled (see cpu/every_isa.h).
+
+namespace spcl {
+namespace SPCL_ISA {
+
+template <class Input>
+class EmbeddingRows {
+ public:
+  using Real = typename Arithmetic<Input>::Real;
+  static constexpr int block_rows = kBlockRows;
+
+  EmbeddingRows(const CoherenceBatch& batch, CoherenceMemory& memory) : batch_(batch), memory_(memory) {}
+
+  /// Fills the block with the utterances [first, first + count).
+  void read(int64_t first, int count) {
+    for (int k = 0; k < count; ++k) {
+      const int64_t t = first + k;
+      switch (batch_.modalities) {
+        case 2:
+          find_products<2>(t, k);
+          break;
+        case 3:
+          find_products<3>(t, k);
+          break;
+        case 4:
+          find_products<4>(t, k);
+          break;
+        default:
+          find_all_products(t, k);
+      }
+      judge(t, k);
+    }
+  }
+
+  /// Writes the gradient of the utterances that were read, from the block's coefficients.
+  void write_gradient(int64_t first, int count, const CoherenceGradient& gradient) {
+    for (int k = 0; k < count; ++k) {
+      int64_t used = 0;
+      for (int64_t m = 0; m < batch_.modalities; ++m) used += memory_.block.usable[m].at[k] != 0;
+      const bool has_gradient = used >= 2 && memory_.block.faulty.at[k] == 0;
+      for (int64_t m = 0; m < batch_.modalities; ++m) {
+        char* const out = gradient_row(gradient, m, first + k);
+        if (has_gradient && memory_.block.usable[m].at[k] != 0) continue;
+        std::memset(out, 0, static_cast<size_t>(batch_.columns) * sizeof(Input));
+      }
+      if (!has_gradient) continue;
+      switch (used) {
+        case 2:
+          combine<2>(first + k, k, used, gradient);
+          break;
+        case 3:
+          combine<3>(first + k, k, used, gradient);
+          break;
+        case 4:
+          combine<4>(first + k, k, used, gradient);
+          break;
+        default:
+          combine<0>(first + k, k, used, gradient);
+      }
+    }
+  }
+
+ private:
+  using Vector = typename Lanes<Real>::Vector;
+  static constexpr int64_t itemsize = sizeof(Input);
+
+  /// Elements [f, f + count) of a vector, side by side.
+  SPCL_HD const char* elements(int64_t m, int64_t t, int64_t f, int64_t count) {
+    const FloatRows& rows = batch_.rows[m];
+    const char* const address = rows.data + t * rows.row_stride + f * rows.class_stride;
+    if (rows.class_stride == itemsize) return address;
+    char* const copy = memory_.columns + m * kDotElements * 8;
+    for (int64_t c = 0; c < count; ++c) {
+      const Input number = load_as<Input>(address + c * rows.class_stride);
+      std::memcpy(copy + c * itemsize, &number, sizeof number);
+    }
+    return copy;
+  }
+
+  SPCL_HD int64_t piece(int64_t f) const {
+    return batch_.columns - f < kDotElements ? batch_.columns - f : kDotElements;
+  }
+
+  template <int rows>
+  SPCL_HD void find_products(int64_t t, int k) {
+    constexpr int pairs = kProducts<rows, Products::kAll>;
+    Sum16 sums[pairs];
+    for (int64_t f = 0; f < batch_.columns; f += kDotElements) {
+      const char* row[rows];
+      for (int m = 0; m < rows; ++m) row[m] = elements(m, t, f, piece(f));
+      add_products<Input, rows, Products::kAll>(row, piece(f), sums);
+    }
+    for (int pair = 0; pair < pairs; ++pair) memory_.block.products[pair].at[k] = sums[pair].total();
+  }
+
+  void find_all_products(int64_t t, int k) {
+    const int64_t M = batch_.modalities, pairs = M * (M + 1) / 2;
+    for (int64_t pair = 0; pair < pairs; ++pair) memory_.sums[pair] = Sum16{};
+    for (int64_t f = 0; f < batch_.columns; f += kDotElements) {
+      for (int64_t m = 0; m < M; ++m) memory_.row[m] = elements(m, t, f, piece(f));
+      Sum16* sum = memory_.sums;
+      for (int64_t i = 0; i < M; ++i) {
+        add_products<Input, 1, Products::kAll>(memory_.row + i, piece(f), sum++);
+        for (int64_t j = i + 1; j < M; ++j) {
+          const char* const row[2] = {memory_.row[i], memory_.row[j]};
+          add_products<Input, 2, Products::kFirstTwo>(row, piece(f), sum++);
+        }
+      }
+    }
+    for (int64_t pair = 0; pair < pairs; ++pair) memory_.block.products[pair].at[k] = memory_.sums[pair].total();
+  }
+
+  /// Which vectors take part. What lies outside the range of the sums is looked at again.
+  void judge(int64_t t, int k) {
+    CoherenceBlock& block = memory_.block;
+    bool is_faulty = false, again = false;
+    for (int64_t m = 0; m < batch_.modalities; ++m) {
+      block.scale[m].at[k] = 1;
+      block.usable[m].at[k] = is_present(batch_, m, t) ? 1 : 0;
+      if (block.usable[m].at[k] == 0 || in_range(m, k)) continue;
+      double largest = 0;
+      for (int64_t f = 0; f < batch_.columns; f += kDotElements) {
+        const double here = largest_magnitude<Input>(elements(m, t, f, piece(f)), piece(f));
+        largest = here > largest ? here : largest;
+      }
+      is_faulty |= largest == __builtin_inf();
+      block.usable[m].at[k] = largest > 0 ? 1 : 0;
+      block.scale[m].at[k] = scale_for(largest);
+      again |= largest > 0;
+    }
+    block.faulty.at[k] = is_faulty ? 1 : 0;
+    if (!again || is_faulty) return;
+    for (int64_t i = batch_.modalities; i-- > 0;) {
+      for (int64_t j = batch_.modalities; j-- > i;) {
+        if (block.usable[i].at[k] * block.usable[j].at[k] == 0) continue;
+        Sum16 sum;
+        for (int64_t f = 0; f < batch_.columns; f += kDotElements) {
+          add_scaled_product<Input>(elements(i, t, f, piece(f)), elements(j, t, f, piece(f)), block.scale[i].at[k],
+                                    block.scale[j].at[k], piece(f), sum);
+        }
+        block.product(i, j).at[k] = sum.total();
+      }
+    }
+  }
+
+  bool in_range(int64_t m, int k) const {
+    return is_in_range(memory_.block.product(m, m).at[k], std::is_same_v<Real, double>);
+  }
+
+  SPCL_HD char* gradient_row(const CoherenceGradient& gradient, int64_t m, int64_t t) const {
+    return gradient.of_rows + (m * gradient.utterances + t) * batch_.columns * itemsize;
+  }
+
+  /// Gradient of the `used` usable vectors of an utterance: their combinations, in float64. `rows` is `used`, or 0.
+  template <int rows>
+  SPCL_HD void combine(int64_t t, int k, int64_t used, const CoherenceGradient& gradient) {
+    const CoherenceBlock& block = memory_.block;
+    const int64_t M = batch_.modalities, N = rows == 0 ? used : rows;
+    constexpr int most = rows == 0 ? static_cast<int>(CoherenceBatch::max_modalities) : rows;
+    int64_t of[most];
+    for (int64_t m = 0, n = 0; m < M; ++m) {
+      if (block.usable[m].at[k] != 0) of[n++] = m;
+    }
+    const char* row[most];
+    char* out[most];
+    double scale[most];
+    [[maybe_unused]] double weights[rows == 0 ? 1 : rows][rows == 0 ? 1 : rows];
+    for (int64_t n = 0; n < N; ++n) {
+      out[n] = gradient_row(gradient, of[n], t);
+      scale[n] = block.scale[of[n]].at[k];
+      if constexpr (rows != 0) {
+        for (int64_t j = 0; j < N; ++j) weights[n][j] = block.coefficients[of[n] * M + of[j]].at[k];
+      }
+    }
+    for (int64_t f = 0; f < batch_.columns; f += kDotElements) {
+      for (int64_t n = 0; n < N; ++n) row[n] = elements(of[n], t, f, piece(f));
+      for (int64_t c = 0; c < piece(f); c += Lanes<Real>::count) {
+        const int64_t left = piece(f) - c;
+        const int count = left < Lanes<Real>::count ? static_cast<int>(left) : Lanes<Real>::count;
+        if constexpr (rows != 0) {
+          Doubles x[rows];
+          for (int j = 0; j < rows; ++j) x[j] = scaled(row[j] + c * itemsize, count, scale[j]);
+          for (int i = 0; i < rows; ++i) {
+            Doubles sum{};
+            for (int j = 0; j < rows; ++j) sum.add(x[j], weights[i][j]);
+            store_narrowed<Input>(sum.times(scale[i]), count, out[i] + (f + c) * itemsize);
+          }
+        } else {
+          for (int64_t i = 0; i < N; ++i) {
+            Doubles sum{};
+            for (int64_t j = 0; j < N; ++j) {
+              sum.add(scaled(row[j] + c * itemsize, count, scale[j]), block.coefficients[of[i] * M + of[j]].at[k]);
+            }
+            store_narrowed<Input>(sum.times(scale[i]), count, out[i] + (f + c) * itemsize);
+          }
+        }
+      }
+    }
+  }
+
+  /// A vector of Real in float64. Only float64 rows have scales.
+  struct Doubles {
+    static constexpr int parts = Lanes<Real>::count / Lanes<double>::count;
+    Lanes<double>::Vector part[parts];
+
+    SPCL_HD void add(const Doubles& x, double weight) {
+      for (int p = 0; p < parts; ++p) part[p] += x.part[p] * weight;
+    }
+    SPCL_HD Vector times(double scale) const {
+      if constexpr (std::is_same_v<Real, double>) {
+        return part[0] * scale;
+      } else {
+        return join(part);
+      }
+    }
+  };
+
+  SPCL_HD static Doubles scaled(const char* address, int count, double scale) {
+    const AsDoubles x(load_widened<Input>(address, count));
+    Doubles result;
+    for (int p = 0; p < Doubles::parts; ++p) result.part[p] = x.parts[p];
+    if constexpr (std::is_same_v<Real, double>) result.part[0] *= scale;
+    return result;
+  }
+
+  SPCL_HD static Lanes<float>::Vector join(const Lanes<double>::Vector* part) {
+    typedef float Half __attribute__((vector_size(SPCL_VECTOR_BYTES / 2)));
+    Half halves[2];
+    for (int p = 0; p < 2; ++p) halves[p] = __builtin_convertvector(part[p], Half);
+    Lanes<float>::Vector whole;
+    std::memcpy(&whole, halves, sizeof whole);
+    return whole;
+  }
+
+  const CoherenceBatch& batch_;
+  CoherenceMemory& memory_;
+};
+
+}  // namespace SPCL_ISA
+}  // namespace spcl
