@@ -29,8 +29,8 @@ class EmbeddingRows {
         default:
           find_all_products(t, k);
       }
-      judge(t, k);
     }
+    judge(first, count);
   }
 
   /// Writes the gradient of the utterances that were read, from the block's coefficients.
@@ -85,54 +85,92 @@ class EmbeddingRows {
   template <int rows>
   SPCL_HD void find_products(int64_t t, int k) {
     constexpr int pairs = kProducts<rows, Products::kAll>;
-    Sum16 sums[pairs];
-    for (int64_t f = 0; f < batch_.columns; f += kDotElements) {
-      const char* row[rows];
-      for (int m = 0; m < rows; ++m) row[m] = elements(m, t, f, piece(f));
-      add_products<Input, rows, Products::kAll>(row, piece(f), sums);
-    }
-    for (int pair = 0; pair < pairs; ++pair) memory_.block.products[pair].at[k] = sums[pair].total();
+    ProductSum sums[pairs];
+    add_piece<rows, true>(t, 0, sums);
+    if (batch_.columns > kDotElements) add_other_pieces<rows>(t, sums);
+    double totals[pairs];
+    find_totals<pairs>(sums, totals);
+    for (int pair = 0; pair < pairs; ++pair) memory_.block.products[pair].at[k] = totals[pair];
+  }
+
+  template <int rows, bool begins>
+  SPCL_HD void add_piece(int64_t t, int64_t f, ProductSum* sums) {
+    const char* row[rows];
+    for (int m = 0; m < rows; ++m) row[m] = elements(m, t, f, piece(f));
+    add_products<Input, rows, Products::kAll, begins>(row, piece(f), sums);
+  }
+
+  template <int rows>
+  __attribute__((noinline)) void add_other_pieces(int64_t t, ProductSum* sums) {
+    for (int64_t f = kDotElements; f < batch_.columns; f += kDotElements) add_piece<rows, false>(t, f, sums);
   }
 
   void find_all_products(int64_t t, int k) {
     const int64_t M = batch_.modalities, pairs = M * (M + 1) / 2;
-    for (int64_t pair = 0; pair < pairs; ++pair) memory_.sums[pair] = Sum16{};
-    for (int64_t f = 0; f < batch_.columns; f += kDotElements) {
-      for (int64_t m = 0; m < M; ++m) memory_.row[m] = elements(m, t, f, piece(f));
-      Sum16* sum = memory_.sums;
-      for (int64_t i = 0; i < M; ++i) {
-        add_products<Input, 1, Products::kAll>(memory_.row + i, piece(f), sum++);
-        for (int64_t j = i + 1; j < M; ++j) {
-          const char* const row[2] = {memory_.row[i], memory_.row[j]};
-          add_products<Input, 2, Products::kFirstTwo>(row, piece(f), sum++);
-        }
-      }
+    add_all_products<true>(t, 0);
+    for (int64_t f = kDotElements; f < batch_.columns; f += kDotElements) add_all_products<false>(t, f);
+    for (int64_t pair = 0; pair < pairs; ++pair) {
+      find_totals<1>(memory_.sums + pair, &memory_.block.products[pair].at[k]);
     }
-    for (int64_t pair = 0; pair < pairs; ++pair) memory_.block.products[pair].at[k] = memory_.sums[pair].total();
   }
 
-  /// Which vectors take part. What lies outside the range of the sums is looked at again.
-  void judge(int64_t t, int k) {
+  template <bool begins>
+  void add_all_products(int64_t t, int64_t f) {
+    const int64_t M = batch_.modalities;
+    for (int64_t m = 0; m < M; ++m) memory_.row[m] = elements(m, t, f, piece(f));
+    ProductSum* sum = memory_.sums;
+    for (int64_t i = 0; i < M; ++i) {
+      add_products<Input, 1, Products::kAll, begins>(memory_.row + i, piece(f), sum++);
+      for (int64_t j = i + 1; j < M; ++j) {
+        const char* const row[2] = {memory_.row[i], memory_.row[j]};
+        add_products<Input, 2, Products::kFirstTwo, begins>(row, piece(f), sum++);
+      }
+    }
+  }
+
+  /// Which vectors take part, where every sum lies in its range.
+  void judge(int64_t first, int count) {
     CoherenceBlock& block = memory_.block;
-    bool is_faulty = false, again = false;
+    BlockRow strange{};
     for (int64_t m = 0; m < batch_.modalities; ++m) {
-      block.scale[m].at[k] = 1;
-      block.usable[m].at[k] = is_present(batch_, m, t) ? 1 : 0;
-      if (block.usable[m].at[k] == 0 || in_range(m, k)) continue;
+      BlockRow &usable = block.usable[m], &scale = block.scale[m];
+      const BlockRow& square = block.product(m, m);
+      for (int k = 0; k < kBlockRows; ++k) usable.at[k] = scale.at[k] = 1;
+      for (int k = 0; k < count && batch_.present != nullptr; ++k) {
+        usable.at[k] = is_present(batch_, m, first + k) ? 1 : 0;
+      }
+      for (int k = 0; k < kBlockRows; ++k) {
+        strange.at[k] += is_in_range(square.at[k], std::is_same_v<Real, double>) ? 0 : usable.at[k];
+      }
+    }
+    block.faulty = {};
+    for (int k = 0; k < count; ++k) {
+      if (strange.at[k] != 0) judge_strange(first + k, k);
+    }
+  }
+
+  /// The same where a sum does not: the vector is zero, at fault, or of a magnitude that needs care.
+  void judge_strange(int64_t t, int k) {
+    CoherenceBlock& block = memory_.block;
+    const int64_t M = batch_.modalities;
+    bool again = false;
+    for (int64_t m = 0; m < M; ++m) {
+      if (block.usable[m].at[k] == 0 || is_in_range(block.product(m, m).at[k], std::is_same_v<Real, double>)) continue;
       double largest = 0;
       for (int64_t f = 0; f < batch_.columns; f += kDotElements) {
         const double here = largest_magnitude<Input>(elements(m, t, f, piece(f)), piece(f));
         largest = here > largest ? here : largest;
       }
-      is_faulty |= largest == __builtin_inf();
+      if (largest == __builtin_inf()) {
+        block.faulty.at[k] = 1;
+        return;
+      }
       block.usable[m].at[k] = largest > 0 ? 1 : 0;
       block.scale[m].at[k] = scale_for(largest);
       again |= largest > 0;
     }
-    block.faulty.at[k] = is_faulty ? 1 : 0;
-    if (!again || is_faulty) return;
-    for (int64_t i = batch_.modalities; i-- > 0;) {
-      for (int64_t j = batch_.modalities; j-- > i;) {
+    for (int64_t i = 0; again && i < M; ++i) {
+      for (int64_t j = i; j < M; ++j) {
         if (block.usable[i].at[k] * block.usable[j].at[k] == 0) continue;
         Sum16 sum;
         for (int64_t f = 0; f < batch_.columns; f += kDotElements) {
@@ -142,10 +180,6 @@ class EmbeddingRows {
         block.product(i, j).at[k] = sum.total();
       }
     }
-  }
-
-  bool in_range(int64_t m, int k) const {
-    return is_in_range(memory_.block.product(m, m).at[k], std::is_same_v<Real, double>);
   }
 
   SPCL_HD char* gradient_row(const CoherenceGradient& gradient, int64_t m, int64_t t) const {

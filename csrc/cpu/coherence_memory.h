@@ -28,7 +28,7 @@ struct CoherenceMemory {
   WindowTerm* tails;   // [2 half + 1]
   CoherenceBlock block;
   const char** row;    // [modalities]
-  Sum16* sums;         // [pairs of modalities], where they are too many for registers
+  ProductSum* sums;    // [pairs of modalities], where they are too many for registers
   char* columns;       // [modalities, kDotElements] of 8 bytes: elements that do not lie side by side
   char* tiles;         // [modalities + 1] tiles of logits, each of kTileBytes
   char* maxima;        // [modalities] vectors
@@ -48,7 +48,7 @@ struct CoherenceMemory {
     block.norm = pieces.take<BlockRow>(M);
     block.coefficients = pieces.take<BlockRow>(M * M);
     row = pieces.take<const char*>(M);
-    sums = pieces.take<Sum16>(pairs);
+    sums = pieces.take<ProductSum>(pairs);
     columns = pieces.take<char>(M * kDotElements * 8);
     tiles = pieces.take<char>((M + 1) * kTileBytes);
     maxima = pieces.take<char>(M * 64);

@@ -110,6 +110,17 @@ struct Lanes<double> {
 
   SPCL_HD static Vector larger(Vector a, Vector b) { return a > b ? a : b; }
 
+  SPCL_HD static Vector sqrt(Vector x) {
+#if SPCL_VECTOR_BYTES == 64
+    return reinterpret_cast<Vector>(_mm512_maskz_sqrt_pd(0xFF, reinterpret_cast<__m512d>(x)));
+#elif SPCL_VECTOR_BYTES == 32
+    return reinterpret_cast<Vector>(_mm256_sqrt_pd(reinterpret_cast<__m256d>(x)));
+#else
+    for (int lane = 0; lane < count; ++lane) x[lane] = __builtin_sqrt(x[lane]);
+    return x;
+#endif
+  }
+
   SPCL_HD static Vector exp(Vector x) {
     for (int lane = 0; lane < count; ++lane) x[lane] = __builtin_exp(x[lane]);
     return x;

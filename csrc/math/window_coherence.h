@@ -12,11 +12,12 @@ SPCL_HD int64_t product_index(int64_t i, int64_t j, int64_t modalities) {
   return i * modalities - i * (i - 1) / 2 + (j - i);
 }
 
-/// The cosine of two vectors from their product and their norms, in [-1, 1].
-SPCL_HD double cosine(double product, double norm_a, double norm_b) {
-  const double c = product / (norm_a * norm_b);
-  const double most = c < 1.0 ? c : 1.0;
-  return most > -1.0 ? most : -1.0;
+/// The cosine of two vectors from their product and their norms, in [-1, 1]. `Real` is a number or a vector of lanes.
+template <class Real>
+SPCL_HD Real cosine(Real product, Real norm_a, Real norm_b) {
+  const Real c = product / (norm_a * norm_b), one = Real{} + 1.0;
+  const Real most = c < one ? c : one;
+  return most > -one ? most : -one;
 }
 
 /// The power of two that brings a largest magnitude near 1, where its square would leave the range of float64.
