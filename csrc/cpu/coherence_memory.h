@@ -24,8 +24,8 @@ class Pieces {
 };
 
 struct CoherenceMemory {
-  double* values;      // [coherence_rows + 2 half]: c of the rows at hand, or their gradients
-  WindowTerm* tails;   // [2 half + 1]
+  double* values;     // [coherence_rows + 2 half]: c of the rows at hand, or their gradients
+  WindowTerm* tails;  // [2 half + 1]
   CoherenceBlock block;
   const char** row;    // [modalities]
   ProductSum* sums;    // [pairs of modalities], where they are too many for registers
@@ -63,8 +63,7 @@ struct CoherenceMemory {
 };
 
 inline bool is_present(const CoherenceBatch& batch, int64_t m, int64_t t) {
-  return batch.present == nullptr ||
-         batch.present[m * batch.present_modality_stride + t * batch.present_stride] != 0;
+  return batch.present == nullptr || batch.present[m * batch.present_modality_stride + t * batch.present_stride] != 0;
 }
 
 }  // namespace SPCL_ISA

@@ -122,7 +122,8 @@ SPCL_HD void add_products(const char* const* row, int64_t elements, ProductSum* 
       add(part, x);
     }
     for (int part = 0; part < together; ++part) {
-      for (int pair = 0; pair < pairs; ++pair) sums[pair].template add<Real, begins>((first + part) * lanes, sum[part][pair]);
+      for (int pair = 0; pair < pairs; ++pair)
+        sums[pair].template add<Real, begins>((first + part) * lanes, sum[part][pair]);
     }
   }
 }

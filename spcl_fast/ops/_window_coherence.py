@@ -69,7 +69,8 @@ def window_coherence(
     z = _check.logits(OP, embeddings, "embeddings", "F" if source == "embedding" else "C")
     if not 2 <= z.M <= MOST_MODALITIES:
         raise ValueError(
-            f"{OP}: the coherence between modalities needs at least 2 of them, and at most {MOST_MODALITIES} (got {z.M})"
+            f"{OP}: the coherence between modalities needs at least 2 of them, and at most {MOST_MODALITIES} "
+            f"(got {z.M})"
         )
     if isinstance(window, bool) or not isinstance(window, int):
         raise TypeError(f"{OP}: window must be an integer (got {type(window).__name__})")
