@@ -26,7 +26,8 @@ def suite():
 
     steps = importlib.import_module(f"{run.__package__}.bench_self_paced_step")
     scores = importlib.import_module(f"{run.__package__}.bench_modality_scores")
-    return SimpleNamespace(run=run, settings=settings, steps=steps, scores=scores)
+    coherence = importlib.import_module(f"{run.__package__}.bench_window_coherence")
+    return SimpleNamespace(run=run, settings=settings, steps=steps, scores=scores, coherence=coherence)
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +82,17 @@ def test_modality_scores_providers_agree_in_both_groups(suite, tmp_path):
     ours = next(r for r in cell["rows"] if r["provider"] == "ours")
     assert ours["against"].keys() == {"eager", "copy", "read"}
     assert ours["gigabytes_per_second"] > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("backward", [False, True])
+def test_window_coherence_providers_agree(suite, tmp_path, dtype, backward):
+    module = SimpleNamespace(cells=lambda s: [partial(suite.coherence.build_cell, 130, dtype, backward, s)])
+    result = json.loads(suite.run.run_one("tiny", module, suite.settings, tmp_path, lambda _: None).read_text())
+    (cell,) = result["cells"]
+    ours = next(r for r in cell["rows"] if r["provider"] == "ours")
+    assert ours["against"].keys() == {"eager", "read"}
+    assert ("gradient" in ours["largest_difference"]) == backward
 
 
 def test_forms_for_the_compiler_agree_before_they_are_compiled(suite):

@@ -48,6 +48,20 @@ for C, scale in ((1, 1), (2, 30), (6, 1), (7, 3), (16, 1), (17, 1), (65, 3)):
     p = torch.rand(3, T, generator=g)
     scored.append(torch.ops.spcl_fast.modality_spread(p, offsets, present, False))
     weighed.append(torch.ops.spcl_fast.self_paced_weights(p, None, 0.6, 2))
+for M, F in ((2, 5), (3, 16), (3, 70), (4, 300), (5, 40), (3, 2100)):
+    e = torch.randn(M, 400, F, generator=g, dtype=torch.float64)
+    e[0, ::9], e[1, ::50, 0] = 0, float("nan")
+    e[:, 5] *= 1e-3
+    cut, grad = torch.tensor([0, 3, 3, 90, 400]), torch.randn(400, generator=g)
+    has = torch.rand(M, 400, generator=g) < 0.9
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        for of_predictions in (False, True):
+            c, counts = torch.ops.spcl_fast.window_coherence([e.to(dtype)], cut, has, 7, of_predictions, True)
+            scored.append(c)
+            weighed += [counts, torch.ops.spcl_fast.window_coherence_backward(
+                grad.to(c.dtype), counts, [e.to(dtype)], cut, has, 7, of_predictions).float()]
+    extreme = e.float() * torch.tensor([1e30] + [1e-30] * (M - 1)).view(M, 1, 1)
+    scored.append(torch.ops.spcl_fast.window_coherence([extreme], cut, has, 7, False, False)[0])
 torch.save([torch.ops.spcl_fast.instruction_set() == sys.argv[1], scored, weighed], sys.argv[2])
 """
 
