@@ -64,6 +64,7 @@ class EmbeddingRows {
  private:
   using Vector = typename Lanes<Real>::Vector;
   static constexpr int64_t itemsize = sizeof(Input);
+  static constexpr int lanes = Lanes<Real>::count;
 
   /// Elements [f, f + count) of a vector, side by side.
   SPCL_HD const char* elements(int64_t m, int64_t t, int64_t f, int64_t count) {
@@ -189,64 +190,74 @@ class EmbeddingRows {
   /// Gradient of the `used` usable vectors of an utterance: their combinations, in float64. `rows` is `used`, or 0.
   template <int rows>
   SPCL_HD void combine(int64_t t, int k, int64_t used, const CoherenceGradient& gradient) {
-    const CoherenceBlock& block = memory_.block;
-    const int64_t M = batch_.modalities, N = rows == 0 ? used : rows;
     constexpr int most = rows == 0 ? static_cast<int>(CoherenceBatch::max_modalities) : rows;
     int64_t of[most];
-    for (int64_t m = 0, n = 0; m < M; ++m) {
-      if (block.usable[m].at[k] != 0) of[n++] = m;
+    for (int64_t m = 0, n = 0; m < batch_.modalities; ++m) {
+      if (memory_.block.usable[m].at[k] != 0) of[n++] = m;
     }
     const char* row[most];
     char* out[most];
-    double scale[most];
-    [[maybe_unused]] double weights[rows == 0 ? 1 : rows][rows == 0 ? 1 : rows];
-    for (int64_t n = 0; n < N; ++n) {
-      out[n] = gradient_row(gradient, of[n], t);
-      scale[n] = block.scale[of[n]].at[k];
-      if constexpr (rows != 0) {
-        for (int64_t j = 0; j < N; ++j) weights[n][j] = block.coefficients[of[n] * M + of[j]].at[k];
-      }
-    }
     for (int64_t f = 0; f < batch_.columns; f += kDotElements) {
-      for (int64_t n = 0; n < N; ++n) row[n] = elements(of[n], t, f, piece(f));
-      for (int64_t c = 0; c < piece(f); c += Lanes<Real>::count) {
-        const int64_t left = piece(f) - c;
-        const int count = left < Lanes<Real>::count ? static_cast<int>(left) : Lanes<Real>::count;
-        if constexpr (rows != 0) {
-          Doubles x[rows];
-          for (int j = 0; j < rows; ++j) x[j] = scaled(row[j] + c * itemsize, count, scale[j]);
-          for (int i = 0; i < rows; ++i) {
-            Doubles sum{};
-            for (int j = 0; j < rows; ++j) sum.add(x[j], weights[i][j]);
-            store_narrowed<Input>(sum.times(scale[i]), count, out[i] + (f + c) * itemsize);
-          }
-        } else {
-          for (int64_t i = 0; i < N; ++i) {
-            Doubles sum{};
-            for (int64_t j = 0; j < N; ++j) {
-              sum.add(scaled(row[j] + c * itemsize, count, scale[j]), block.coefficients[of[i] * M + of[j]].at[k]);
-            }
-            store_narrowed<Input>(sum.times(scale[i]), count, out[i] + (f + c) * itemsize);
-          }
+      for (int64_t n = 0; n < (rows == 0 ? used : rows); ++n) {
+        row[n] = elements(of[n], t, f, piece(f));
+        out[n] = gradient_row(gradient, of[n], t) + f * itemsize;
+      }
+      if constexpr (rows == 0) combine_piece(row, of, k, used, piece(f), out);
+      if constexpr (rows != 0) combine_piece<rows>(row, of, k, piece(f), out);
+    }
+  }
+
+  template <int rows>
+  SPCL_HD void combine_piece(const char* const* row, const int64_t* of, int k, int64_t elements, char* const* out) {
+    const CoherenceBlock& block = memory_.block;
+    double scale[rows], weight[rows][rows];
+    for (int i = 0; i < rows; ++i) {
+      scale[i] = block.scale[of[i]].at[k];
+      for (int j = 0; j < rows; ++j) weight[i][j] = block.coefficients[of[i] * block.modalities + of[j]].at[k];
+    }
+    const auto combine = [&](int64_t at, int count) __attribute__((always_inline)) {
+      Doubles x[rows];
+      for (int j = 0; j < rows; ++j) x[j] = scaled(row[j] + at, count, scale[j]);
+      for (int i = 0; i < rows; ++i) {
+        Doubles sum{};
+        for (int j = 0; j < rows; ++j) sum.add(x[j], weight[i][j]);
+        store_narrowed<Input>(sum.times(scale[i]), count, out[i] + at);
+      }
+    };
+    const int64_t whole = elements / lanes * lanes;
+    for (int64_t c = 0; c < whole; c += lanes) combine(c * itemsize, lanes);
+    if (whole < elements) combine(whole * itemsize, static_cast<int>(elements - whole));
+  }
+
+  /// The same for more rows than there are registers.
+  void combine_piece(const char* const* row, const int64_t* of, int k, int64_t used, int64_t elements,
+                     char* const* out) {
+    const CoherenceBlock& block = memory_.block;
+    for (int64_t c = 0; c < elements; c += lanes) {
+      const int count = elements - c < lanes ? static_cast<int>(elements - c) : lanes;
+      for (int64_t i = 0; i < used; ++i) {
+        Doubles sum{};
+        for (int64_t j = 0; j < used; ++j) {
+          sum.add(scaled(row[j] + c * itemsize, count, block.scale[of[j]].at[k]),
+                  block.coefficients[of[i] * block.modalities + of[j]].at[k]);
         }
+        store_narrowed<Input>(sum.times(block.scale[of[i]].at[k]), count, out[i] + c * itemsize);
       }
     }
   }
 
   /// A vector of Real in float64. Only float64 rows have scales.
   struct Doubles {
-    static constexpr int parts = Lanes<Real>::count / Lanes<double>::count;
+    static constexpr int parts = AsDoubles::count<Real>;
     Lanes<double>::Vector part[parts];
 
     SPCL_HD void add(const Doubles& x, double weight) {
-      for (int p = 0; p < parts; ++p) part[p] += x.part[p] * weight;
+      const Lanes<double>::Vector w = Lanes<double>::Vector{} + weight;
+      for (int p = 0; p < parts; ++p) part[p] = Lanes<double>::multiply_add(x.part[p], w, part[p]);
     }
     SPCL_HD Vector times(double scale) const {
-      if constexpr (std::is_same_v<Real, double>) {
-        return part[0] * scale;
-      } else {
-        return join(part);
-      }
+      if constexpr (std::is_same_v<Real, double>) return part[0] * scale;
+      return from_doubles(part, Real{});
     }
   };
 
@@ -256,15 +267,6 @@ class EmbeddingRows {
     for (int p = 0; p < Doubles::parts; ++p) result.part[p] = x.parts[p];
     if constexpr (std::is_same_v<Real, double>) result.part[0] *= scale;
     return result;
-  }
-
-  SPCL_HD static Lanes<float>::Vector join(const Lanes<double>::Vector* part) {
-    typedef float Half __attribute__((vector_size(SPCL_VECTOR_BYTES / 2)));
-    Half halves[2];
-    for (int p = 0; p < 2; ++p) halves[p] = __builtin_convertvector(part[p], Half);
-    Lanes<float>::Vector whole;
-    std::memcpy(&whole, halves, sizeof whole);
-    return whole;
   }
 
   const CoherenceBatch& batch_;

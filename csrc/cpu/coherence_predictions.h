@@ -66,7 +66,7 @@ class PredictionRows {
       for (int64_t i = 0; i < M; ++i) {
         for (int64_t n = 0; n < classes; ++n) {
           Vector sum{};
-          for (int64_t j = 0; j < M; ++j) sum = times_plus(weight[i * M + j], tile_[j].at(n), sum);
+          for (int64_t j = 0; j < M; ++j) sum = Traits::multiply_add(weight[i * M + j], tile_[j].at(n), sum);
           // The softmax has a second term, e times the sum of e d(loss)/de, and that is 0: lengths do not count.
           sum *= tile_[i].at(n);
           std::memcpy(out.values[n], &sum, sizeof sum);
@@ -84,9 +84,9 @@ class PredictionRows {
     Vector sum[4] = {};
     int64_t n = 0;
     for (; n + 4 <= classes; n += 4) {
-      for (int k = 0; k < 4; ++k) sum[k] = times_plus(a.at(n + k), b.at(n + k), sum[k]);
+      for (int k = 0; k < 4; ++k) sum[k] = Traits::multiply_add(a.at(n + k), b.at(n + k), sum[k]);
     }
-    for (; n < classes; ++n) sum[0] = times_plus(a.at(n), b.at(n), sum[0]);
+    for (; n < classes; ++n) sum[0] = Traits::multiply_add(a.at(n), b.at(n), sum[0]);
     return (sum[0] + sum[2]) + (sum[1] + sum[3]);
   }
 

@@ -14,13 +14,6 @@ enum class Products { kAll, kFirstTwo };
 template <int rows, Products products>
 inline constexpr int kProducts = products == Products::kAll ? rows * (rows + 1) / 2 : 1;
 
-SPCL_HD Lanes<float>::Vector times_plus(Lanes<float>::Vector a, Lanes<float>::Vector b, Lanes<float>::Vector c) {
-  return Lanes<float>::multiply_add(a, b, c);
-}
-SPCL_HD Lanes<double>::Vector times_plus(Lanes<double>::Vector a, Lanes<double>::Vector b, Lanes<double>::Vector c) {
-  return a * b + c;
-}
-
 /// One product's 16 lanes, as Sum16 has them, but not set to zero: the first elements begin it.
 struct ProductSum {
   Lanes<double>::Vector parts[16 / Lanes<double>::count];
@@ -96,10 +89,11 @@ SPCL_HD void add_products(const char* const* row, int64_t elements, ProductSum* 
     const auto add = [&](int part, const Vector* x) __attribute__((always_inline)) {
       int pair = 0;
       if constexpr (products == Products::kFirstTwo) {
-        sum[part][0] = times_plus(x[0], x[1], sum[part][0]);
+        sum[part][0] = Lanes<Real>::multiply_add(x[0], x[1], sum[part][0]);
       } else {
         for (int i = 0; i < rows; ++i) {
-          for (int j = i; j < rows; ++j, ++pair) sum[part][pair] = times_plus(x[i], x[j], sum[part][pair]);
+          for (int j = i; j < rows; ++j, ++pair)
+            sum[part][pair] = Lanes<Real>::multiply_add(x[i], x[j], sum[part][pair]);
         }
       }
     };

@@ -110,6 +110,18 @@ struct Lanes<double> {
 
   SPCL_HD static Vector larger(Vector a, Vector b) { return a > b ? a : b; }
 
+  SPCL_HD static Vector multiply_add(Vector a, Vector b, Vector c) {
+#if SPCL_VECTOR_BYTES == 64
+    return reinterpret_cast<Vector>(
+        _mm512_fmadd_pd(reinterpret_cast<__m512d>(a), reinterpret_cast<__m512d>(b), reinterpret_cast<__m512d>(c)));
+#elif SPCL_VECTOR_BYTES == 32
+    return reinterpret_cast<Vector>(
+        _mm256_fmadd_pd(reinterpret_cast<__m256d>(a), reinterpret_cast<__m256d>(b), reinterpret_cast<__m256d>(c)));
+#else
+    return a * b + c;
+#endif
+  }
+
   SPCL_HD static Vector sqrt(Vector x) {
 #if SPCL_VECTOR_BYTES == 64
     return reinterpret_cast<Vector>(_mm512_maskz_sqrt_pd(0xFF, reinterpret_cast<__m512d>(x)));

@@ -31,6 +31,27 @@ struct AsDoubles {
   }
 };
 
+/// The other way, rounded to nearest.
+SPCL_HD Lanes<double>::Vector from_doubles(const Lanes<double>::Vector* parts, double) { return parts[0]; }
+SPCL_HD Lanes<float>::Vector from_doubles(const Lanes<double>::Vector* parts, float) {
+#if SPCL_VECTOR_BYTES == 64
+  const __m256 low = _mm512_maskz_cvtpd_ps(0xFF, reinterpret_cast<__m512d>(parts[0]));
+  const __m256 high = _mm512_maskz_cvtpd_ps(0xFF, reinterpret_cast<__m512d>(parts[1]));
+  const __m512 first = _mm512_maskz_insertf32x8(0xFFFF, _mm512_setzero_ps(), low, 0);
+  return reinterpret_cast<Lanes<float>::Vector>(_mm512_maskz_insertf32x8(0xFFFF, first, high, 1));
+#elif SPCL_VECTOR_BYTES == 32
+  const __m128 low = _mm256_cvtpd_ps(reinterpret_cast<__m256d>(parts[0]));
+  const __m128 high = _mm256_cvtpd_ps(reinterpret_cast<__m256d>(parts[1]));
+  return reinterpret_cast<Lanes<float>::Vector>(_mm256_set_m128(high, low));
+#else
+  Lanes<float>::Vector values;
+  for (int lane = 0; lane < Lanes<float>::count; ++lane) {
+    values[lane] = static_cast<float>(parts[lane / Lanes<double>::count][lane % Lanes<double>::count]);
+  }
+  return values;
+#endif
+}
+
 struct Sum16 {
   using Doubles = Lanes<double>::Vector;
   static constexpr int per_vector = Lanes<double>::count;

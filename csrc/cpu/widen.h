@@ -33,7 +33,14 @@ SPCL_HD Lanes<float>::Vector widen_packed(Lanes<float>::Vector values, float) { 
 SPCL_HD Lanes<double>::Vector widen_packed(Lanes<double>::Vector values, double) { return values; }
 SPCL_HD Lanes<float>::Vector widen_packed(Packed<BFloat16>::Vector bits, BFloat16) {
   typedef uint32_t Words __attribute__((vector_size(SPCL_VECTOR_BYTES)));
-  return reinterpret_cast<Lanes<float>::Vector>(__builtin_convertvector(bits, Words) << 16);
+#if SPCL_VECTOR_BYTES == 64
+  const auto words = reinterpret_cast<Words>(_mm512_maskz_cvtepu16_epi32(0xFFFF, reinterpret_cast<__m256i>(bits)));
+#elif SPCL_VECTOR_BYTES == 32
+  const auto words = reinterpret_cast<Words>(_mm256_cvtepu16_epi32(reinterpret_cast<__m128i>(bits)));
+#else
+  const auto words = __builtin_convertvector(bits, Words);
+#endif
+  return reinterpret_cast<Lanes<float>::Vector>(words << 16);
 }
 SPCL_HD Lanes<float>::Vector widen_packed(Packed<Float16>::Vector bits, Float16) {
 #if SPCL_VECTOR_BYTES == 64
@@ -76,24 +83,52 @@ SPCL_HD typename Lanes<typename Arithmetic<Input>::Real>::Vector load_widened(co
   return widen_packed(load_packed<Input>(address, count), Input{});
 }
 
-/// Writes the first `count` lanes as numbers of type `Input`, rounded to nearest.
+/// Numbers to compute with as they are to lie in memory, rounded to nearest, ties to even.
+SPCL_HD Lanes<float>::Vector narrow_lanes(Lanes<float>::Vector values, float) { return values; }
+SPCL_HD Lanes<double>::Vector narrow_lanes(Lanes<double>::Vector values, double) { return values; }
+SPCL_HD Packed<BFloat16>::Vector narrow_lanes(Lanes<float>::Vector values, BFloat16) {
+  typedef uint32_t Words __attribute__((vector_size(SPCL_VECTOR_BYTES)));
+  const Words bits = reinterpret_cast<Words>(values);
+  const Words rounded = bits + 0x7FFF + (bits >> 16 & 1);
+  const Words result = (values == values ? rounded : bits | 0x00400000) >> 16;
+#if SPCL_VECTOR_BYTES == 64
+  return reinterpret_cast<Packed<BFloat16>::Vector>(
+      _mm512_maskz_cvtepi32_epi16(0xFFFF, reinterpret_cast<__m512i>(result)));
+#elif SPCL_VECTOR_BYTES == 32
+  const auto words = reinterpret_cast<__m256i>(result);
+  return reinterpret_cast<Packed<BFloat16>::Vector>(
+      _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+#else
+  return __builtin_convertvector(result, Packed<BFloat16>::Vector);
+#endif
+}
+SPCL_HD Packed<Float16>::Vector narrow_lanes(Lanes<float>::Vector values, Float16) {
+  using Vector = Packed<Float16>::Vector;
+#if SPCL_VECTOR_BYTES == 64
+  return reinterpret_cast<Vector>(
+      _mm512_maskz_cvtps_ph(0xFFFF, reinterpret_cast<__m512>(values), _MM_FROUND_TO_NEAREST_INT));
+#elif SPCL_VECTOR_BYTES == 32
+  return reinterpret_cast<Vector>(_mm256_cvtps_ph(reinterpret_cast<__m256>(values), _MM_FROUND_TO_NEAREST_INT));
+#else
+  Vector result;
+  for (int lane = 0; lane < Lanes<float>::count; ++lane) {
+    Float16 number;
+    narrow_bits(values[lane], number);
+    result[lane] = number.bits;
+  }
+  return result;
+#endif
+}
+
+/// Writes the first `count` lanes as numbers of type `Input`.
 template <class Input>
 SPCL_HD void store_narrowed(typename Lanes<typename Arithmetic<Input>::Real>::Vector values, int count, char* address) {
-#if SPCL_VECTOR_BYTES > 16
-  if constexpr (std::is_same_v<Input, Float16>) {
-#if SPCL_VECTOR_BYTES == 64
-    const __m256i bits = _mm512_maskz_cvtps_ph(0xFFFF, reinterpret_cast<__m512>(values), _MM_FROUND_TO_NEAREST_INT);
-#else
-    const __m128i bits = _mm256_cvtps_ph(reinterpret_cast<__m256>(values), _MM_FROUND_TO_NEAREST_INT);
-#endif
-    std::memcpy(address, &bits, static_cast<size_t>(count) * sizeof(Input));
-    return;
+  const auto packed = narrow_lanes(values, Input{});
+  if (count == Lanes<typename Arithmetic<Input>::Real>::count) {
+    std::memcpy(address, &packed, sizeof packed);
+  } else {
+    std::memcpy(address, &packed, static_cast<size_t>(count) * sizeof(Input));
   }
-#endif
-  constexpr int lanes = Lanes<typename Arithmetic<Input>::Real>::count;
-  Input numbers[lanes];
-  for (int lane = 0; lane < lanes; ++lane) narrow_bits(values[lane], numbers[lane]);
-  std::memcpy(address, numbers, static_cast<size_t>(count) * sizeof(Input));
 }
 
 }  // namespace SPCL_ISA
