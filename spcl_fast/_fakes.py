@@ -23,6 +23,9 @@ def register() -> None:
         _modality_spread,
         _self_paced_weights,
         _self_paced_step,
+        _window_coherence,
+        _window_coherence_out,
+        _window_coherence_backward,
     ):
         torch.library.register_fake(f"spcl_fast::{op.__name__.removeprefix('_')}", op)
     _are_registered = True
@@ -150,6 +153,40 @@ def _self_paced_step(
 def _num_modalities(logits: list[Tensor]) -> int:
     """One tensor `[M, T, C]`, or M tensors `[T, C]`."""
     return logits[0].shape[0] if logits[0].ndim == 3 else len(logits)
+def _window_coherence(
+    embeddings: list[Tensor],
+    offsets: Tensor,
+    present: Tensor | None,
+    window: int,
+    of_predictions: bool,
+    needs_counts: bool,
+) -> tuple[Tensor, Tensor]:
+    _on_one_device("window_coherence", [*embeddings, offsets, present])
+    first = embeddings[0]
+    T = first.shape[-2]
+    dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
+    return first.new_empty(T, dtype=dtype), first.new_empty(T if needs_counts else 0, dtype=torch.int64)
+
+
+def _window_coherence_out(
+    embeddings: list[Tensor], offsets: Tensor, present: Tensor | None, window: int, of_predictions: bool, out: Tensor
+) -> None:
+    _on_one_device("window_coherence", [*embeddings, offsets, present, out])
+
+
+def _window_coherence_backward(
+    grad: Tensor,
+    counts: Tensor,
+    embeddings: list[Tensor],
+    offsets: Tensor,
+    present: Tensor | None,
+    window: int,
+    of_predictions: bool,
+) -> Tensor:
+    _on_one_device("window_coherence", [grad, counts, *embeddings, offsets, present])
+    first = embeddings[0]
+    M = first.shape[0] if len(embeddings) == 1 and first.ndim == 3 else len(embeddings)
+    return first.new_empty((M, *first.shape[-2:]))
 
 
 def _on_one_device(op: str, tensors: list[Tensor | None]) -> None:

@@ -22,9 +22,11 @@ from spcl_fast import _native
 
 ENVIRONMENT = "SPCL_FAST_BACKEND"
 OPS = (
-    *("modality_scores", "modality_spread", "emotion_transitions"),
+    *("modality_scores", "modality_spread", "window_coherence", "emotion_transitions"),
     *("difficulty_quantile", "select_easiest", "self_paced_weights", "self_paced_step"),
 )
+
+DIFFERENTIABLE = frozenset({"modality_scores", "window_coherence", "self_paced_step"})  # others are constants of a curriculum
 
 _log = logging.getLogger("spcl_fast")
 _missed: set[str] = set()  # backends whose absence has been logged
@@ -54,13 +56,13 @@ class _Backend(NamedTuple):
 _BACKENDS = {
     "cpu": _Backend(
         ops=frozenset(OPS),
-        differentiable=frozenset({"modality_scores", "self_paced_step"}),
+        differentiable=DIFFERENTIABLE,
         devices=frozenset({"cpu"}),
         why_not=lambda: _native.why_not_loaded(),
     ),
     "reference": _Backend(
         ops=frozenset(OPS),
-        differentiable=frozenset({"modality_scores", "self_paced_step"}),  # the others are constants of a curriculum
+        differentiable=DIFFERENTIABLE,
         devices=None,
         why_not=lambda: None,
     ),

@@ -35,6 +35,7 @@ def suite(monkeypatch):
         gradients=module("bench_modality_scores_backward"),
         transitions=module("bench_emotion_transitions"),
         weights=module("bench_self_paced_weights"),
+        coherence=module("bench_window_coherence"),
     )
 
 
@@ -138,6 +139,15 @@ def test_modality_scores_providers_agree_on_the_gradient(suite, tmp_path):
     assert rows["ours"]["note"] == "backend cpu"
     assert "gradient" in rows["ours"]["largest_difference"]
     assert sum(s["provider"] == "eager" for s in cell["screened"]) == 5
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("backward", [False, True])
+def test_window_coherence_providers_agree(suite, tmp_path, dtype, backward):
+    module = SimpleNamespace(cells=lambda s: [partial(suite.coherence.build_cell, 130, dtype, backward, s)])
+    result = json.loads(suite.run.run_one("tiny", module, suite.settings, tmp_path, lambda _: None).read_text())
+    (cell,) = result["cells"]
+    ours = next(r for r in cell["rows"] if r["provider"] == "ours")
+    assert ours["against"].keys() == {"eager", "read"}
+    assert ("gradient" in ours["largest_difference"]) == backward
 
 
 def test_forms_for_the_compiler_agree_before_they_are_compiled(suite):

@@ -30,4 +30,6 @@ PYBIND11_MODULE(_arrays, m) {
         py::arg("class_weight").none(true), py::arg("present").none(true), py::arg("scheme"),
         py::arg("scheme_parameter"), py::arg("groups_are_dialogues"), py::arg("divides_by_weight"), py::arg("of_means"),
         py::arg("label_smoothing"), py::arg("ignore_index"));
+  m.def("window_coherence", &spcl::arrays::window_coherence, py::arg("embeddings"), py::arg("offsets"),
+        py::arg("present").none(true), py::arg("window"), py::arg("of_predictions"));
 }

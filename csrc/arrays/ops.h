@@ -45,5 +45,8 @@ pybind11::tuple self_paced_step(const std::vector<pybind11::array>& logits, cons
                                 const std::optional<pybind11::array>& present, int64_t scheme, double scheme_parameter,
                                 bool groups_are_dialogues, bool divides_by_weight, bool of_means,
                                 double label_smoothing, int64_t ignore_index);
+/// The coherence [T] of embeddings, or of the softmax of logits.
+pybind11::array window_coherence(const std::vector<pybind11::array>& embeddings, const pybind11::array& offsets,
+                                 const std::optional<pybind11::array>& present, int64_t window, bool of_predictions);
 
 }  // namespace spcl::arrays

@@ -70,7 +70,6 @@ inline __attribute__((always_inline)) Float16 narrow_bits<Float16>(float value) 
   const uint32_t rounded = magnitude >= 0x47800000 ? special : finite;
   return {static_cast<uint16_t>(rounded | (bits >> 16 & 0x8000))};
 }
-
 /// The number at `address`, of type `type`.
 inline double load_float(FloatType type, const char* address) {
   switch (type) {

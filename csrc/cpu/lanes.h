@@ -117,8 +117,30 @@ struct Lanes<double> {
   static constexpr int count = SPCL_VECTOR_BYTES / sizeof(double);
 
   SPCL_HD static Vector larger(Vector a, Vector b) { return a > b ? a : b; }
-  SPCL_HD static Vector multiply_add(Vector a, Vector b, Vector c) { return a * b + c; }
   SPCL_HD static Vector bounded(Vector x) { return larger(Vector{} - 746.0, x); }
+
+  SPCL_HD static Vector multiply_add(Vector a, Vector b, Vector c) {
+#if SPCL_VECTOR_BYTES == 64
+    return reinterpret_cast<Vector>(
+        _mm512_fmadd_pd(reinterpret_cast<__m512d>(a), reinterpret_cast<__m512d>(b), reinterpret_cast<__m512d>(c)));
+#elif SPCL_VECTOR_BYTES == 32
+    return reinterpret_cast<Vector>(
+        _mm256_fmadd_pd(reinterpret_cast<__m256d>(a), reinterpret_cast<__m256d>(b), reinterpret_cast<__m256d>(c)));
+#else
+    return a * b + c;
+#endif
+  }
+
+  SPCL_HD static Vector sqrt(Vector x) {
+#if SPCL_VECTOR_BYTES == 64
+    return reinterpret_cast<Vector>(_mm512_maskz_sqrt_pd(0xFF, reinterpret_cast<__m512d>(x)));
+#elif SPCL_VECTOR_BYTES == 32
+    return reinterpret_cast<Vector>(_mm256_sqrt_pd(reinterpret_cast<__m256d>(x)));
+#else
+    for (int lane = 0; lane < count; ++lane) x[lane] = __builtin_sqrt(x[lane]);
+    return x;
+#endif
+  }
 
   SPCL_HD static Vector exp(Vector x) {
     for (int lane = 0; lane < count; ++lane) x[lane] = __builtin_exp(x[lane]);
@@ -135,6 +157,16 @@ SPCL_HD float widen(float value) { return value; }
 SPCL_HD double widen(double value) { return value; }
 SPCL_HD float widen(BFloat16 value) { return widen_bits(value); }
 SPCL_HD float widen(Float16 value) { return widen_bits(value); }
+
+/// The way back: rounded to nearest, ties to even.
+template <class To, class Real>
+SPCL_HD To narrow(Real value) {
+  if constexpr (sizeof(To) == sizeof(Real)) {
+    return value;
+  } else {
+    return narrow_bits<To>(value);
+  }
+}
 
 }  // namespace SPCL_ISA
 }  // namespace spcl

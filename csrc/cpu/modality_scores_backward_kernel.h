@@ -10,15 +10,6 @@
 namespace spcl {
 namespace SPCL_ISA {
 
-template <class To, class Real>
-SPCL_HD To narrow(Real value) {
-  if constexpr (sizeof(To) == sizeof(Real)) {
-    return value;
-  } else {
-    return narrow_bits<To>(value);
-  }
-}
-
 /// One vector of the gradients that arrive at a score; 0 past the last row, and where none arrives.
 template <class Real>
 SPCL_HD typename Lanes<Real>::Vector load_gradients(const ScoreGradientRows& rows, int64_t begin, int count) {

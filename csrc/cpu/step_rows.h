@@ -34,6 +34,7 @@ struct StepKernel {
   Real* const gradient = static_cast<Real*>(batch.gradient);
 
   static constexpr Real nan = static_cast<Real>(__builtin_nan(""));
+  static constexpr Real infinity = static_cast<Real>(__builtin_inf());
 
   SPCL_HD int64_t num_classes() const { return Fixed > 0 ? Fixed : runtime_classes; }
   SPCL_HD bool one_tile() const { return num_classes() <= tile_classes; }
@@ -187,7 +188,9 @@ struct StepKernel {
     finite &= loss == loss;  // NaN: no softmax, or a class of weight 0 whose loss is +Inf
     const Mask scored = candidate & finite;
 
-    if (any_lane<Real>(~scored)) {  // rare: what was stored above is not to be looked at
+    // The masks are put together where they are needed alone: the compiler takes such apart lane by lane.
+    if (any_lane<Real>(~scored) || any_lane<Real>(loss == infinity)) {
+      num_nonfinite.add(candidate & (~finite | (loss == infinity)));
       for (int64_t m = 0; m < batch.modalities; ++m) {
         const Vector p = load_lanes<Real>(confidence(m) + t, count, nan);
         store_lanes<Real>(scored ? p : Vector{} + nan, count, confidence(m) + t);
@@ -196,7 +199,6 @@ struct StepKernel {
     store_lanes<Real>(scored ? loss : Vector{} + nan, count, utterance_loss + t);
     store_lanes<Real>(scored ? Vector{} + 1 : Vector{}, count, weight + t);
     num_scored.add(scored);
-    num_nonfinite.add(candidate & (~finite | ((loss > 0) & (2 * loss == loss))));
     if (gradient != nullptr) {
 #pragma GCC unroll 8
       for (int64_t c = 0; c < num_classes(); ++c) store_lanes<Real>(joint[c], count, block_of(t) + c * count);

@@ -5,6 +5,53 @@
 namespace spcl {
 namespace SPCL_ISA {
 
+/// A vector of either width as vectors of float64.
+struct AsDoubles {
+  template <class Real>
+  static constexpr int count = Lanes<Real>::count / Lanes<double>::count;
+  Lanes<double>::Vector parts[2];
+
+  SPCL_HD explicit AsDoubles(Lanes<double>::Vector values) : parts{values, values} {}
+  SPCL_HD explicit AsDoubles(Lanes<float>::Vector values) {
+    // The compiler would convert the wider vectors in quarters.
+#if SPCL_VECTOR_BYTES == 64
+    const auto all = reinterpret_cast<__m512>(values);
+    const __m256 low = _mm512_maskz_extractf32x8_ps(0xFF, all, 0), high = _mm512_maskz_extractf32x8_ps(0xFF, all, 1);
+    parts[0] = reinterpret_cast<Lanes<double>::Vector>(_mm512_maskz_cvtps_pd(0xFF, low));
+    parts[1] = reinterpret_cast<Lanes<double>::Vector>(_mm512_maskz_cvtps_pd(0xFF, high));
+#elif SPCL_VECTOR_BYTES == 32
+    const auto all = reinterpret_cast<__m256>(values);
+    parts[0] = reinterpret_cast<Lanes<double>::Vector>(_mm256_cvtps_pd(_mm256_castps256_ps128(all)));
+    parts[1] = reinterpret_cast<Lanes<double>::Vector>(_mm256_cvtps_pd(_mm256_extractf128_ps(all, 1)));
+#else
+    for (int lane = 0; lane < Lanes<float>::count; ++lane) {
+      parts[lane / Lanes<double>::count][lane % Lanes<double>::count] = values[lane];
+    }
+#endif
+  }
+};
+
+/// The other way, rounded to nearest.
+SPCL_HD Lanes<double>::Vector from_doubles(const Lanes<double>::Vector* parts, double) { return parts[0]; }
+SPCL_HD Lanes<float>::Vector from_doubles(const Lanes<double>::Vector* parts, float) {
+#if SPCL_VECTOR_BYTES == 64
+  const __m256 low = _mm512_maskz_cvtpd_ps(0xFF, reinterpret_cast<__m512d>(parts[0]));
+  const __m256 high = _mm512_maskz_cvtpd_ps(0xFF, reinterpret_cast<__m512d>(parts[1]));
+  const __m512 first = _mm512_maskz_insertf32x8(0xFFFF, _mm512_setzero_ps(), low, 0);
+  return reinterpret_cast<Lanes<float>::Vector>(_mm512_maskz_insertf32x8(0xFFFF, first, high, 1));
+#elif SPCL_VECTOR_BYTES == 32
+  const __m128 low = _mm256_cvtpd_ps(reinterpret_cast<__m256d>(parts[0]));
+  const __m128 high = _mm256_cvtpd_ps(reinterpret_cast<__m256d>(parts[1]));
+  return reinterpret_cast<Lanes<float>::Vector>(_mm256_set_m128(high, low));
+#else
+  Lanes<float>::Vector values;
+  for (int lane = 0; lane < Lanes<float>::count; ++lane) {
+    values[lane] = static_cast<float>(parts[lane / Lanes<double>::count][lane % Lanes<double>::count]);
+  }
+  return values;
+#endif
+}
+
 struct Sum16 {
   using Doubles = Lanes<double>::Vector;
   static constexpr int per_vector = Lanes<double>::count;
@@ -14,13 +61,10 @@ struct Sum16 {
   SPCL_HD void add(int64_t first, Lanes<double>::Vector values) { parts[first % 16 / per_vector] += values; }
 
   SPCL_HD void add(int64_t first, Lanes<float>::Vector values) {
-    typedef float Half __attribute__((vector_size(SPCL_VECTOR_BYTES / 2)));
-    Half low, high;
-    std::memcpy(&low, &values, sizeof low);
-    std::memcpy(&high, reinterpret_cast<const char*>(&values) + sizeof low, sizeof high);
+    const AsDoubles doubles(values);
     const int64_t part = first % 16 / per_vector;
-    parts[part] += __builtin_convertvector(low, Doubles);
-    parts[part + 1] += __builtin_convertvector(high, Doubles);
+    parts[part] += doubles.parts[0];
+    parts[part + 1] += doubles.parts[1];
   }
 
   /// Lane k takes lane k + 8, then k + 4, k + 2 and k + 1.

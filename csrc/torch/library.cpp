@@ -36,8 +36,17 @@ STABLE_TORCH_LIBRARY(spcl_fast, m) {
       "Tensor? joint, Tensor? extra_difficulty, Tensor? class_weight, Tensor? present, int scheme, "
       "float scheme_parameter, bool groups_are_dialogues, bool divides_by_weight, bool of_means, "
       "float label_smoothing, int ignore_index, bool flags, bool needs_gradient) -> "
-      "(Tensor loss, Tensor weight, Tensor difficulty, Tensor utterance_loss, Tensor confidence, Tensor spread, Tensor "
-      "gradient, Tensor counts, Tensor sums)");
+      "(Tensor loss, Tensor weight, Tensor difficulty, Tensor utterance_loss, Tensor confidence, Tensor spread, "
+      "Tensor gradient, Tensor counts, Tensor sums)");
+  m.def(
+      "window_coherence(Tensor[] embeddings, Tensor offsets, Tensor? present, int window, bool of_predictions, "
+      "bool needs_counts) -> (Tensor coherence, Tensor counts)");
+  m.def(
+      "window_coherence_out(Tensor[] embeddings, Tensor offsets, Tensor? present, int window, bool of_predictions, "
+      "Tensor(a!) out) -> ()");
+  m.def(
+      "window_coherence_backward(Tensor grad, Tensor counts, Tensor[] embeddings, Tensor offsets, Tensor? present, "
+      "int window, bool of_predictions) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(spcl_fast, CompositeExplicitAutograd, m) {
@@ -54,4 +63,7 @@ STABLE_TORCH_LIBRARY_IMPL(spcl_fast, CPU, m) {
   m.impl("select_easiest", TORCH_BOX(&spcl::select_easiest_cpu));
   m.impl("self_paced_weights", TORCH_BOX(&spcl::self_paced_weights_cpu));
   m.impl("self_paced_step", TORCH_BOX(&spcl::self_paced_step_cpu));
+  m.impl("window_coherence", TORCH_BOX(&spcl::window_coherence_cpu));
+  m.impl("window_coherence_out", TORCH_BOX(&spcl::window_coherence_out_cpu));
+  m.impl("window_coherence_backward", TORCH_BOX(&spcl::window_coherence_backward_cpu));
 }

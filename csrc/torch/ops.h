@@ -75,4 +75,23 @@ torch::stable::Tensor self_paced_weights_cpu(const torch::stable::Tensor& diffic
                                              std::optional<double> threshold, int64_t scheme, double parameter,
                                              const std::optional<torch::stable::Tensor>& groups);
 
+/// The coherence [T] of embeddings, or of the softmax of logits, and how many c are defined in each window: int64 [T],
+/// 0 where the coherence is NaN; empty unless they are needed.
+std::tuple<torch::stable::Tensor, torch::stable::Tensor> window_coherence_cpu(
+    const std::vector<torch::stable::Tensor>& embeddings, const torch::stable::Tensor& offsets,
+    const std::optional<torch::stable::Tensor>& present, int64_t window, bool of_predictions, bool needs_counts);
+
+/// The same, into a contiguous tensor [T].
+void window_coherence_out_cpu(const std::vector<torch::stable::Tensor>& embeddings,
+                              const torch::stable::Tensor& offsets, const std::optional<torch::stable::Tensor>& present,
+                              int64_t window, bool of_predictions, const torch::stable::Tensor& out);
+
+/// The gradient [M, T, F] in the embeddings, of their dtype, from that in the coherence and from the counts.
+torch::stable::Tensor window_coherence_backward_cpu(const torch::stable::Tensor& grad,
+                                                    const torch::stable::Tensor& counts,
+                                                    const std::vector<torch::stable::Tensor>& embeddings,
+                                                    const torch::stable::Tensor& offsets,
+                                                    const std::optional<torch::stable::Tensor>& present, int64_t window,
+                                                    bool of_predictions);
+
 }  // namespace spcl

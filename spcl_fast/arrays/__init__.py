@@ -7,7 +7,11 @@ thread and release the GIL.
 from spcl_fast.arrays._difficulty_quantile import difficulty_quantile
 from spcl_fast.arrays._emotion_transitions import EmotionTransitions, emotion_transitions
 from spcl_fast.arrays._modality_scores import ModalityScores, modality_scores
+from spcl_fast.arrays._modality_spread import modality_spread
 from spcl_fast.arrays._select_easiest import select_easiest
+from spcl_fast.arrays._self_paced_step import SelfPacedStep, StepTotals, self_paced_step
+from spcl_fast.arrays._self_paced_weights import self_paced_weights
+from spcl_fast.arrays._window_coherence import window_coherence
 
 __all__ = [
     "EmotionTransitions",
@@ -21,4 +25,5 @@ __all__ = [
     "select_easiest",
     "self_paced_step",
     "self_paced_weights",
+    "window_coherence",
 ]

@@ -11,6 +11,7 @@ from spcl_fast.ops._modality_spread import modality_spread
 from spcl_fast.ops._select_easiest import select_easiest
 from spcl_fast.ops._self_paced_step import self_paced_step
 from spcl_fast.ops._self_paced_weights import self_paced_weights
+from spcl_fast.ops._window_coherence import window_coherence
 from spcl_fast.reference import EmotionTransitions, ModalityScores, SelfPacedStep, StepTotals
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "select_easiest",
     "self_paced_step",
     "self_paced_weights",
+    "window_coherence",
 ]

@@ -26,7 +26,7 @@ VALIDATE = ("cheap", "full", "off")
 
 
 class Logits(NamedTuple):
-    """Logits as the ops take them: one `[M, T, C]` tensor or M tensors `[T, C]`, never copied."""
+    """Logits, or embeddings with C features, as the ops take them: one `[M, T, C]` tensor or M of `[T, C]`, no copy."""
 
     tensors: list[Tensor]
     M: int
@@ -71,26 +71,50 @@ def shaped(
         raise ValueError(f"{op}: all tensors must be on one device ({beside} on {device}, {name} on {value.device})")
 
 
-def logits(op: str, value: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Logits:
-    """The logits of all modalities, in the order of the sequence or of the mapping."""
+def logits(
+    op: str, value: Tensor | Sequence[Tensor] | Mapping[str, Tensor], name: str = "logits", letter: str = "C"
+) -> Logits:
+    """The logits of all modalities, in the order of the sequence or of the mapping; or embeddings, by another name.
+
+    `letter` is that of the columns: "C" for classes, "F" for features.
+    """
     if isinstance(value, Tensor):
-        tensor(op, "logits", value, 3, FLOATS, "floating point numbers")
+        tensor(op, name, value, 3, FLOATS, "floating point numbers")
         (M, T, C), tensors = value.shape, [value]
     else:
         named = value.items() if isinstance(value, Mapping) else enumerate(value)
-        tensors = [tensor(op, f"logits[{k!r}]", z, 2, FLOATS, "floating point numbers") for k, z in named]
+        tensors = [tensor(op, f"{name}[{k!r}]", z, 2, FLOATS, "floating point numbers") for k, z in named]
         if not tensors:
-            raise ValueError(f"{op}: logits must have at least one modality (got none)")
+            raise ValueError(f"{op}: {name} must have at least one modality (got none)")
         for m, z in enumerate(tensors[1:], 1):
-            shaped(op, f"logits[{m}]", z, tuple(tensors[0].shape), tensors[0].device)
+            shaped(op, f"{name}[{m}]", z, tuple(tensors[0].shape), tensors[0].device, name)
             if z.dtype != tensors[0].dtype:
-                raise TypeError(f"{op}: all logits must have one dtype (got {tensors[0].dtype} and {z.dtype})")
+                raise TypeError(f"{op}: all {name} must have one dtype (got {tensors[0].dtype} and {z.dtype})")
         M, (T, C) = len(tensors), tensors[0].shape
     if M == 0:
-        raise ValueError(f"{op}: logits must have at least one modality (got none)")
+        raise ValueError(f"{op}: {name} must have at least one modality (got none)")
     if C == 0:
-        raise ValueError(f"{op}: logits must have at least one class (got none)")
+        raise ValueError(f"{op}: {name} must have at least one {'class' if letter == 'C' else 'feature'} (got none)")
     return Logits(tensors, M, T, C, tensors[0].device, tensors[0].dtype)
+
+
+def apart(op: str, name: str, target: Tensor, inputs: Sequence[Tensor | None]) -> None:
+    """ValueError if `target`, which is to be written, shares memory with an input; data that is traced is not known."""
+    if torch.compiler.is_compiling() or target.device.type == "meta":
+        return
+    begin, end = _extent(target)
+    for value in inputs:
+        first, last = (0, 0) if value is None else _extent(value)
+        if begin < last and first < end:
+            raise ValueError(f"{op}: {name} must not overlap an input (got shared memory)")
+
+
+def _extent(value: Tensor) -> tuple[int, int]:
+    """The addresses that a tensor can touch."""
+    if value.numel() == 0:
+        return 0, 0
+    elements = 1 + sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
+    return value.data_ptr(), value.data_ptr() + elements * value.element_size()
 
 
 def labels(op: str, value: Tensor, z: Logits) -> None:

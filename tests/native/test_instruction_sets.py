@@ -62,6 +62,20 @@ for C, scale in ((1, 1), (2, 30), (6, 1), (7, 3), (16, 1), (17, 1), (65, 3)):
         similarity = torch.rand(C, C, generator=g, dtype=dtype)
         scored += torch.ops.spcl_fast.emotion_transitions(
             y, speaker, offsets, C, similarity, None, -100, dtype == torch.float64, dtype == torch.float64, True)
+for M, F in ((2, 5), (3, 16), (3, 70), (4, 300), (5, 40), (3, 2100)):
+    e = torch.randn(M, 400, F, generator=g, dtype=torch.float64)
+    e[0, ::9], e[1, ::50, 0] = 0, float("nan")
+    e[:, 5] *= 1e-3
+    cut, grad = torch.tensor([0, 3, 3, 90, 400]), torch.randn(400, generator=g)
+    has = torch.rand(M, 400, generator=g) < 0.9
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        for of_predictions in (False, True):
+            c, counts = torch.ops.spcl_fast.window_coherence([e.to(dtype)], cut, has, 7, of_predictions, True)
+            scored.append(c)
+            weighed += [counts, torch.ops.spcl_fast.window_coherence_backward(
+                grad.to(c.dtype), counts, [e.to(dtype)], cut, has, 7, of_predictions).float()]
+    extreme = e.float() * torch.tensor([1e30] + [1e-30] * (M - 1)).view(M, 1, 1)
+    scored.append(torch.ops.spcl_fast.window_coherence([extreme], cut, has, 7, False, False)[0])
 exact = []
 for T in (100, 20001, 90001):
     x = torch.exp(9 * torch.randn(T, generator=g, dtype=torch.float64))
