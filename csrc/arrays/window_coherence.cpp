@@ -2,8 +2,7 @@
 
 #include <pybind11/pybind11.h>
 
-#include <algorithm>
-#include <memory>
+#include <string>
 #include <vector>
 
 #include "arrays/inputs.h"
@@ -30,8 +29,6 @@ py::array window_coherence(const std::vector<py::array>& embeddings, const py::a
 
   std::vector<FloatRows> rows;
   for (int64_t m = 0; m < input.modalities; ++m) rows.push_back(input.modality(m));
-  int64_t longest = 1;
-  for (size_t d = 1; d < bounds.size(); ++d) longest = std::max(longest, bounds[d] - bounds[d - 1]);
   CoherenceBatch batch{};
   batch.rows = rows.data();
   batch.modalities = input.modalities;
@@ -42,17 +39,13 @@ py::array window_coherence(const std::vector<py::array>& embeddings, const py::a
   batch.present_stride = has.stride;
   batch.offsets = bounds.data();
   batch.dialogues = static_cast<int64_t>(bounds.size()) - 1;
-  batch.half = std::min(window / 2, longest - 1);
+  batch.half = coherence_half(window, bounds);
 
   py::array coherence = new_array(input.type, {input.utterances});
   void* const out = coherence.mutable_data();
   const py::gil_scoped_release release;
-  const auto bytes = static_cast<size_t>(coherence_work_bytes(batch));
-  std::unique_ptr<char[]> memory(new char[bytes + 64]);
-  void* aligned = memory.get();
-  size_t space = bytes + 64;
-  std::align(64, bytes, aligned, space);
-  spcl::window_coherence(batch, 0, input.utterances, aligned, out, nullptr);
+  const CoherenceWork memory(batch);
+  spcl::window_coherence(batch, 0, input.utterances, memory.get(), out, nullptr);
   return coherence;
 }
 

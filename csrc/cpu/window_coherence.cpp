@@ -1,5 +1,6 @@
 #include "cpu/window_coherence.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -11,6 +12,12 @@
 #include "cpu/every_isa.h"
 
 namespace spcl {
+
+int64_t coherence_half(int64_t window, const std::vector<int64_t>& offsets) {
+  int64_t longest = 1;
+  for (size_t d = 1; d < offsets.size(); ++d) longest = std::max(longest, offsets[d] - offsets[d - 1]);
+  return std::min(window / 2, longest - 1);
+}
 
 int64_t coherence_work_bytes(const CoherenceBatch& batch) { SPCL_ON_BEST_ISA(coherence_work_bytes(batch)); }
 

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <new>
+#include <vector>
 
 #include "cpu/dtypes.h"
 
@@ -23,11 +25,30 @@ struct CoherenceBatch {
   static constexpr int64_t max_modalities = 256;
 };
 
+/// Half of a window that is no wider than the longest dialogue needs: more would change nothing but the memory taken.
+int64_t coherence_half(int64_t window, const std::vector<int64_t>& offsets);
+
 /// Utterances worked on at a time. No result depends on it.
 inline int64_t coherence_rows(const CoherenceBatch& batch) { return batch.half < 512 ? 1024 : 2 * batch.half; }
 
 /// Bytes of memory a thread needs, aligned to 64 bytes.
 int64_t coherence_work_bytes(const CoherenceBatch& batch);
+
+/// That memory.
+class CoherenceWork {
+ public:
+  explicit CoherenceWork(const CoherenceBatch& batch)
+      : memory_(::operator new(static_cast<size_t>(coherence_work_bytes(batch)), alignment)) {}
+  ~CoherenceWork() { ::operator delete(memory_, alignment); }
+  CoherenceWork(const CoherenceWork&) = delete;
+  CoherenceWork& operator=(const CoherenceWork&) = delete;
+
+  void* get() const { return memory_; }
+
+ private:
+  static constexpr std::align_val_t alignment{64};
+  void* const memory_;
+};
 
 /// Coherence of the utterances [begin, end), into contiguous arrays over all utterances: double for float64 rows, float
 /// for the others. `counts`, unless it is nullptr, gets the defined c in each window, 0 where the coherence is NaN.

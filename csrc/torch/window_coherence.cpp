@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <memory>
 #include <string>
 
 #include "cpu/isa.h"
@@ -31,8 +30,6 @@ class Call {
     SPCL_CHECK(input.columns > 0, kOp, "embeddings must have at least one feature", shape_text(embeddings.front()));
     SPCL_CHECK(window >= 1 && window % 2 == 1, kOp, "window must be odd and at least 1", window);
     for (int64_t m = 0; m < input.modalities; ++m) rows_.push_back(input.modality(m));
-    int64_t longest = 1;
-    for (size_t d = 1; d < bounds_.size(); ++d) longest = std::max(longest, bounds_[d] - bounds_[d - 1]);
     batch.rows = rows_.data();
     batch.modalities = input.modalities;
     batch.columns = input.columns;
@@ -42,7 +39,7 @@ class Call {
     batch.present_stride = has_.stride;
     batch.offsets = bounds_.data();
     batch.dialogues = static_cast<int64_t>(bounds_.size()) - 1;
-    batch.half = std::min(window / 2, longest - 1);
+    batch.half = coherence_half(window, bounds_);
   }
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
@@ -53,13 +50,9 @@ class Call {
   template <class Work>
   void run(const Work& work) const {
     const int64_t chunk = coherence_rows(batch), utterances = input.utterances;
-    const int64_t bytes = coherence_work_bytes(batch);
     torch::stable::parallel_for(0, (utterances + chunk - 1) / chunk, 1, [&](int64_t begin, int64_t end) {
-      std::unique_ptr<char[]> memory(new char[static_cast<size_t>(bytes) + 64]);
-      void* aligned = memory.get();
-      size_t space = static_cast<size_t>(bytes) + 64;
-      std::align(64, static_cast<size_t>(bytes), aligned, space);
-      work(begin * chunk, std::min(end * chunk, utterances), aligned);
+      const CoherenceWork memory(batch);
+      work(begin * chunk, std::min(end * chunk, utterances), memory.get());
     });
   }
 
