@@ -38,12 +38,18 @@ def optional(op: str, name: str, value: Any) -> NDArray[Any] | None:
 
 
 def number(op: str, name: str, value: Any) -> float:
-    """A number that is not NaN."""
+    """A number; a bool is none."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{op}: {name} must be a number (got {type(value).__name__})")
-    if value != value:
-        raise ValueError(f"{op}: {name} must not be NaN (got {float(value)})")
     return float(value)
+
+
+def threshold(op: str, value: Any) -> float:
+    """A number that is not NaN."""
+    level = number(op, "threshold", value)
+    if level != level:
+        raise ValueError(f"{op}: threshold must not be NaN (got {level})")
+    return level
 
 
 def modalities(

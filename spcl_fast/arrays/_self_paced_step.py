@@ -103,7 +103,7 @@ def self_paced_step(
     for name, value in others.items():
         _inputs.optional(OP, name, value)
     weighting = _options.step_weighting(OP, scheme, scheme_parameters)
-    level = None if threshold is None else _inputs.number(OP, "threshold", threshold)
+    level = None if threshold is None else _inputs.threshold(OP, threshold)
     if level is not None:
         _options.require_threshold(OP, scheme, weighting.parameter, level)
     _options.choice(OP, "normalizer", normalizer, _options.NORMALIZERS)

@@ -45,7 +45,7 @@ def self_paced_weights(
     kernels = _inputs.kernels()
     _inputs.array(OP, "difficulty", difficulty)
     number, parameter = _options.weighting(OP, scheme, parameters)
-    level = _inputs.number(OP, "threshold", threshold)
+    level = _inputs.threshold(OP, threshold)
     _options.require_threshold(OP, scheme, parameter, level)
     groups = _inputs.optional(OP, "groups", parameters.get("groups"))
     # The kernels take float32 and float64 without gaps; what is so already is not copied.
