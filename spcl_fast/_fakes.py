@@ -153,6 +153,8 @@ def _self_paced_step(
 def _num_modalities(logits: list[Tensor]) -> int:
     """One tensor `[M, T, C]`, or M tensors `[T, C]`."""
     return logits[0].shape[0] if logits[0].ndim == 3 else len(logits)
+
+
 def _window_coherence(
     embeddings: list[Tensor],
     offsets: Tensor,

@@ -25,8 +25,8 @@ OPS = (
     *("modality_scores", "modality_spread", "window_coherence", "emotion_transitions"),
     *("difficulty_quantile", "select_easiest", "self_paced_weights", "self_paced_step"),
 )
-
-DIFFERENTIABLE = frozenset({"modality_scores", "window_coherence", "self_paced_step"})  # others are constants of a curriculum
+# The others are constants of a curriculum.
+DIFFERENTIABLE = frozenset({"modality_scores", "window_coherence", "self_paced_step"})
 
 _log = logging.getLogger("spcl_fast")
 _missed: set[str] = set()  # backends whose absence has been logged

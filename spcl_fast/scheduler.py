@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spcl_fast import backends, balance, ops
 from spcl_fast._options import AGGREGATES, NORMALIZERS, NUMBERS, choice, require_threshold, step_weighting
-from spcl_fast._state import differences
+from spcl_fast._state import KeepsDtypes, differences
 from spcl_fast.batch import DialogueBatch
+from spcl_fast.difficulty import ExtendedDifficulty
 from spcl_fast.ops import SelfPacedStep
 from spcl_fast.ops._check import VALIDATE
 
@@ -58,7 +59,7 @@ class FaultyDataError(ValueError):
         self.stats = stats
 
 
-class SelfPacedScheduler(nn.Module):
+class SelfPacedScheduler(KeepsDtypes):
     """Self-paced curriculum of a multimodal model: easy utterances first, judged anew in every step.
 
     Called in place of the loss function. In training mode it returns SPCL's step (arXiv 2605.21565; contract:
@@ -75,7 +76,8 @@ class SelfPacedScheduler(nn.Module):
             utterance, and keeps doing so when `max_threshold` is `math.inf` too.
         growth: factor per epoch, at least 1.
         max_threshold: cap of the grown threshold, above 0; may be `math.inf`.
-        difficulty: "spcl".
+        difficulty: "spcl"; "extended", which adds the incoherence of the modalities and the emotion transitions of the
+            dialogue; or a `difficulty.ExtendedDifficulty` of other weights.
         weighting: scheme of `ops.self_paced_weights`; every threshold up to `max_threshold` has to lie in its domain.
         weighting_parameters: `scheme_parameters` of `ops.self_paced_step`.
         normalizer: "all" or "selected", of `ops.self_paced_step`.
@@ -104,7 +106,7 @@ class SelfPacedScheduler(nn.Module):
         growth: float = 1.25,
         max_threshold: float = 60.0,
         *,
-        difficulty: str = "spcl",
+        difficulty: str | ExtendedDifficulty = "spcl",
         weighting: str = "hard",
         weighting_parameters: Mapping[str, Any] | None = None,
         normalizer: str = "all",
@@ -129,7 +131,11 @@ class SelfPacedScheduler(nn.Module):
             raise ValueError(f"{name}: max_threshold must be above 0 (got {max_threshold})")
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"{name}: label_smoothing must lie in [0, 1] (got {label_smoothing})")
-        choice(name, "difficulty", difficulty, ("spcl",))
+        if not isinstance(difficulty, ExtendedDifficulty):
+            choice(name, "difficulty", difficulty, ("spcl", "extended"))
+            difficulty_terms = ExtendedDifficulty() if difficulty == "extended" else None
+        else:
+            difficulty_terms = difficulty
         choice(name, "weighting", weighting, tuple(NUMBERS))
         parameter = step_weighting(name, weighting, weighting_parameters).parameter
         for number in (threshold, max_threshold):
@@ -145,7 +151,7 @@ class SelfPacedScheduler(nn.Module):
             "initial_threshold": float(threshold),
             "growth": float(growth),
             "max_threshold": float(max_threshold),
-            "difficulty": difficulty,
+            "difficulty": "spcl" if difficulty_terms is None else {"extended": difficulty_terms.config},
             "weighting": weighting,
             "weighting_parameters": _plain(weighting_parameters) if weighting_parameters else None,
             "normalizer": normalizer,
@@ -154,6 +160,7 @@ class SelfPacedScheduler(nn.Module):
             "ignore_index": int(ignore_index),
             "class_weight": _weight_list(name, class_weight),
         }
+        self.difficulty = difficulty_terms
         self.epoch = 0
         self.nonfinite = nonfinite
         self.validate = validate
@@ -179,7 +186,8 @@ class SelfPacedScheduler(nn.Module):
 
         With a batch, logits (`[B, L, C]` a modality, or `[M, B, L, C]`), `joint`, `present` (`[M, B, L]`) and
         `extra_difficulty` (`[B, L]`) may be padded as the batch is; results have one entry an utterance, and
-        `batch.pad` spreads them again. Speakers and embeddings are for difficulties that look at them; "spcl"
+        `batch.pad` spreads them again. Speakers (those of the batch, where it has any) and embeddings (as the logits,
+        with features in the place of classes) are for difficulties that look at them, in evaluation mode too; "spcl"
         does not.
         """
         if isinstance(labels, DialogueBatch):
@@ -188,6 +196,8 @@ class SelfPacedScheduler(nn.Module):
             batch = labels
             labels, offsets = batch.labels, batch.offsets
             logits = _flat_logits(logits, batch)
+            embeddings = None if embeddings is None else _flat_logits(embeddings, batch)
+            speakers = batch.speakers if speakers is None else speakers
             joint = batch.flatten(joint) if joint is not None and joint.ndim == 3 else joint
             if present is not None and present.ndim == 3:
                 present = torch.stack([batch.flatten(p) for p in present])
@@ -195,6 +205,18 @@ class SelfPacedScheduler(nn.Module):
                 extra_difficulty = batch.flatten(extra_difficulty)
         if offsets is None:
             raise ValueError(f"{type(self).__name__}: labels need offsets (got none)")
+        if self.difficulty is not None:
+            extended = self.difficulty(
+                logits,
+                labels,
+                offsets,
+                speakers,
+                embeddings,
+                present=present,
+                ignore_index=self._config["ignore_index"],
+                backend=self.backend,
+            )
+            extra_difficulty = extended if extra_difficulty is None else extended + extra_difficulty
         step = ops.self_paced_step(
             logits,
             labels,
@@ -303,15 +325,6 @@ class SelfPacedScheduler(nn.Module):
         if saved is not None:  # sized by the first batch, or by the state
             self.sums = self.sums.new_zeros(saved.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SelfPacedScheduler:
-        """Moves with `.to(device)`, but `.half()` and the like must not round what it holds."""
-        before = {name: x for name, x in self.named_buffers(recurse=False) if x.is_floating_point()}
-        super()._apply(fn, recurse)
-        for name, x in before.items():
-            if getattr(self, name).dtype != x.dtype:
-                setattr(self, name, x.to(getattr(self, name).device))
-        return self
 
     def extra_repr(self) -> str:
         """Settings, for `print(scheduler)`."""

@@ -139,6 +139,8 @@ def test_modality_scores_providers_agree_on_the_gradient(suite, tmp_path):
     assert rows["ours"]["note"] == "backend cpu"
     assert "gradient" in rows["ours"]["largest_difference"]
     assert sum(s["provider"] == "eager" for s in cell["screened"]) == 5
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("backward", [False, True])
 def test_window_coherence_providers_agree(suite, tmp_path, dtype, backward):

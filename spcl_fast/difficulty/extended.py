@@ -1,0 +1,176 @@
+"""The extended difficulty: how little the modalities agree, and how the emotions of the dialogue change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spcl_fast import ops
+from spcl_fast._state import KeepsDtypes
+from spcl_fast.ops._check import FLOATS, INTEGERS, choice, tensor
+from spcl_fast.ops._emotion_transitions import IGNORED
+from spcl_fast.ops._window_coherence import SOURCES
+from spcl_fast.reference.rows import dialogue_of_row, running_offsets
+
+
+class ExtendedDifficulty(KeepsDtypes):
+    """Difficulty that is added to SPCL's: `rho + incoherence + transition + surprisal`, each times its weight.
+
+    Every term has a scale of its own, so that the difficulty of an utterance does not depend on what else is in the
+    batch. A weight of 0 switches a term off: then it is not computed, and needs nothing.
+
+    - incoherence `(1 - C_t) / 2`, in [0, 1]; C_t is `ops.window_coherence` of the embeddings (or of the predictions,
+      then in [0, 1/2]); 0 where it is undefined (ours).
+    - transition: the dialogue's DIF of `ops.emotion_transitions`, in [0, 1] (MultiDAG+CL, arXiv 2402.17269), or its
+      WES with `similarity` (LSDGNN, arXiv 2507.15205; PRC-Emo, arXiv 2511.07061), for each of its utterances.
+    - surprisal of the emotion after the one before, over the transition counts of a training corpus, in units of
+      `log C` (ours): 1 is the surprise of a uniform guess.
+
+    Args:
+        incoherence: weight of the term, finite and at least 0.
+        transition: weight of the term.
+        surprisal: weight of the term; above 0 it needs `transition_counts`.
+        window: odd number of utterances, of `ops.window_coherence`.
+        source: "embedding" compares the embeddings of the modalities; "prediction" their softmax, and needs none.
+        similarity: `float[C, C]` or None, of `ops.emotion_transitions`; copied.
+        transition_counts: `int[C, C]`, the counts of `ops.emotion_transitions` over the training part; copied.
+        ignored: "skip" or "break", of `ops.emotion_transitions`.
+
+    Raises:
+        TypeError, ValueError: an argument out of its domain, or a surprisal without counts.
+    """
+
+    similarity: Tensor | None
+    transition_counts: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        incoherence: float = 1.0,
+        transition: float = 1.0,
+        surprisal: float = 0.0,
+        window: int = 5,
+        source: str = "embedding",
+        similarity: Tensor | None = None,
+        transition_counts: Tensor | None = None,
+        ignored: str = "skip",
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        for term, weight in (("incoherence", incoherence), ("transition", transition), ("surprisal", surprisal)):
+            if isinstance(weight, bool) or not isinstance(weight, Real):
+                raise TypeError(f"{name}: {term} must be a number (got {type(weight).__name__})")
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"{name}: {term} must be finite and at least 0 (got {weight})")
+        if isinstance(window, bool) or not isinstance(window, int):
+            raise TypeError(f"{name}: window must be an integer (got {type(window).__name__})")
+        if window < 1 or window % 2 == 0:
+            raise ValueError(f"{name}: window must be odd and at least 1 (got {window})")
+        choice(name, "source", source, SOURCES)
+        choice(name, "ignored", ignored, IGNORED)
+        if similarity is not None:
+            tensor(name, "similarity", similarity, 2, FLOATS, "floating point numbers")
+        if transition_counts is not None:
+            tensor(name, "transition_counts", transition_counts, 2, INTEGERS, "integers")
+        if surprisal > 0 and transition_counts is None:
+            raise ValueError(
+                f"{name}: surprisal needs transition_counts, the counts of ops.emotion_transitions over the "
+                "training part (got none)"
+            )
+        self.incoherence = float(incoherence)
+        self.transition = float(transition)
+        self.surprisal = float(surprisal)
+        self.window = window
+        self.source = source
+        self.ignored = ignored
+        self.register_buffer("similarity", None if similarity is None else similarity.detach().clone())
+        self.register_buffer("transition_counts", None if transition_counts is None else transition_counts.clone())
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What decides its numbers, as plain Python: a saved state of other settings is refused."""
+        return {
+            "incoherence": self.incoherence,
+            "transition": self.transition,
+            "surprisal": self.surprisal,
+            "window": self.window,
+            "source": self.source,
+            "ignored": self.ignored,
+            "similarity": None if self.similarity is None else self.similarity.tolist(),
+            "transition_counts": None if self.transition_counts is None else self.transition_counts.tolist(),
+        }
+
+    @torch.no_grad()
+    def forward(
+        self,
+        logits: Tensor | Sequence[Tensor] | Mapping[str, Tensor],
+        labels: Tensor,
+        offsets: Tensor,
+        speakers: Tensor | None = None,
+        embeddings: Tensor | Sequence[Tensor] | Mapping[str, Tensor] | None = None,
+        *,
+        present: Tensor | None = None,
+        ignore_index: int = -100,
+        backend: str | None = None,
+    ) -> Tensor:
+        """The sum of the terms, `[T]`, a constant of the curriculum: what `ops.self_paced_step` takes as extra.
+
+        NaN for utterances whose label is not a class, which the step does not score either. No host sync.
+
+        Raises:
+            ValueError: embeddings or speakers that a term needs are missing; what the ops refuse.
+        """
+        name = type(self).__name__
+        first = logits if isinstance(logits, Tensor) else next(iter(_values(logits)))
+        num_rows, num_classes = first.shape[-2:]
+        difficulty = first.new_zeros(num_rows, dtype=torch.float64 if first.dtype == torch.float64 else torch.float32)
+        if self.incoherence > 0:
+            if self.source == "embedding" and embeddings is None:
+                raise ValueError(
+                    f"{name}: the incoherence needs embeddings= (got none); "
+                    "source='prediction' takes the logits, incoherence=0 switches it off"
+                )
+            vectors = logits if embeddings is None or self.source == "prediction" else embeddings
+            coherence = ops.window_coherence(
+                vectors, offsets, window=self.window, source=self.source, present=present, backend=backend
+            )
+            term = (1 - coherence) / 2
+            difficulty += self.incoherence * torch.where(coherence.isnan(), 0.0, term)
+        if self.transition > 0 or self.surprisal > 0:
+            if speakers is None:
+                raise ValueError(
+                    f"{name}: the emotion transitions need speakers= (got none); "
+                    "transition=0 and surprisal=0 switch them off"
+                )
+            of_dialogues = ops.emotion_transitions(
+                labels,
+                speakers,
+                offsets,
+                num_classes,
+                similarity=self.similarity,
+                ignore_index=ignore_index,
+                ignored=self.ignored,
+                counts=self.transition_counts,
+                backend=backend,
+            )
+            if self.transition > 0 and offsets.numel() > 1:
+                dialogue, owned = dialogue_of_row(running_offsets(offsets, num_rows), num_rows)
+                term = torch.where(owned, of_dialogues.difficulty[dialogue], math.nan)
+                difficulty += self.transition * term
+            if self.surprisal > 0 and num_classes > 1:  # one class surprises nobody, and has log C = 0
+                difficulty += self.surprisal / math.log(num_classes) * of_dialogues.surprisal
+        return difficulty
+
+    def extra_repr(self) -> str:
+        """Settings, for `print`."""
+        shown = ("incoherence", "transition", "surprisal", "window", "source")
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
+
+
+def _values(logits: Sequence[Tensor] | Mapping[str, Tensor]) -> Sequence[Tensor]:
+    return list(logits.values()) if isinstance(logits, Mapping) else logits
