@@ -46,7 +46,7 @@ def build_cell(T: int, settings: Settings) -> Cell:
     threads = settings.both_threads
     note = f"backend {backends.choose('difficulty_quantile', None, x.device, needs_grad=False)}"
     contenders += [
-        Contender("numpy", "np.partition", partial(call, forms.partition, host, rank)),
+        Contender("eager", "np.partition", partial(call, forms.partition, host, rank)),
         Contender(
             "ours", "op", partial(call, ops.difficulty_quantile, x, PACE), "ours", settings.both_threads, note=note
         ),
@@ -61,3 +61,9 @@ def cells(settings: Settings) -> list[Callable[[], Cell]]:
     """A batch, a corpus, and large ones."""
     sizes = (1000, 100_000, 1_000_000) + (() if settings.quick else (10_000_000,))
     return [partial(build_cell, T, settings) for T in sizes]
+
+
+def scaling(T: int) -> tuple[Call, int]:
+    """The op, and the bytes it reads at least."""
+    x = torch.rand(T, generator=torch.Generator().manual_seed(0))
+    return lambda: {"threshold": ops.difficulty_quantile(x, PACE)}, 4 * T

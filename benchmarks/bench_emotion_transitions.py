@@ -64,6 +64,12 @@ def _rivals(problem: tuple[Tensor, Tensor, Tensor], settings: Settings) -> Itera
             yield Contender("compile", name, make_compiled, threads=threads, may_fail=True)
 
 
+def _traffic(labels: Tensor, speakers: Tensor, offsets: Tensor) -> int:
+    """Labels, speakers and offsets are read; a surprisal an utterance and four results a dialogue written."""
+    T, D = labels.shape[0], offsets.shape[0] - 1
+    return (16 + 4) * T + (8 + 28) * D
+
+
 def build_cell(D: int, settings: Settings) -> Cell:
     """One number of dialogues, with everybody who competes on it."""
     problem = make_problem(D)
@@ -71,7 +77,7 @@ def build_cell(D: int, settings: Settings) -> Cell:
     expected = reference.emotion_transitions(*problem, C, similarity=None)._asdict()
     expected = Expected({name: value.double() for name, value in expected.items()}, TOLERANCES)
     threads = (settings.threads,)
-    reads, writes = 16 * T + 8 * D, 4 * T + 28 * D  # labels, speakers, offsets; surprisal, four results a dialogue
+    traffic = _traffic(*problem)
     note = f"backend {backends.choose('emotion_transitions', None, problem[0].device, needs_grad=False)}"
 
     def ours() -> Call:
@@ -80,13 +86,19 @@ def build_cell(D: int, settings: Settings) -> Cell:
     contenders = [
         *_rivals(problem, settings),
         Contender("ours", "op", ours, "ours", settings.both_threads, note=note),
-        copy_floor(reads + writes, threads),
-        *read_floor(reads, threads),
+        copy_floor(traffic, threads),
+        *read_floor(traffic, threads),
     ]
     size = {"T": T, "D": D, "C": C, "dtype": "int64"}
-    return Cell(f"D=1e{len(str(D)) - 1}", size, contenders, expected, reads + writes)
+    return Cell(f"D=1e{len(str(D)) - 1}", size, contenders, expected, traffic)
 
 
 def cells(settings: Settings) -> list[Callable[[], Cell]]:
-    """A corpus, and a large one: about ten utterances a dialogue."""
-    return [partial(build_cell, D, settings) for D in ((10_000,) if settings.quick else (10_000, 100_000))]
+    """A batch, a corpus, and a large one: about ten utterances a dialogue."""
+    return [partial(build_cell, D, settings) for D in ((10_000,) if settings.quick else (100, 10_000, 100_000))]
+
+
+def scaling(T: int) -> tuple[Call, int]:
+    """The op, and the bytes it reads and writes; of about T utterances."""
+    problem = make_problem(T // 10)
+    return lambda: ops.emotion_transitions(*problem, C)._asdict(), _traffic(*problem)

@@ -52,7 +52,7 @@ def build_cell(T: int, distinct: int, settings: Settings) -> Cell:
         ]
     note = f"backend {backends.choose('select_easiest', None, x.device, needs_grad=False)}"
     contenders += [
-        Contender("numpy", "np.partition", partial(call, forms.partition, host, rank)),
+        Contender("eager", "np.partition", partial(call, forms.partition, host, rank)),
         Contender("ours", "op", partial(call, ops.select_easiest, x, PACE), "ours", settings.both_threads, note=note),
         Contender("ours", "arrays", partial(call, arrays.select_easiest, host, PACE), "ours", note="serial"),
         copy_floor(5 * T, settings.both_threads),
@@ -69,3 +69,9 @@ def cells(settings: Settings) -> list[Callable[[], Cell]]:
     if not settings.quick:
         sizes += [(1000, 2**24), (1_000_000, 5), (10_000_000, 2**24)]
     return [partial(build_cell, T, distinct, settings) for T, distinct in sizes]
+
+
+def scaling(T: int) -> tuple[Call, int]:
+    """The op, and the bytes it reads and writes at least."""
+    x = torch.rand(T, generator=torch.Generator().manual_seed(0))
+    return lambda: {"selected": ops.select_easiest(x, PACE)}, 5 * T

@@ -71,3 +71,9 @@ def cells(settings: Settings) -> list[Callable[[], Cell]]:
     """Every scheme on a corpus."""
     T = 100_000 if settings.quick else 1_000_000
     return [partial(build_cell, scheme, T, settings) for scheme in SCHEMES]
+
+
+def scaling(T: int) -> tuple[Call, int]:
+    """The usual scheme, and the bytes it reads and writes."""
+    difficulty = torch.rand(T, generator=torch.Generator().manual_seed(0))
+    return lambda: {"weight": ops.self_paced_weights(difficulty, LEVEL)}, 8 * T

@@ -100,7 +100,17 @@ def build_cell(T: int, dtype: torch.dtype, backward: bool, settings: Settings) -
 
 
 def cells(settings: Settings) -> list[Callable[[], Cell]]:
-    """A corpus at once, or a tenth of it."""
-    T = 10_000 if settings.quick else 100_000
+    """A batch and a corpus, or a tenth of it."""
     kinds = [(dtype, backward) for backward in (False, True) for dtype in (torch.float32, torch.bfloat16)]
-    return [partial(build_cell, T, dtype, backward, settings) for dtype, backward in kinds]
+    sizes = [(10_000 if settings.quick else 100_000, *kind) for kind in kinds]
+    if not settings.quick:
+        sizes += [(1_000, torch.float32, backward) for backward in (False, True)]
+    return [partial(build_cell, *size, settings) for size in sizes]
+
+
+def scaling(T: int) -> tuple[Call, int]:
+    """The call of `out=` on float32 embeddings, and the bytes it reads and writes."""
+    e = torch.randn(M, T, F, generator=torch.Generator().manual_seed(0))
+    offsets = torch.arange(0, T + LENGTH, LENGTH).clamp(max=T)
+    out = torch.zeros(T)
+    return lambda: {"coherence": ops.window_coherence(e, offsets, out=out)}, T * (4 * M * F + 4)
