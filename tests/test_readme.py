@@ -25,7 +25,7 @@ def heads(features: torch.Tensor) -> dict[str, torch.Tensor]:
 W = torch.randn(2, 5, 3)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["flat loop", "padded loop"])
+@pytest.mark.parametrize("block", BLOCKS, ids=["flat loop", "padded loop", "extended difficulty"])
 def test_readme_loops_run(block, capsys):
     W.requires_grad_()
     flat = (torch.randn(9, 5), torch.randint(3, (9,)), torch.tensor([0, 4, 9]))
@@ -36,8 +36,10 @@ def test_readme_loops_run(block, capsys):
         "device": "cpu",
         "flat_loader": [flat] * 3,
         "padded_loader": [padded] * 3,
+        "speaker_loader": [(*flat, torch.randint(2, (9,)))] * 3,
         "model": heads,
         "padded_model": heads,
+        "model_with_embeddings": lambda x: (heads(x), {"text": x, "audio": x.flip(1)}),
         "optimizer": torch.optim.SGD([W], 0.1),
         "evaluate": lambda model: None,
     }
@@ -47,7 +49,7 @@ def test_readme_loops_run(block, capsys):
     if "weights" in names:
         assert names["weights"].shape == mask.shape
         assert not names["weights"][0, 3]
-    else:
+    elif "stats" in names:
         assert names["stats"].epoch == 1
         assert "1: took" in capsys.readouterr().out
 
