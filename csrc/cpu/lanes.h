@@ -108,7 +108,6 @@ struct Lanes<float> {
   SPCL_HD static Vector power_of_two(Mask exponent) { return reinterpret_cast<Vector>((exponent + 127) << 23); }
 };
 
-/// float64 is there to be exact: the C library's functions, lane by lane.
 template <>
 struct Lanes<double> {
   typedef double Vector __attribute__((vector_size(SPCL_VECTOR_BYTES)));
@@ -142,15 +141,57 @@ struct Lanes<double> {
 #endif
   }
 
+  /// As in float32; at most two units in the last place from the C library's.
   SPCL_HD static Vector exp(Vector x) {
-    for (int lane = 0; lane < count; ++lane) x[lane] = __builtin_exp(x[lane]);
-    return x;
+    x = bounded(x);
+    const Vector shifted = multiply_add(x, Vector{} + 1.4426950408889634, Vector{} + round_to_integer);
+    const Vector n = shifted - round_to_integer;
+    const Vector r = multiply_add(n, Vector{} - log2_low, multiply_add(n, Vector{} - log2_high, x));
+    // Taylor's series: what follows r^13 / 13! is below 4e-18 for |r| <= log(2) / 2.
+    constexpr double factors[] = {1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320,
+                                  1.0 / 5040,      1.0 / 720,      1.0 / 120,     1.0 / 24,     1.0 / 6,
+                                  1.0 / 2,         1.0};
+    Vector p = Vector{} + 1.0 / 6227020800;
+#pragma GCC unroll 12
+    for (const double factor : factors) p = multiply_add(p, r, Vector{} + factor);
+    return times_power_of_two(multiply_add(p, r, Vector{} + 1.0), n, shifted);
   }
 
   SPCL_HD static Vector log(Vector x) {
-    for (int lane = 0; lane < count; ++lane) x[lane] = __builtin_log(x[lane]);
-    return x;
+    // x = 2^n m with m in [sqrt(1/2), sqrt(2)); log(m) = 2 artanh(s), the series in the form that keeps f = m - 1 exact.
+    const Mask bits = reinterpret_cast<Mask>(x) - 0x3FE6A09E00000000;
+    const Vector n = __builtin_convertvector(bits >> 52, Vector);
+    const Vector m = reinterpret_cast<Vector>((bits & 0x000FFFFFFFFFFFFF) + 0x3FE6A09E00000000);
+    const Vector f = m - 1.0;
+    const Vector s = f / (2.0 + f);
+    const Vector z = s * s;
+    constexpr double factors[] = {2.0 / 19, 2.0 / 17, 2.0 / 15, 2.0 / 13, 2.0 / 11, 2.0 / 9, 2.0 / 7, 2.0 / 5, 2.0 / 3};
+    Vector p = Vector{} + 2.0 / 21;
+#pragma GCC unroll 9
+    for (const double factor : factors) p = multiply_add(p, z, Vector{} + factor);
+    const Vector half_square = 0.5 * f * f;
+    const Vector tail = multiply_add(s, multiply_add(p, z, half_square), n * log2_low);
+    const Vector result = multiply_add(n, Vector{} + log2_high, f - (half_square - tail));
+    return x == x ? result : x;
   }
+
+ private:
+  static constexpr double round_to_integer = 0x1.8p52;
+  static constexpr double log2_high = 6.93147180369123816490e-01, log2_low = 1.90821492927058770002e-10;  // fdlibm's
+
+  SPCL_HD static Vector times_power_of_two(Vector p, [[maybe_unused]] Vector n, [[maybe_unused]] Vector shifted) {
+#if SPCL_VECTOR_BYTES == 64
+    return reinterpret_cast<Vector>(
+        _mm512_maskz_scalef_pd(0xFF, reinterpret_cast<__m512d>(p), reinterpret_cast<__m512d>(n)));
+#else
+    constexpr int64_t bias = 0x4338000000000000;  // of the bits of what was shifted
+    const Mask exponent = reinterpret_cast<Mask>(shifted) - bias;
+    const Mask half = reinterpret_cast<Mask>(multiply_add(n, Vector{} + 0.5, Vector{} + round_to_integer)) - bias;
+    return p * power_of_two(half) * power_of_two(exponent - half);
+#endif
+  }
+
+  SPCL_HD static Vector power_of_two(Mask exponent) { return reinterpret_cast<Vector>((exponent + 1023) << 52); }
 };
 
 SPCL_HD float widen(float value) { return value; }
