@@ -48,6 +48,17 @@ struct Lanes<float> {
   SPCL_HD static Vector multiply_add(Vector a, Vector b, float c) { return multiply_add(a, b, Vector{} + c); }
   SPCL_HD static Vector multiply_add(Vector a, float b, Vector c) { return multiply_add(a, Vector{} + b, c); }
 
+  SPCL_HD static Vector sqrt(Vector x) {
+#if SPCL_VECTOR_BYTES == 64
+    return reinterpret_cast<Vector>(_mm512_maskz_sqrt_ps(0xFFFF, reinterpret_cast<__m512>(x)));
+#elif SPCL_VECTOR_BYTES == 32
+    return reinterpret_cast<Vector>(_mm256_sqrt_ps(reinterpret_cast<__m256>(x)));
+#else
+    for (int lane = 0; lane < count; ++lane) x[lane] = __builtin_sqrtf(x[lane]);
+    return x;
+#endif
+  }
+
   /// x, or -104 where x is smaller: exp(-104) rounds to zero. NaN stays NaN.
   SPCL_HD static Vector bounded(Vector x) { return larger(Vector{} - 104.0f, x); }
 
@@ -148,9 +159,8 @@ struct Lanes<double> {
     const Vector n = shifted - round_to_integer;
     const Vector r = multiply_add(n, Vector{} - log2_low, multiply_add(n, Vector{} - log2_high, x));
     // Taylor's series: what follows r^13 / 13! is below 4e-18 for |r| <= log(2) / 2.
-    constexpr double factors[] = {1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320,
-                                  1.0 / 5040,      1.0 / 720,      1.0 / 120,     1.0 / 24,     1.0 / 6,
-                                  1.0 / 2,         1.0};
+    constexpr double factors[] = {1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040,
+                                  1.0 / 720,       1.0 / 120,      1.0 / 24,      1.0 / 6,      1.0 / 2,     1.0};
     Vector p = Vector{} + 1.0 / 6227020800;
 #pragma GCC unroll 12
     for (const double factor : factors) p = multiply_add(p, r, Vector{} + factor);
@@ -158,7 +168,8 @@ struct Lanes<double> {
   }
 
   SPCL_HD static Vector log(Vector x) {
-    // x = 2^n m with m in [sqrt(1/2), sqrt(2)); log(m) = 2 artanh(s), the series in the form that keeps f = m - 1 exact.
+    // x = 2^n m with m in [sqrt(1/2), sqrt(2)); log(m) = 2 artanh(s), the series in the form that keeps f = m - 1
+    // exact.
     const Mask bits = reinterpret_cast<Mask>(x) - 0x3FE6A09E00000000;
     const Vector n = __builtin_convertvector(bits >> 52, Vector);
     const Vector m = reinterpret_cast<Vector>((bits & 0x000FFFFFFFFFFFFF) + 0x3FE6A09E00000000);

@@ -46,7 +46,12 @@ struct WeightRule {
       case Scheme::kMixture:
         return mixture_weight(difficulty, level, Vector{} + parameter);
       case Scheme::kPolynomial:
-        return polynomial_weight(difficulty, level, Vector{} + parameter, exp, log);
+        if (parameter == Real{0.5}) {
+          return polynomial_weight(difficulty, level, [](Vector x, Vector) { return Traits::sqrt(x); });
+        }
+        return polynomial_weight(difficulty, level, [&](Vector x, Vector x_minus_1) {
+          return exp(parameter * log_near_one(x, x_minus_1, log));
+        });
       case Scheme::kSpld:
         return Vector{};
     }

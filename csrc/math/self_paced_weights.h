@@ -1,7 +1,8 @@
 // Difficulty and weight of one utterance; every kernel, on every device, goes through it.
 //
-// `Real` is a number or a GCC vector of lanes, as in math/modality_scores.h. Included once per instruction set
-// (cpu/every_isa.h), hence no include guard and a namespace for each.
+// `Real` is a number or a GCC vector of lanes, as in math/modality_scores.h. Conditions are nested and never joined:
+// GCC 12 takes joined comparisons of vectors apart lane by lane. Included once per instruction set (cpu/every_isa.h),
+// hence no include guard and a namespace for each.
 
 #include "math/portable.h"
 
@@ -17,7 +18,7 @@ SPCL_HD Real harmonic_mean(Real spread, Real loss) {
   const Real low = spread < loss ? spread : loss;
   const Real high = spread < loss ? loss : spread;
   const Real mean = high == 0 ? low * 0 : low * (2 / (1 + low / high));
-  return 2 * loss == loss && loss > 0 ? spread + loss : mean;  // twice itself and above 0: +Inf
+  return 2 * loss == loss ? (loss > 0 ? spread + loss : mean) : mean;  // twice itself and above 0: +Inf
 }
 
 /// 1[rho <= lambda]: the threshold itself is taken, with every tie.
@@ -31,7 +32,7 @@ template <class Real>
 SPCL_HD Real linear_weight(Real difficulty, Real threshold) {
   const Real weight = 1 - difficulty / threshold;
   const Real capped = weight < 1 ? weight : Real{} + 1;
-  return weight > 0 && threshold > 0 ? capped : Real{};
+  return weight > 0 ? (threshold > 0 ? capped : Real{}) : Real{};
 }
 
 /// (1 + e^-lambda) / (1 + e^(rho - lambda)), at most 1; 0 for lambda <= 0. exp is the caller's, for x <= 0.
@@ -42,7 +43,7 @@ SPCL_HD Real logistic_weight(Real difficulty, Real threshold, Exp exp) {
   const Real sigmoid = (distance > 0 ? small : Real{} + 1) / (1 + small);
   const Real weight = (1 + exp(threshold > 0 ? -threshold : threshold)) * sigmoid;
   const Real capped = weight < 1 ? weight : Real{} + 1;
-  return weight > 0 && threshold > 0 ? capped : Real{};
+  return weight > 0 ? (threshold > 0 ? capped : Real{}) : Real{};
 }
 
 /// log(x), given x - 1 as well, which near 1 says more than x can. log is the caller's, for normal numbers above 0.
@@ -60,7 +61,9 @@ SPCL_HD Real log_weight(Real difficulty, Real threshold, Real rest, Real log_res
   const Real rho = difficulty < 0 ? Real{} : difficulty;
   const Real weight = log_near_one(rest + rho, rho - threshold, log) / log_rest;
   const Real capped = weight < 1 ? weight : Real{} + 1;
-  return (difficulty < threshold) & (weight > 0) & (threshold > 0) & (rest > 0) ? capped : Real{};
+  const Real below = difficulty < threshold ? capped : Real{};
+  const Real in_domain = threshold > 0 ? (rest > 0 ? below : Real{}) : Real{};
+  return weight > 0 ? in_domain : Real{};
 }
 
 /// 1 up to l2, 0 from l1 on, z / rho - z / l1 between them, z = l1 l2 / (l1 - l2); 0 unless l1 > l2 > 0.
@@ -70,20 +73,20 @@ template <class Real>
 SPCL_HD Real mixture_weight(Real difficulty, Real upper, Real lower) {
   const Real between = lower / difficulty * (1 - (difficulty - lower) / (upper - lower));
   const Real weight = difficulty < upper ? between : Real{};
-  return upper >= lower && lower > 0 ? (difficulty <= lower ? Real{} + 1 : weight) : Real{};
+  const Real inside = difficulty <= lower ? Real{} + 1 : weight;
+  return upper >= lower ? (lower > 0 ? inside : Real{}) : Real{};
 }
 
-/// (1 - rho / lambda)^exponent below lambda, at most 1; 0 for lambda <= 0. exp is the caller's, for x <= 0, and log as
-/// above.
-template <class Real, class Exp, class Log>
-SPCL_HD Real polynomial_weight(Real difficulty, Real threshold, Real exponent, Exp exp, Log log) {
+/// root(1 - rho / lambda) below lambda, at most 1; 0 for lambda <= 0. `root(x, x_minus_1)` is the caller's.
+template <class Real, class Root>
+SPCL_HD Real polynomial_weight(Real difficulty, Real threshold, Root root) {
   const Real rho = difficulty < 0 ? Real{} : difficulty;
   const Real share = rho / threshold;
   // Near lambda the subtraction of the numbers is exact, and that of their ratio is not.
-  const Real left = 2 * share < 1 ? 1 - share : (threshold - rho) / threshold;
-  const auto within = (difficulty < threshold) & (threshold > 0) & (left > 0);
-  const Real power = exp(exponent * log_near_one(within ? left : Real{} + 1, within ? -share : Real{}, log));
-  return within ? power : Real{};
+  const Real rest = 2 * share < 1 ? 1 - share : (threshold - rho) / threshold;
+  const Real left = difficulty < threshold ? (threshold > 0 ? rest : Real{}) : Real{};
+  const Real power = root(left > 0 ? left : Real{} + 1, left > 0 ? -share : Real{});
+  return left > 0 ? power : Real{};
 }
 
 }  // namespace SPCL_ISA
