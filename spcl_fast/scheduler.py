@@ -16,7 +16,7 @@ from spcl_fast._options import AGGREGATES, NORMALIZERS, NUMBERS, choice, require
 from spcl_fast._state import KeepsDtypes, differences
 from spcl_fast.batch import DialogueBatch
 from spcl_fast.difficulty import ExtendedDifficulty
-from spcl_fast.ops import SelfPacedStep
+from spcl_fast.ops import SelfPacedStep, _check
 from spcl_fast.ops._check import VALIDATE
 
 STATE_VERSION = 1
@@ -206,6 +206,7 @@ class SelfPacedScheduler(KeepsDtypes):
         if offsets is None:
             raise ValueError(f"{type(self).__name__}: labels need offsets (got none)")
         if self.difficulty is not None:
+            name = type(self).__name__
             extended = self.difficulty(
                 logits,
                 labels,
@@ -216,7 +217,11 @@ class SelfPacedScheduler(KeepsDtypes):
                 ignore_index=self._config["ignore_index"],
                 backend=self.backend,
             )
-            extra_difficulty = extended if extra_difficulty is None else extended + extra_difficulty
+            if extra_difficulty is not None:  # a sum would take what the step refuses
+                _check.tensor(name, "extra_difficulty", extra_difficulty, 1, _check.FLOATS, "floating point numbers")
+                _check.shaped(name, "extra_difficulty", extra_difficulty, tuple(extended.shape), extended.device)
+                extended = extended + extra_difficulty
+            extra_difficulty = extended
         step = ops.self_paced_step(
             logits,
             labels,

@@ -191,6 +191,11 @@ def test_half_precision_models_do_not_round_the_similarity():
         ({"ignored": "keep"}, ValueError, "ignored must be one of"),
         ({"transition_counts": torch.zeros(C, C)}, TypeError, "transition_counts must hold integers"),
         ({"similarity": torch.zeros(C)}, ValueError, "similarity must have 2 dimension"),
+        # What follows was met in the first step, and on a device never.
+        ({"similarity": torch.zeros(C, C + 1)}, ValueError, "similarity must be square"),
+        ({"similarity": torch.full((C, C), math.nan)}, ValueError, "similarity must be finite"),
+        ({"transition_counts": torch.zeros(C, 1, dtype=torch.int64)}, ValueError, "transition_counts must be square"),
+        ({"transition_counts": -torch.eye(C).long()}, ValueError, "transition_counts must be at least 0"),
     ],
 )
 def test_settings_out_of_their_domain_are_refused(arguments: dict[str, Any], error: type[Exception], message: str):
@@ -201,3 +206,75 @@ def test_settings_out_of_their_domain_are_refused(arguments: dict[str, Any], err
 def test_unknown_difficulty_is_refused():
     with pytest.raises(ValueError, match="difficulty must be one of 'spcl', 'extended'"):
         SelfPacedScheduler(difficulty="harder")
+
+
+@pytest.mark.parametrize("fault", [math.nan, math.inf, -math.inf])
+def test_embedding_at_fault_is_never_selected_and_is_counted(fault: float):
+    # A NaN embedding had an incoherence of 0, the easiest there is: its utterance was selected before all others.
+    p = problem()
+    p["embeddings"][0, 2, 3] = fault
+    scheduler = SelfPacedScheduler(1e6, max_threshold=1e6, difficulty=ExtendedDifficulty(transition=0))
+    step = scheduler(p["logits"], p["labels"], OFFSETS, embeddings=p["embeddings"])
+    assert step.difficulty[2].isnan()
+    assert float(step.weight[2]) == 0
+    scored = [t for t in range(T) if t not in (2, 7)]
+    assert bool((step.weight[scored] == 1).all())
+    assert bool(step.difficulty[scored].isfinite().all())
+    assert scheduler.check().undefined == 1
+
+
+def test_embedding_at_fault_that_is_not_present_is_not_looked_at():
+    p = problem()
+    present = torch.ones(M, T, dtype=torch.bool)
+    present[:, 5] = False  # the only utterance of its dialogue: undefined, though what is absent is at fault
+    present[0, 2] = False
+    p["embeddings"][:, 5] = math.nan
+    p["embeddings"][0, 2] = math.nan
+    got = ExtendedDifficulty(transition=0)(**p, present=present)
+    assert bool(got.isfinite().all())
+    assert float(got[5]) == 0
+
+
+def test_embeddings_by_name_are_matched_with_the_logits():
+    # `present` follows the logits: embeddings in another order were masked by the presence of other modalities.
+    p = problem()
+    present = torch.rand(M, T, generator=torch.Generator().manual_seed(1)) < 0.6
+    names = ("audio", "text", "visual")
+    logits, embeddings = (dict(zip(names, p[of], strict=True)) for of in ("logits", "embeddings"))
+    difficulty = ExtendedDifficulty(transition=0)
+    expected = difficulty(logits, p["labels"], OFFSETS, embeddings=embeddings, present=present)
+    turned = dict(reversed(embeddings.items()))
+    got = difficulty(logits, p["labels"], OFFSETS, embeddings=turned, present=present)
+    assert torch.equal(got, expected)
+    turned["video"] = turned.pop("visual")
+    with pytest.raises(ValueError, match="embeddings must have the modalities of the logits"):
+        difficulty(logits, p["labels"], OFFSETS, embeddings=turned)
+
+
+@pytest.mark.parametrize(
+    ("extra", "error"),
+    [
+        (torch.zeros(1), ValueError),
+        (torch.tensor(0.5), ValueError),
+        (torch.zeros(T, dtype=torch.int64), TypeError),
+        (0.5, TypeError),
+    ],
+)
+def test_extra_difficulty_that_the_step_refuses_is_refused_with_extended_too(extra: Any, error: type[Exception]):
+    # It was added to the extended difficulty before anyone looked at it, and so spread over the batch.
+    for difficulty in ("spcl", "extended"):
+        with pytest.raises(error, match="extra_difficulty must"):
+            SelfPacedScheduler(difficulty=difficulty)(**problem(), extra_difficulty=extra)
+
+
+@pytest.mark.parametrize(
+    ("logits", "error", "message"),
+    [
+        ([], ValueError, "logits must have at least one modality"),  # was a StopIteration
+        ([torch.zeros(T)], ValueError, "must have 2 dimension"),
+        ([[0.0]], TypeError, "must be a tensor"),  # was an AttributeError
+    ],
+)
+def test_logits_of_the_wrong_form_are_refused_in_words(logits: Any, error: type[Exception], message: str):
+    with pytest.raises(error, match=message):
+        SelfPacedScheduler(difficulty="extended")(**(problem() | {"logits": logits}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -12,10 +12,13 @@ from torch import Tensor
 
 from spcl_fast import ops
 from spcl_fast._state import KeepsDtypes
+from spcl_fast.ops import _check
 from spcl_fast.ops._check import FLOATS, INTEGERS, choice, tensor
 from spcl_fast.ops._emotion_transitions import IGNORED
 from spcl_fast.ops._window_coherence import SOURCES
 from spcl_fast.reference.rows import dialogue_of_row, running_offsets
+
+Vectors = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
 class ExtendedDifficulty(KeepsDtypes):
@@ -25,7 +28,7 @@ class ExtendedDifficulty(KeepsDtypes):
     batch. A weight of 0 switches a term off: then it is not computed, and needs nothing.
 
     - incoherence `(1 - C_t) / 2`, in [0, 1]; C_t is `ops.window_coherence` of the embeddings (or of the predictions,
-      then in [0, 1/2]); 0 where it is undefined (ours).
+      then in [0, 1/2]); 0 where it is undefined, NaN where a present embedding holds NaN or Inf (ours).
     - transition: the dialogue's DIF of `ops.emotion_transitions`, in [0, 1] (MultiDAG+CL, arXiv 2402.17269), or its
       WES with `similarity` (LSDGNN, arXiv 2507.15205; PRC-Emo, arXiv 2511.07061), for each of its utterances.
     - surprisal of the emotion after the one before, over the transition counts of a training corpus, in units of
@@ -75,8 +78,10 @@ class ExtendedDifficulty(KeepsDtypes):
         choice(name, "ignored", ignored, IGNORED)
         if similarity is not None:
             tensor(name, "similarity", similarity, 2, FLOATS, "floating point numbers")
+            _require_matrix(name, "similarity", similarity, torch.isfinite, "must be finite")
         if transition_counts is not None:
             tensor(name, "transition_counts", transition_counts, 2, INTEGERS, "integers")
+            _require_matrix(name, "transition_counts", transition_counts, lambda n: n.long() >= 0, "must be at least 0")
         if surprisal > 0 and transition_counts is None:
             raise ValueError(
                 f"{name}: surprisal needs transition_counts, the counts of ops.emotion_transitions over the "
@@ -108,11 +113,11 @@ class ExtendedDifficulty(KeepsDtypes):
     @torch.no_grad()
     def forward(
         self,
-        logits: Tensor | Sequence[Tensor] | Mapping[str, Tensor],
+        logits: Vectors,
         labels: Tensor,
         offsets: Tensor,
         speakers: Tensor | None = None,
-        embeddings: Tensor | Sequence[Tensor] | Mapping[str, Tensor] | None = None,
+        embeddings: Vectors | None = None,
         *,
         present: Tensor | None = None,
         ignore_index: int = -100,
@@ -120,27 +125,35 @@ class ExtendedDifficulty(KeepsDtypes):
     ) -> Tensor:
         """The sum of the terms, `[T]`, a constant of the curriculum: what `ops.self_paced_step` takes as extra.
 
-        NaN for utterances whose label is not a class, which the step does not score either. No host sync.
+        NaN, so that the utterance is never selected, where the label is not a class (which the step does not score
+        either) and where a present embedding holds NaN or Inf (the scheduler counts it as undefined). Embeddings and
+        logits that are both mappings must have the same names; `present` follows the order of the logits. No host sync.
 
         Raises:
             ValueError: embeddings or speakers that a term needs are missing; what the ops refuse.
         """
         name = type(self).__name__
-        first = logits if isinstance(logits, Tensor) else next(iter(_values(logits)))
-        num_rows, num_classes = first.shape[-2:]
-        difficulty = first.new_zeros(num_rows, dtype=torch.float64 if first.dtype == torch.float64 else torch.float32)
+        z = _check.logits(name, logits)
+        num_rows, num_classes = z.T, z.C
+        real = torch.float64 if z.dtype == torch.float64 else torch.float32
+        difficulty = z.tensors[0].new_zeros(num_rows, dtype=real)
         if self.incoherence > 0:
             if self.source == "embedding" and embeddings is None:
                 raise ValueError(
                     f"{name}: the incoherence needs embeddings= (got none); "
                     "source='prediction' takes the logits, incoherence=0 switches it off"
                 )
-            vectors = logits if embeddings is None or self.source == "prediction" else embeddings
+            vectors = logits
+            if self.source == "embedding" and embeddings is not None:
+                vectors = _ordered_as(name, logits, embeddings)
             coherence = ops.window_coherence(
                 vectors, offsets, window=self.window, source=self.source, present=present, backend=backend
             )
-            term = (1 - coherence) / 2
-            difficulty += self.incoherence * torch.where(coherence.isnan(), 0.0, term)
+            undefined = coherence.isnan()
+            term = torch.where(undefined, 0.0, (1 - coherence) / 2)
+            if self.source == "embedding" and _may_be_any(undefined):  # logits at fault are NaN in the step already
+                term = torch.where(_is_faulty(name, vectors, present), math.nan, term)
+            difficulty += self.incoherence * term
         if self.transition > 0 or self.surprisal > 0:
             if speakers is None:
                 raise ValueError(
@@ -172,5 +185,31 @@ class ExtendedDifficulty(KeepsDtypes):
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
 
 
-def _values(logits: Sequence[Tensor] | Mapping[str, Tensor]) -> Sequence[Tensor]:
-    return list(logits.values()) if isinstance(logits, Mapping) else logits
+def _require_matrix(name: str, argument: str, value: Tensor, is_right: Callable[[Tensor], Tensor], rule: str) -> None:
+    """ValueError unless it is square and every entry is right; waits for the device, as `config` does."""
+    if value.shape[0] != value.shape[1]:
+        raise ValueError(f"{name}: {argument} must be square (got shape {tuple(value.shape)})")
+    _check.matrix_values(name, argument, value.detach().cpu(), is_right, rule)
+
+
+def _ordered_as(name: str, logits: Vectors, embeddings: Vectors) -> Vectors:
+    """The embeddings in the order of the logits, where both have names: `present` follows that of the logits."""
+    if not isinstance(logits, Mapping) or not isinstance(embeddings, Mapping):
+        return embeddings
+    if logits.keys() != embeddings.keys():
+        raise ValueError(
+            f"{name}: embeddings must have the modalities of the logits, {list(logits)} (got {list(embeddings)})"
+        )
+    return [embeddings[modality] for modality in logits]
+
+
+def _may_be_any(flags: Tensor) -> bool:
+    """False where it can be seen, without waiting for a device, that no flag is set."""
+    return flags.device.type != "cpu" or torch.compiler.is_compiling() or bool(flags.any())
+
+
+def _is_faulty(name: str, embeddings: Vectors, present: Tensor | None) -> Tensor:
+    """True, `[T]`, where a present vector holds NaN or Inf."""
+    z = _check.logits(name, embeddings, "embeddings", "F")
+    bad = torch.stack([~z.modality(m).isfinite().all(-1) for m in range(z.M)])
+    return (bad if present is None else bad & present).any(0)
