@@ -52,10 +52,12 @@ class GroupNumbers {
   template <class Take>
   void for_numbers(int64_t count, const Take& take) const {
     for_blocks(count, [&](int64_t begin, int64_t size, int64_t* group) {
+      const uint64_t last = this->size() - 1;  // nothing lies beyond, unless somebody writes to the groups meanwhile
       for (int64_t i = 0; i < size; ++i) {
         if (!sorted_.empty()) group[i] = std::ranges::lower_bound(sorted_, group[i]) - sorted_.begin();
         const bool is_nan = difficulty_[begin + i] != difficulty_[begin + i];
-        group[i] = is_nan ? 0 : group[i] - (sorted_.empty() ? smallest_ : 0);
+        const auto number = static_cast<uint64_t>(group[i]) - (sorted_.empty() ? static_cast<uint64_t>(smallest_) : 0);
+        group[i] = is_nan ? 0 : static_cast<int64_t>(std::min(number, last));
       }
       take(begin, size, group);
     });

@@ -30,7 +30,8 @@ SPCL_HD Real hard_weight(Real difficulty, Real threshold) {
 /// max(0, 1 - rho / lambda), at most 1; 0 for lambda <= 0.
 template <class Real>
 SPCL_HD Real linear_weight(Real difficulty, Real threshold) {
-  const Real weight = 1 - difficulty / threshold;
+  const Real rho = difficulty < 0 ? Real{} : difficulty;  // -Inf / +Inf would be NaN
+  const Real weight = 1 - rho / threshold;
   const Real capped = weight < 1 ? weight : Real{} + 1;
   return weight > 0 ? (threshold > 0 ? capped : Real{}) : Real{};
 }

@@ -26,8 +26,8 @@ def kernels() -> ModuleType:
 
 
 def array(op: str, name: str, value: Any) -> NDArray[Any]:
-    """Refuses what is not an array: pybind11 would convert a list, silently and by copy."""
-    if not isinstance(value, np.ndarray):
+    """Refuses what is not an array: pybind11 would convert a list, silently and by copy, and look past a mask."""
+    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{op}: {name} must be a NumPy array (got {type(value).__name__})")
     return value
 
@@ -57,7 +57,7 @@ def modalities(
 ) -> list[FloatArray]:
     """One array `[M, T, columns]`, or M arrays `[T, columns]`, as the kernels take them; `letter` names the columns."""
     if isinstance(value, np.ndarray):
-        if value.ndim != 3:
+        if array(op, name, value).ndim != 3:
             raise ValueError(f"{op}: {name} must be [M, T, {letter}] (got shape {value.shape})")
         return [value]
     arrays = list(value.values() if isinstance(value, Mapping) else value)

@@ -16,7 +16,7 @@ def hard(difficulty: Tensor, threshold: Tensor | float) -> Tensor:
 
 def linear(difficulty: Tensor, threshold: Tensor | float) -> Tensor:
     """`max(0, 1 - rho / lambda)`; 0 for lambda <= 0."""
-    return _within_bounds(1 - difficulty / threshold, threshold)
+    return _within_bounds(1 - difficulty.clamp(min=0) / threshold, threshold)
 
 
 def logistic(difficulty: Tensor, threshold: Tensor | float) -> Tensor:

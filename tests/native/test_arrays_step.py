@@ -282,3 +282,41 @@ def test_wrong_input_of_the_weights_is_refused(inputs: Any, options: Any, error:
 def test_wrong_input_of_the_spread_is_refused(inputs: Any, options: Any, error: type[Exception], rule: str) -> None:
     with pytest.raises(error, match=rule):
         arrays.modality_spread(*inputs, **options)
+
+
+@pytest.mark.parametrize("faults", ["groups", "difficulty"])
+def test_spld_stays_in_its_memory_while_somebody_writes_to_its_arguments(faults: str) -> None:
+    # the number of a group that was not there at first was an index beyond the tables: the heap was overwritten
+    rho, groups = np.random.default_rng(0).random(200_000), np.random.default_rng(1).integers(0, 7, 200_000)
+    half, is_over = len(rho) // 2, threading.Event()
+    if faults == "difficulty":
+        groups[half:] = 10**12
+
+    def write() -> None:
+        while not is_over.is_set():
+            for value in (0.0, np.nan) if faults == "difficulty" else (3, 10**12):
+                (rho if faults == "difficulty" else groups)[half:] = value
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(100):
+            weight = arrays.self_paced_weights(rho, 0.4, scheme="spld", gamma=3.0, groups=groups)
+            assert ((weight == 0) | (weight == 1)).all()
+    finally:
+        is_over.set()
+        writer.join()
+
+
+def test_masked_array_is_refused() -> None:
+    # what the mask hides was ranked, weighed and scored like the rest
+    rho = np.ma.MaskedArray([1.0, 2.0, 3.0], mask=[True, False, False])
+    logits = np.ma.MaskedArray(np.zeros((2, 3, 4)))
+    for call in (
+        lambda: arrays.select_easiest(rho, 0.5),
+        lambda: arrays.self_paced_weights(rho, 0.5),
+        lambda: arrays.modality_scores(logits, np.zeros(3, int)),
+        lambda: arrays.modality_scores(list(logits), np.zeros(3, int)),
+    ):
+        with pytest.raises(TypeError, match="must be a NumPy array"):
+            call()

@@ -239,3 +239,9 @@ def test_the_reference_gives_no_weight_at_a_threshold_of_a_device_that_is_out_of
     for scheme, level in (("log", 0.0), ("log", 1.0), ("log", 5.0), ("mixture", 0.2), ("mixture", -1.0)):
         got = reference.self_paced_weights(difficulty, torch.tensor(level), scheme=scheme, **PARAMETERS.get(scheme, {}))
         assert not got.any()
+
+
+@pytest.mark.parametrize("scheme", ["linear", "logistic", "mixture", "polynomial"])
+def test_difficulty_of_minus_inf_has_weight_1_at_a_threshold_of_inf(scheme: str) -> None:
+    # -Inf / +Inf is NaN, which "linear" gave a weight of 0
+    assert weights(torch.tensor([-INF, -1.0, 0.0, INF, NAN]), INF, scheme).tolist() == [1, 1, 1, 0, 0]
