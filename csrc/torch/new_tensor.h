@@ -8,16 +8,18 @@
 
 #if defined(__linux__)
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 namespace spcl {
 
 /// Asks for large pages where a result is large: the kernel then maps 2 MB at a time, and not every 4 KB, which takes
-/// as long as computing what is written there. No more than a request, and none where a page could be shared.
+/// as long as computing what is written there. No more than a request, for whole pages of the result alone.
 inline void use_large_pages([[maybe_unused]] char* data, [[maybe_unused]] int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr int64_t worth_it = 4 << 20, page = 4096;
+  constexpr int64_t worth_it = 4 << 20;
   if (bytes < worth_it) return;
+  static const int64_t page = sysconf(_SC_PAGESIZE);
   const int64_t skip = -reinterpret_cast<intptr_t>(data) & (page - 1);
   madvise(data + skip, static_cast<size_t>((bytes - skip) & ~(page - 1)), MADV_HUGEPAGE);
 #endif
