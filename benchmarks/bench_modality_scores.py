@@ -128,7 +128,7 @@ def build_cell(name: str, T: int, dtype: torch.dtype, settings: Settings) -> Cel
     if not small:
         contenders += [copy_floor(traffic, threads), *read_floor(traffic, threads)]
     size = {"T": T, "M": M, "C": C, "dtype": name_of_dtype(dtype)}
-    return Cell(name, size, contenders, expected, None if small else traffic, None if plain else 2.0)
+    return Cell(name, size, contenders, expected, None if small else traffic, None if plain or T >= LARGEST else 2.0)
 
 
 def cells(settings: Settings) -> list[Callable[[], Cell]]:
