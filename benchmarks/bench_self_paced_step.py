@@ -215,7 +215,9 @@ def build_cell(
     else:
         contenders.append(copy_floor(traffic, threads))
     size = {"T": T, "D": D, "M": M, "C": C, "dtype": name_of_dtype(dtype)}
-    return Cell(name, size, contenders, problem.expected, None if small else traffic, None if plain or T >= LARGEST else 2.0)
+    return Cell(
+        name, size, contenders, problem.expected, None if small else traffic, None if plain or T >= LARGEST else 2.0
+    )
 
 
 def cells(settings: Settings) -> list[Callable[[], Cell]]:
