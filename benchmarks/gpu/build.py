@@ -1,0 +1,187 @@
+"""Loads the compiled libraries, or builds them with what the machine has.
+
+First what lies in `spcl_fast/` is tried. What is missing there, or does not load, is built: by `setup.py` where CMake
+and pybind11 are installed, or else by calling g++ and nvcc on the sources that CMake would take. Triton needs no build.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from . import child, machine
+from .budget import Budget
+from .record import FAILED, NOT_RUN, PASSED, Check
+
+PACKAGE = child.ROOT / "spcl_fast"
+TREE = child.ROOT / "build" / "gpu_check"
+CPU, CUDA = "libspcl_fast.so", "libspcl_fast_cuda.so"
+NAMES = {"cpu": CPU, "cuda": CUDA}
+PROBE = """
+import json
+from spcl_fast import backends
+found = {}
+for name in ("cpu", "cuda", "triton"):
+    try:
+        found[name] = backends.why_not(name)
+    except ValueError as error:
+        found[name] = str(error)
+print("PROBE" + json.dumps(found))
+"""
+
+
+def why_off(limit_s: float = 120.0) -> dict[str, str | None]:
+    """Of every compiled backend the reason it is off, None where it is on; looked at in a process of its own."""
+    done = child.run([sys.executable, "-c", PROBE], limit_s)
+    found = re.search(r"PROBE(\{.*\})", done.output)
+    if found is None:
+        return dict.fromkeys(("cpu", "cuda", "triton"), child.crashed(done))
+    return json.loads(found[1])
+
+
+def load_or_build(budget: Budget, rebuild: bool = False) -> tuple[list[Check], dict[str, str | None]]:
+    """A check for every backend, and why those that stay off are off."""
+    how = "loaded as it was found"
+    off = dict.fromkeys(NAMES, "to be built again") if rebuild else why_off(budget.left_s)
+    missing = [name for name in NAMES if off[name] is not None]
+    checks = []
+    if missing:
+        built = _build(missing, budget, rebuild)
+        checks.append(built)
+        how = built.name
+        off = why_off(budget.left_s)
+    for name, reason in off.items():
+        details = how if name in missing else "loaded as it was found"
+        if name != "triton" and reason is None and _is_stale(PACKAGE / NAMES[name]):
+            details += "; some source is newer than it: delete it, or build again with --rebuild"
+        # A backend that did not come although its build was tried is a fault; one that could not be tried is not.
+        failed = name in missing and checks and checks[0].status != NOT_RUN
+        status = PASSED if reason is None else FAILED if failed else NOT_RUN
+        checks.append(Check("build", f"backend {name}", status, reason or "", details=details))
+    return checks, off
+
+
+def _is_stale(library: Path) -> bool:
+    sources = (child.ROOT / "csrc").rglob("*")
+    return any(path.stat().st_mtime > library.stat().st_mtime for path in sources if path.is_file())
+
+
+def _build(missing: Sequence[str], budget: Budget, rebuild: bool) -> Check:
+    reason = why_no_build(missing)
+    if reason:
+        return Check("build", "build", NOT_RUN, reason)
+    if rebuild:
+        for name in missing:
+            (PACKAGE / NAMES[name]).unlink(missing_ok=True)
+    if has_cmake():
+        done = child.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], budget.left_s)
+        return _outcome("built with CMake", done)
+    seconds = 0.0
+    tools = {"cxx": _compiler() or "", "nvcc": machine.find_cuda_tool("nvcc") or ""}
+    for name in missing:
+        commands, link = direct_commands(name, torch_folder(), tools, machine.describe())
+        TREE.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            compiled = list(pool.map(lambda command: child.run(command, budget.left_s), commands))
+        for done in (*compiled, child.run(link, budget.left_s)):
+            if done.code != 0:
+                return _outcome(f"built without CMake ({name})", done)
+        seconds += sum(done.seconds for done in compiled)
+    return Check("build", "built without CMake", PASSED, seconds=seconds)
+
+
+def _outcome(name: str, done: child.Done) -> Check:
+    if done.code == 0:
+        return Check("build", name, PASSED, seconds=done.seconds)
+    status, reason = (NOT_RUN, "out of time") if done.code is None else (FAILED, child.crashed(done))
+    return Check("build", name, status, reason, done.seconds, done.output[-child.KEPT :])
+
+
+def why_no_build(missing: Sequence[str]) -> str:
+    """The tool that the build lacks, or nothing."""
+    if _compiler() is None:
+        return "no C++ compiler is found"
+    if "cuda" in missing and machine.find_cuda_tool("nvcc") is None:
+        return "nvcc is not found"
+    return ""
+
+
+def has_cmake() -> bool:
+    """Whether the usual build can run: it makes the NumPy module too, which needs pybind11."""
+    return _tool("cmake") is not None and all(map(importlib.util.find_spec, ("pybind11", "setuptools")))
+
+
+def _tool(name: str) -> str | None:
+    folders = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+    return shutil.which(name, path=folders)
+
+
+def _compiler() -> str | None:
+    return next(filter(None, map(_tool, [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++"])), None)
+
+
+def torch_folder() -> Path:
+    """Where torch is installed."""
+    spec = importlib.util.find_spec("torch")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def sources(name: str) -> list[Path]:
+    """What CMake compiles into the library of a backend."""
+    csrc = child.ROOT / "csrc"
+    if name == "cpu":
+        return sorted([*csrc.glob("cpu/*.cpp"), *csrc.glob("torch/*.cpp")])
+    return sorted([*csrc.glob("cuda/*.cu"), *csrc.glob("torch/cuda/*.cpp"), csrc / "torch" / "inputs.cpp"])
+
+
+def from_cmake(variable: str) -> list[str]:
+    """The words that CMakeLists.txt sets a variable to: they stand there alone."""
+    text = (child.ROOT / "CMakeLists.txt").read_text()
+    found = re.search(rf"^\s*set\({variable}\s+([^)]*)\)", text, re.MULTILINE)
+    return found[1].split() if found else []
+
+
+def direct_commands(
+    name: str, torch: Path, tools: Mapping[str, str], device: Mapping[str, object]
+) -> tuple[list[list[str]], list[str]]:
+    """The commands that compile the sources, and the one that links them.
+
+    Args:
+        name: "cpu" or "cuda".
+        torch: its folder.
+        tools: the programs "cxx" and "nvcc".
+        device: `compute_capability` of the device to build for; without it the compiler's choice.
+    """
+    target = from_cmake("SPCL_TORCH_TARGET_VERSION")[0]
+    common = ["-std=c++20", "-O3", "-DNDEBUG", f"-DTORCH_TARGET_VERSION={target}", f"-I{child.ROOT / 'csrc'}"]
+    host = ["-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden", "-Wno-psabi", *from_cmake("SPCL_CXX_FLAGS")]
+    common += ["-isystem", str(torch / "include")]
+    libraries = [f"-L{torch / 'lib'}", "-Wl,--no-as-needed", "-ltorch", "-ltorch_cpu", "-lc10", "-Wl,--as-needed"]
+    if name == "cuda":
+        toolkit = Path(tools["nvcc"]).resolve().parents[1]
+        common += ["-DUSE_CUDA", "-DSPCL_CUDA", "-isystem", str(toolkit / "include")]
+        libraries += [*(f"-L{toolkit / lib}" for lib in ("lib64", "lib")), "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
+    compile_all, objects = [], []
+    for source in sources(name):
+        target_file = TREE / f"{name}_{'_'.join(source.relative_to(child.ROOT).parts)}.o"
+        objects.append(str(target_file))
+        of = [*common, "-c", str(source), "-o", str(target_file)]
+        if source.suffix == ".cu":
+            number = str(device.get("compute_capability", "")).replace(".", "")
+            arch = [f"-gencode=arch=compute_{number},code=sm_{number}"] if number else []
+            passed_on = [flag for word in host for flag in ("-Xcompiler", word)]
+            compile_all.append([tools["nvcc"], *of, "-ccbin", tools["cxx"], *arch, *from_cmake("SPCL_CUDA_FLAGS"), *passed_on])
+        else:
+            compile_all.append([tools["cxx"], *of, *host])
+    link = [tools["cxx"], "-shared", "-o", str(PACKAGE / NAMES[name]), *objects, *libraries, "-Wl,--exclude-libs,ALL"]
+    return compile_all, link
