@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 AT_ONCE = 1 << 15  # utterances compared at once: what stays in the caches is compared four times as fast
+AT_ONCE_ON_DEVICE = 1 << 23  # there each slice costs some launches and a wait
 
 
 class DisagreementError(Exception):
@@ -83,8 +84,9 @@ def _parts(
     if x.dim() < -along:
         yield x, reference, ties
         return
-    for start in range(0, x.shape[along], AT_ONCE):
-        length = min(AT_ONCE, x.shape[along] - start)
+    at_once = AT_ONCE if x.device.type == "cpu" else AT_ONCE_ON_DEVICE
+    for start in range(0, x.shape[along], at_once):
+        length = min(at_once, x.shape[along] - start)
         of_ties = None if ties is None else ties.narrow(0, start, length).view(-1, *[1] * (-along - 1))
         yield x.narrow(along, start, length), reference.narrow(along, start, length), of_ties
 
@@ -98,5 +100,6 @@ def _difference(x: Tensor, reference: Tensor, ties: Tensor | None, tolerance: To
     difference = torch.where(x.isnan() & reference.isnan(), 0.0, difference)
     if ties is not None:
         difference = torch.where(ties, 0.0, difference)
-    beyond = ~(difference <= tolerance.absolute + tolerance.relative * reference.abs())  # NaN on one side is beyond
+    size = reference.abs().nan_to_num(nan=0.0, posinf=0.0)  # what must be NaN or infinite is so, or is beyond
+    beyond = ~(difference <= tolerance.absolute + tolerance.relative * size)  # NaN on one side is beyond
     return float(difference.nan_to_num(nan=float("inf")).max()), bool(beyond.any())

@@ -35,14 +35,14 @@ TOLERANCES = {
 COMPILED = [name for name in forms.FORMS if name.endswith("scatter")]
 
 
-def make_problem(D: int) -> tuple[Tensor, Tensor, Tensor]:
+def make_problem(D: int, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
     """Labels, speakers and offsets of D dialogues of ten utterances in the mean."""
-    generator = torch.Generator().manual_seed(0)
-    lengths = torch.randint(1, 20, (D,), generator=generator)
-    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    generator = torch.Generator(device).manual_seed(0)
+    lengths = torch.randint(1, 20, (D,), generator=generator, device=device)
+    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
     T = int(offsets[-1])
-    labels = torch.multinomial(torch.tensor(SHARES), T, replacement=True, generator=generator)
-    return labels, torch.randint(forms.SPEAKERS, (T,), generator=generator), offsets
+    labels = torch.multinomial(torch.tensor(SHARES, device=device), T, replacement=True, generator=generator)
+    return labels, torch.randint(forms.SPEAKERS, (T,), generator=generator, device=device), offsets
 
 
 def _rivals(problem: tuple[Tensor, Tensor, Tensor], settings: Settings) -> Iterator[Contender]:
@@ -64,7 +64,7 @@ def _rivals(problem: tuple[Tensor, Tensor, Tensor], settings: Settings) -> Itera
             yield Contender("compile", name, make_compiled, threads=threads, may_fail=True)
 
 
-def _traffic(labels: Tensor, speakers: Tensor, offsets: Tensor) -> int:
+def traffic_of(labels: Tensor, speakers: Tensor, offsets: Tensor) -> int:
     """Labels, speakers and offsets are read; a surprisal an utterance and four results a dialogue written."""
     T, D = labels.shape[0], offsets.shape[0] - 1
     return (16 + 4) * T + (8 + 28) * D
@@ -77,7 +77,7 @@ def build_cell(D: int, settings: Settings) -> Cell:
     expected = reference.emotion_transitions(*problem, C, similarity=None)._asdict()
     expected = Expected({name: value.double() for name, value in expected.items()}, TOLERANCES)
     threads = (settings.threads,)
-    traffic = _traffic(*problem)
+    traffic = traffic_of(*problem)
     note = f"backend {backends.choose('emotion_transitions', None, problem[0].device, needs_grad=False)}"
 
     def ours() -> Call:
@@ -101,4 +101,4 @@ def cells(settings: Settings) -> list[Callable[[], Cell]]:
 def scaling(T: int) -> tuple[Call, int]:
     """The op, and the bytes it reads and writes; of about T utterances."""
     problem = make_problem(T // 10)
-    return lambda: ops.emotion_transitions(*problem, C)._asdict(), _traffic(*problem)
+    return lambda: ops.emotion_transitions(*problem, C)._asdict(), traffic_of(*problem)

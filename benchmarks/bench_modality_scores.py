@@ -78,7 +78,7 @@ def _ours(z: Tensor, y: Tensor, threads: tuple[int, ...]) -> Iterator[Contender]
         return lambda: ops.modality_scores(z, y)._asdict()
 
     def steady() -> Call:
-        return _filling(z, y)
+        return filling(z, y)
 
     yield Contender("ours", "allocating", fresh, "ours", threads, "fresh", note=note)
     yield Contender("ours", "out=", steady, "ours", threads, "steady", note=note)
@@ -86,26 +86,27 @@ def _ours(z: Tensor, y: Tensor, threads: tuple[int, ...]) -> Iterator[Contender]
 
 def _outputs(z: Tensor) -> list[Tensor]:
     dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
-    return [torch.zeros(M, z.shape[1], dtype=dtype) for _ in forms.OUTPUTS]
+    return [torch.zeros(M, z.shape[1], dtype=dtype, device=z.device) for _ in forms.OUTPUTS]
 
 
-def _filling(z: Tensor, y: Tensor) -> Call:
+def filling(z: Tensor, y: Tensor, backend: str | None = None) -> Call:
+    """The op, into memory that it is given."""
     out = ModalityScores(*_outputs(z))
-    return lambda: ops.modality_scores(z, y, out=out)._asdict()
+    return lambda: ops.modality_scores(z, y, out=out, backend=backend)._asdict()
 
 
-def _traffic(z: Tensor) -> int:
+def traffic_of(z: Tensor) -> int:
     """Logits and labels are read once, four scores written once."""
     written = 8 if z.dtype == torch.float64 else 4
     return z.shape[1] * (z.element_size() * M * C + 8 + written * 4 * M)
 
 
-def _problem(T: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, int]:
+def make_problem(T: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> tuple[Tensor, Tensor, int]:
     """Logits and labels; beyond 1e6 utterances so many copies of the first 1e6, and how many."""
     copies = max(1, T // 1_000_000)
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(M, T // copies, C, generator=generator).to(dtype)
-    labels = torch.randint(C, (T // copies,), generator=generator)
+    generator = torch.Generator(device).manual_seed(0)
+    logits = torch.randn(M, T // copies, C, generator=generator, device=device).to(dtype)
+    labels = torch.randint(C, (T // copies,), generator=generator, device=device)
     return logits, labels, copies
 
 
@@ -113,13 +114,13 @@ def build_cell(name: str, T: int, dtype: torch.dtype, settings: Settings) -> Cel
     """One number of utterances in one dtype, with everybody who competes on it."""
     if T >= LARGEST:
         require_memory(10_000_000_000)
-    logits, labels, copies = _problem(T, dtype)
+    logits, labels, copies = make_problem(T, dtype)
     scores = reference.modality_scores(logits.double(), labels)._asdict()
     expected = Expected({k: repeated(x, copies, 1) for k, x in scores.items()}, TOLERANCES)
     logits, labels = repeated(logits, copies, 1), repeated(labels, copies, 0)
     small = T <= 10_000  # then the cost of a call counts, not the memory's bandwidth
     threads = settings.both_threads if small else (settings.threads,)
-    traffic = _traffic(logits)
+    traffic = traffic_of(logits)
     plain = dtype == torch.float32 and T < LARGEST
     contenders = [*_eager(logits, labels, threads)]
     if settings.compile and plain:
@@ -146,6 +147,6 @@ def cells(settings: Settings) -> list[Callable[[], Cell]]:
 
 def scaling(T: int) -> tuple[Call, int]:
     """The call of `out=`, and the bytes it reads and writes."""
-    logits, labels, copies = _problem(T)
+    logits, labels, copies = make_problem(T)
     logits, labels = repeated(logits, copies, 1), repeated(labels, copies, 0)
-    return _filling(logits, labels), _traffic(logits)
+    return filling(logits, labels), traffic_of(logits)

@@ -29,12 +29,12 @@ class Problem(NamedTuple):
     expected: Expected
 
 
-def make_problem(T: int) -> Problem:
+def make_problem(T: int, device: str = "cpu") -> Problem:
     """Random logits, labels and gradients of the scores of T utterances."""
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(M, T, C, generator=generator)
-    labels = torch.randint(C, (T,), generator=generator)
-    of = {name: torch.randn(M, T, generator=generator) for name in forms.OUTPUTS}
+    generator = torch.Generator(device).manual_seed(0)
+    logits = torch.randn(M, T, C, generator=generator, device=device)
+    labels = torch.randint(C, (T,), generator=generator, device=device)
+    of = {name: torch.randn(M, T, generator=generator, device=device) for name in forms.OUTPUTS}
     z = logits.double().requires_grad_()
     scores = reference.modality_scores(z, labels)._asdict()
     outputs = {name: score.detach() for name, score in scores.items()}
@@ -42,7 +42,7 @@ def make_problem(T: int) -> Problem:
     return Problem(logits, labels, of, Expected(outputs, TOLERANCES | {"gradient": Tolerance(5e-6, 2e-6)}))
 
 
-def _by_autograd(function: Callable[..., forms.Scores], problem: Problem) -> Call:
+def by_autograd(function: Callable[..., forms.Scores], problem: Problem) -> Call:
     """The scores by `function`, and the gradient of the logits by autograd."""
     leaf = problem.logits.clone().requires_grad_()
 
@@ -60,7 +60,7 @@ def _closed_form(function: Callable[..., forms.Scores], problem: Problem) -> Cal
 
 def _rivals(problem: Problem, threads: tuple[int, ...], settings: Settings) -> Iterator[Contender]:
     for form in (forms.gather_kept, forms.topk, forms.one_hot, forms.unrolled):
-        yield Contender("eager", f"{form.__name__}, autograd", partial(_by_autograd, form, problem), threads=threads)
+        yield Contender("eager", f"{form.__name__}, autograd", partial(by_autograd, form, problem), threads=threads)
     yield Contender("eager", "closed form", partial(_closed_form, forms.closed_form, problem), threads=threads)
     if not settings.compile:
         return
@@ -68,7 +68,7 @@ def _rivals(problem: Problem, threads: tuple[int, ...], settings: Settings) -> I
     for name in list(natural)[1:2] if settings.quick else natural:
 
         def make(name: str = name) -> Call:
-            return _by_autograd(compiled(natural[name]), problem)
+            return by_autograd(compiled(natural[name]), problem)
 
         yield Contender("compile", f"{name}, autograd", make, threads=threads, may_fail=True)
     if not settings.quick:
@@ -79,15 +79,19 @@ def _rivals(problem: Problem, threads: tuple[int, ...], settings: Settings) -> I
         yield Contender("compile", "closed form", make_closed, threads=threads, may_fail=True)
 
 
+def traffic_of(T: int) -> int:
+    """As forward; then logits and labels are read again, four gradients read and one written."""
+    return T * (4 * 3 * M * C + 2 * 8 + 2 * 4 * 4 * M)
+
+
 def build_cell(name: str, T: int, settings: Settings) -> Cell:
     """One number of utterances: every result is new memory, for everybody."""
     problem = make_problem(T)
     small = T <= 10_000
     threads = settings.both_threads if small else (settings.threads,)
     note = f"backend {backends.choose('modality_scores', None, problem.logits.device, needs_grad=True)}"
-    ours = partial(_by_autograd, lambda z, y: ops.modality_scores(z, y)._asdict(), problem)
-    # As forward; then logits and labels are read again, four gradients read and one written.
-    traffic = T * (4 * 3 * M * C + 2 * 8 + 2 * 4 * 4 * M)
+    ours = partial(by_autograd, lambda z, y: ops.modality_scores(z, y)._asdict(), problem)
+    traffic = traffic_of(T)
     contenders = [*_rivals(problem, threads, settings)]
     contenders.append(Contender("ours", "autograd", ours, "ours", threads, note=note))
     contenders.append(autograd_floor([problem.logits], True, threads[:1]) if small else copy_floor(traffic, threads))

@@ -51,18 +51,25 @@ class Problem(NamedTuple):
 
 
 def make_problem(
-    lengths: tuple[int, ...], C: int, backward: bool, dtype: torch.dtype = torch.float32, copies: int = 1
+    lengths: tuple[int, ...],
+    C: int,
+    backward: bool,
+    dtype: torch.dtype = torch.float32,
+    copies: int = 1,
+    device: str = "cpu",
 ) -> Problem:
     """Logits of a model that is right more often than not, with modalities of different strength.
 
     `copies` of all dialogues one after the other have the same difficulties and the same mean loss.
     """
-    generator = torch.Generator().manual_seed(0)
-    offsets = torch.tensor((0, *lengths)).cumsum(0)
+    generator = torch.Generator(device).manual_seed(0)
+    offsets = torch.tensor((0, *lengths), device=device).cumsum(0)
     T = int(offsets[-1])
-    labels = torch.randint(C, (T,), generator=generator)
-    strength = torch.tensor([2.0, 1.0, 0.5]).view(M, 1, 1)
-    logits = 1.5 * torch.randn(M, T, C, generator=generator) + strength * torch.nn.functional.one_hot(labels, C)
+    labels = torch.randint(C, (T,), generator=generator, device=device)
+    strength = torch.tensor([2.0, 1.0, 0.5], device=device).view(M, 1, 1)
+    logits = 1.5 * torch.randn(M, T, C, generator=generator, device=device) + strength * torch.nn.functional.one_hot(
+        labels, C
+    )
     logits = logits.to(dtype)
     z = logits.double()
     difficulty = reference.self_paced_step(z, labels, offsets, None).difficulty
@@ -100,7 +107,7 @@ def _between(difficulty: Tensor) -> float:
     return float(middle[below : below + 2].mean())
 
 
-def _call(step: Callable[..., Any], problem: Problem, *, stacked: bool, backward: bool) -> Call:
+def step_call(step: Callable[..., Any], problem: Problem, *, stacked: bool, backward: bool) -> Call:
     """The call to time: one step, and the gradients of all logits."""
     _, labels, offsets, threshold, _ = problem
     logits: Any = problem.logits if stacked else [z.clone() for z in problem.logits]
@@ -118,8 +125,11 @@ def _call(step: Callable[..., Any], problem: Problem, *, stacked: bool, backward
     return call
 
 
-def _ours(logits: Any, labels: Tensor, offsets: Tensor, threshold: float) -> dict[str, Any]:
-    return ops.self_paced_step(logits, labels, offsets, threshold)._asdict()
+def ours(
+    logits: Any, labels: Tensor, offsets: Tensor, threshold: float, *, backend: str | None = None
+) -> dict[str, Any]:
+    """The op."""
+    return ops.self_paced_step(logits, labels, offsets, threshold, backend=backend)._asdict()
 
 
 def _scheduler(threshold: float) -> Callable[..., dict[str, Any]]:
@@ -137,7 +147,7 @@ def _eager(problem: Problem, backward: bool, threads: tuple[int, ...], settings:
         pairs = pairs[: len(forms.SUMS)]
     for scores, sums in pairs:
         step = forms.exact(forms.step_of(forms.SCORES[scores], forms.SUMS[sums], forms.repeated))
-        make = partial(_call, step, problem, stacked=True, backward=backward)
+        make = partial(step_call, step, problem, stacked=True, backward=backward)
         skip = "a matrix of utterances by dialogues does not fit" if sums == "membership" and T > 10_000 else ""
         yield Contender("eager", f"{scores}, {sums}", make, threads=threads, skip=skip)
 
@@ -155,7 +165,7 @@ def _compiled(problem: Problem, backward: bool, threads: tuple[int, ...], settin
         step = forms.step_of(scores, sums, forms.searched)
 
         def make(step: forms.Step = step, mode: str | None = mode) -> Call:
-            return _call(compiled(step, mode), problem, stacked=True, backward=backward)
+            return step_call(compiled(step, mode), problem, stacked=True, backward=backward)
 
         form = f"{scores.__name__}, {sums.__name__}{', ' + mode if mode else ''}"
         tried = threads[:1] if settings.quick or mode else threads
@@ -168,12 +178,12 @@ def _published(problem: Problem, backward: bool, threads: tuple[int, ...]) -> Co
     if problem.logits.dtype.itemsize == 2:
         return left_out("published", "loops, O(T^2)", "half precision, which it keeps to, is far from the reference")
     step = lambda z, *rest: published_step(z.unbind(0), *rest)  # noqa: E731
-    make = partial(_call, step, problem, stacked=True, backward=False)
+    make = partial(step_call, step, problem, stacked=True, backward=False)
     omits, note = frozenset({"confidence", "gradient"}), "forward only" if backward else ""
     return Contender("published", "loops, O(T^2)", make, threads=threads, omits=omits, note=note)
 
 
-def _traffic(problem: Problem, C: int, backward: bool) -> int:
+def traffic_of(problem: Problem, C: int, backward: bool) -> int:
     """Logits and labels are read once; M + 3 numbers an utterance, and one gradient row, are written once."""
     z = problem.logits
     written = max(4, z.element_size())
@@ -205,11 +215,11 @@ def build_cell(
     if settings.compile and plain:
         contenders += _compiled(problem, backward, threads, settings)
     for form, stacked in (("M tensors", False), ("stacked", True)):
-        make = partial(_call, _ours, problem, stacked=stacked, backward=backward)
+        make = partial(step_call, ours, problem, stacked=stacked, backward=backward)
         contenders.append(Contender("ours", form, make, "ours", threads, note=backend))
-    make = partial(_call, _scheduler(problem.threshold), problem, stacked=False, backward=backward)
+    make = partial(step_call, _scheduler(problem.threshold), problem, stacked=False, backward=backward)
     contenders.append(Contender("scheduler", "M tensors", make, "wrapper", threads))
-    traffic = _traffic(problem, C, backward)
+    traffic = traffic_of(problem, C, backward)
     if small:
         contenders.append(autograd_floor(problem.logits.unbind(0), backward, threads[:1]))
     else:
@@ -252,4 +262,4 @@ def scaling(T: int) -> tuple[Call, int]:
     labels = repeated(torch.randint(C, (sum(IEMOCAP),), generator=generator), copies, 0)
     offsets = torch.tensor((0, *IEMOCAP * copies)).cumsum(0)
     problem = Problem(logits, labels, offsets, 1.0, Expected({}, {}))
-    return _call(_ours, problem, stacked=True, backward=True), _traffic(problem, C, True)
+    return step_call(ours, problem, stacked=True, backward=True), traffic_of(problem, C, True)

@@ -136,6 +136,13 @@ def torch_folder() -> Path:
     return Path(spec.origin).parent
 
 
+def toolkit_of(nvcc: str) -> Path:
+    """The folder of the CUDA toolkit, which the compiler itself knows: the program may be a script elsewhere."""
+    printed = child.run([nvcc, "--dryrun", "-x", "cu", "-c", os.devnull], 20).output
+    found = re.search(r"TOP=(.+)", printed)
+    return Path(found[1].strip() if found else Path(nvcc).resolve().parents[1]).resolve()
+
+
 def sources(name: str) -> list[Path]:
     """What CMake compiles into the library of a backend."""
     csrc = child.ROOT / "csrc"
@@ -168,9 +175,15 @@ def direct_commands(
     common += ["-isystem", str(torch / "include")]
     libraries = [f"-L{torch / 'lib'}", "-Wl,--no-as-needed", "-ltorch", "-ltorch_cpu", "-lc10", "-Wl,--as-needed"]
     if name == "cuda":
-        toolkit = Path(tools["nvcc"]).resolve().parents[1]
+        toolkit = toolkit_of(tools["nvcc"])
         common += ["-DUSE_CUDA", "-DSPCL_CUDA", "-isystem", str(toolkit / "include")]
-        libraries += [*(f"-L{toolkit / lib}" for lib in ("lib64", "lib")), "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
+        libraries += [
+            *(f"-L{toolkit / lib}" for lib in ("lib64", "lib")),
+            "-lcudart_static",
+            "-ldl",
+            "-lrt",
+            "-lpthread",
+        ]
     compile_all, objects = [], []
     for source in sources(name):
         target_file = TREE / f"{name}_{'_'.join(source.relative_to(child.ROOT).parts)}.o"
@@ -180,7 +193,9 @@ def direct_commands(
             number = str(device.get("compute_capability", "")).replace(".", "")
             arch = [f"-gencode=arch=compute_{number},code=sm_{number}"] if number else []
             passed_on = [flag for word in host for flag in ("-Xcompiler", word)]
-            compile_all.append([tools["nvcc"], *of, "-ccbin", tools["cxx"], *arch, *from_cmake("SPCL_CUDA_FLAGS"), *passed_on])
+            compile_all.append(
+                [tools["nvcc"], *of, "-ccbin", tools["cxx"], *arch, *from_cmake("SPCL_CUDA_FLAGS"), *passed_on]
+            )
         else:
             compile_all.append([tools["cxx"], *of, *host])
     link = [tools["cxx"], "-shared", "-o", str(PACKAGE / NAMES[name]), *objects, *libraries, "-Wl,--exclude-libs,ALL"]

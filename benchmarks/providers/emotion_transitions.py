@@ -68,7 +68,7 @@ def _sorted(labels: Tensor, speakers: Tensor, starts: Tensor, dialogue: Tensor, 
     key, order = (dialogue * SPEAKERS + speakers).int().sort(stable=True)
     own_labels = labels[order]
     continues = key[1:] == key[:-1]
-    flags = torch.zeros(2, labels.shape[0], dtype=torch.bool)
+    flags = torch.zeros(2, labels.shape[0], dtype=torch.bool, device=labels.device)
     flags[0, order[1:]] = continues & (own_labels[1:] != own_labels[:-1])
     flags[1] = True
     flags[1, order[1:]] = ~continues
@@ -79,8 +79,8 @@ def _running_maximum(
     labels: Tensor, speakers: Tensor, starts: Tensor, dialogue: Tensor, C: int
 ) -> tuple[Tensor, Tensor]:
     """The same without a sort: where each speaker spoke last, and what, is a running maximum for each of them."""
-    rows = torch.arange(labels.shape[0])
-    spoke = torch.full((SPEAKERS, labels.shape[0] + 1), -1)
+    rows = torch.arange(labels.shape[0], device=labels.device)
+    spoke = torch.full((SPEAKERS, labels.shape[0] + 1), -1, device=labels.device)
     spoke[speakers, rows + 1] = rows * C + labels
     last = spoke.cummax(1).values[speakers, rows]
     is_first = last < starts * C
@@ -92,7 +92,7 @@ def _bincount(flags: list[Tensor], dialogue: Tensor, offsets: Tensor) -> list[Te
 
 
 def _scatter(flags: list[Tensor], dialogue: Tensor, offsets: Tensor) -> list[Tensor]:
-    zeros = torch.zeros(len(flags), offsets.shape[0] - 1, dtype=torch.int64)
+    zeros = torch.zeros(len(flags), offsets.shape[0] - 1, dtype=torch.int64, device=offsets.device)
     return [zero.scatter_add_(0, dialogue, flag.long()) for zero, flag in zip(zeros, flags, strict=True)]
 
 
@@ -108,9 +108,9 @@ def form_of(own: Callable[..., tuple[Tensor, Tensor]], sums: Callable[..., list[
     def form(labels: Tensor, speakers: Tensor, offsets: Tensor, C: int) -> Outputs:
         T, D = labels.shape[0], offsets.shape[0] - 1
         lengths = offsets.diff()
-        dialogue = torch.repeat_interleave(torch.arange(D), lengths, output_size=T)
+        dialogue = torch.repeat_interleave(torch.arange(D, device=offsets.device), lengths, output_size=T)
         starts = offsets[dialogue]
-        follows = torch.arange(T) > starts
+        follows = torch.arange(T, device=labels.device) > starts
         before = torch.cat([labels[:1], labels[:-1]])
         is_other = speakers != torch.cat([speakers[:1], speakers[:-1]])
         across = follows & is_other & (labels != before)
@@ -118,7 +118,8 @@ def form_of(own: Callable[..., tuple[Tensor, Tensor]], sums: Callable[..., list[
         same, num_speakers, cross = sums([change, first, across], dialogue, offsets)
         transition = torch.where(follows, before * C + labels, C * C)
         if sums is _scatter:
-            counts = torch.zeros(C * C + 1, dtype=torch.int64).scatter_add_(0, transition, torch.ones_like(transition))
+            zeros = torch.zeros(C * C + 1, dtype=torch.int64, device=labels.device)
+            counts = zeros.scatter_add_(0, transition, torch.ones_like(transition))
         else:
             counts = torch.bincount(transition, minlength=C * C + 1)
         counts = counts[:-1].view(C, C)

@@ -15,23 +15,23 @@ from ..harness import Call, Contender
 PAST_CACHES = 1 << 29  # bytes, more than caches hold
 
 
-def copy_floor(traffic: int, threads: tuple[int, ...]) -> Contender:
+def copy_floor(traffic: int, threads: tuple[int, ...], device: str = "cpu") -> Contender:
     """A plain copy that reads and writes `traffic` bytes in all, so as many as the op cannot do without."""
 
     def make() -> Call:
-        source = torch.ones(traffic // 8)  # written, or every page of it would be the one page of zeros
+        source = torch.ones(traffic // 8, device=device)  # written, or every page of it would be the one page of zeros
         target = torch.ones_like(source)
         return lambda: {"target": target.copy_(source)}
 
     return Contender("copy", "Tensor.copy_, same bytes in all", make, "floor", threads)
 
 
-def read_floor(traffic: int, threads: tuple[int, ...]) -> list[Contender]:
+def read_floor(traffic: int, threads: tuple[int, ...], device: str = "cpu") -> list[Contender]:
     """Reads `traffic` bytes and writes nothing, in several ways; which is the fastest differs by machine."""
 
     @cache
     def source() -> Tensor:
-        return torch.ones(traffic // 4)
+        return torch.ones(traffic // 4, device=device)
 
     def contender(form: str, read: Callable[[Tensor], Tensor]) -> Contender:
         def make() -> Call:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 def argsort(x: Tensor, rank: int) -> Tensor:
     """All in order, the first of them marked."""
-    selected = torch.zeros(len(x), dtype=torch.bool)
+    selected = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     selected[x.argsort(stable=True)[:rank]] = True
     return selected
 
