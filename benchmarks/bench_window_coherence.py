@@ -27,7 +27,7 @@ TOLERANCES = {torch.float32: Tolerance(5e-7), torch.bfloat16: Tolerance(5e-7)}
 GRADIENT = {torch.float32: Tolerance(1e-8, 1e-4), torch.bfloat16: Tolerance(1e-7, 2e-2)}
 
 
-def _call(form: Callable[[Tensor], Tensor], e: Tensor, weight: Tensor | None) -> Call:
+def coherence_call(form: Callable[[Tensor], Tensor], e: Tensor, weight: Tensor | None) -> Call:
     """The call to time: the coherence, and the gradient of its weighted sum."""
     leaf = e if weight is None else e.detach().clone().requires_grad_()
 
@@ -48,14 +48,14 @@ def _rivals(e: Tensor, dialogue: Tensor, weight: Tensor | None, settings: Settin
 
         def eager(cosines: forms.Cosines = cosines) -> Call:
             form = forms.coherence_of(cosines)
-            return _call(lambda x: form(x, dialogue), e, weight)
+            return coherence_call(lambda x: form(x, dialogue), e, weight)
 
         yield Contender("eager", name, eager, threads=threads)
     for name in COMPILED[: (1 if settings.quick else None)] if settings.compile else ():
 
         def fused(name: str = name) -> Call:
             form = compiled(forms.coherence_of(forms.COSINES[name]))
-            return _call(lambda x: form(x, dialogue), e, weight)
+            return coherence_call(lambda x: form(x, dialogue), e, weight)
 
         yield Contender("compile", name, fused, threads=threads, may_fail=True)
 
@@ -65,7 +65,7 @@ def _ours(e: Tensor, offsets: Tensor, weight: Tensor | None, threads: tuple[int,
 
     def make() -> Call:
         out = torch.zeros(e.shape[1]) if weight is None else None
-        return _call(lambda x: ops.window_coherence(x, offsets, out=out), e, weight)
+        return coherence_call(lambda x: ops.window_coherence(x, offsets, out=out), e, weight)
 
     return Contender("ours", "out=" if weight is None else "autograd", make, "ours", threads, note=note)
 

@@ -48,7 +48,7 @@ def measure(
     ready: dict[str, tuple[Contender, Call, dict[str, float]]] = {}
     for contender in cell.contenders:
         reason, call, differences = _ready(contender, cell)
-        name = f"{contender.provider} ({contender.form})"
+        name = f"{contender.provider} {contender.group}({contender.form})"
         if call is None:
             rows.append(_row(cell, contender, "", off=reason))
             if contender.role == "ours" and not contender.skip:

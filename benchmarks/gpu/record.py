@@ -118,9 +118,9 @@ def as_csv(content: Mapping[str, Any]) -> str:
     lines = []
     for kind, found in (("check", "checks"), ("row", "rows"), ("counter", "counters")):
         for entry in content[found]:
-            lines.append(
-                {"kind": kind, **{k: v for k, v in entry.items() if not isinstance(v, (dict, list))}, **around}
-            )
+            plain = {k: v for k, v in entry.items() if not isinstance(v, (dict, list))}
+            against = {f"against {provider}": ratio for provider, ratio in entry.get("against", {}).items()}
+            lines.append({"kind": kind, **plain, **against, **around})
     text = io.StringIO()
     columns = list(dict.fromkeys(("kind", *(key for line in lines for key in line))))
     writer = csv.DictWriter(text, columns, lineterminator="\n")
