@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,10 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
 RIVALS = ("published", "eager", "compile")
 FLOORS = ("copy", "read", "no-op")
+PREDICTIONS = Path(__file__).parent / "gpu_predictions.json"
+GPU_PROVIDERS = ("cuda", "triton", "eager", "compile")  # ours first
+GPU_HEAD = "| op | size | target | predicted | cuda | triton | eager | torch.compile | of the copy | launches |"
+NOT_RUN = "not run"
 ACCURACY = ("iemocap-gru", "meld-gru", "iemocap-transformer", "meld-transformer")
 
 
@@ -92,6 +96,32 @@ def _speed_row(op: str, cell: dict[str, Any], ours: dict[str, Any]) -> str:
     return f"| {' | '.join([f'`{op}`', size, *times, _time(ours['p50_ms']), *ratios, share])} |"
 
 
+def gpu() -> str:
+    """What was predicted of a GPU, and what `make gpu-check` measured; where it did not, each cell says so."""
+    path = RESULTS / "gpu_check.json"
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    lines = [GPU_HEAD, "|" + "---|" * (GPU_HEAD.count("|") - 1)]
+    lines += [_gpu_row(target, rows) for target in json.loads(PREDICTIONS.read_text())["targets"]]
+    return "\n".join(lines)
+
+
+def _gpu_row(target: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    mine = [row for row in rows if (row["op"], row["cell"]) == (target["op"], target["cell"])]
+    best: dict[str, Mapping[str, Any]] = {}
+    for row in sorted((r for r in mine if "p50_us" in r and r["way"] == target["way"]), key=lambda r: r["p50_us"]):
+        best.setdefault(row["provider"], row)
+    times = [_time(best[name]["p50_us"] / 1000) if name in best else NOT_RUN for name in GPU_PROVIDERS]
+    ours = min((best[name] for name in GPU_PROVIDERS[:2] if name in best), key=lambda r: r["p50_us"], default=None)
+    share, launches = NOT_RUN, NOT_RUN
+    if ours is not None:
+        share = f"{ours['percent_of_copy']:.0f} %" if "percent_of_copy" in ours else ""
+        # A graph replays the launches of a call, and they are counted there.
+        counted = (row for row in mine if row["provider"] == ours["provider"] and "launches" in row)
+        launches = next((f"{row['launches']:g}" for row in counted), NOT_RUN)
+    cells = [f"`{target['op']}`", target["what"], target["target"], _time(target["predicted_us"] / 1000)]
+    return f"| {' | '.join([*cells, *times, share, launches])} |"
+
+
 def _rounded(ratio: float) -> str:
     return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.1f}"
 
@@ -100,7 +130,7 @@ def _time(ms: float) -> str:
     return f"{1000 * ms:.0f} µs" if ms < 1 else f"{ms:.1f} ms" if ms < 100 else f"{ms:.0f} ms"
 
 
-TABLES = {"accuracy": accuracy, "speed": speed}
+TABLES = {"accuracy": accuracy, "speed": speed, "gpu": gpu}
 
 
 def filled(text: str) -> str:

@@ -116,11 +116,15 @@ def _scores(device: str) -> Iterator[Case]:
         weights = {name: x.to(device) for name, x in of.items()}
 
         def both(backend: str, inputs: Any = inputs, options: Any = options, of: Any = weights) -> Call:
-            score = lambda x: ops.modality_scores(x, inputs[1], **options, backend=backend)._asdict()  # noqa: E731
+            score = partial(_scored, labels=inputs[1], backend=backend, **options)
             return with_gradient(score, inputs[0], of)
 
         expected = on(device, {**exact, "gradient": gradient}, tolerances | {"gradient": near})
         yield Case("modality_scores", f"{name}, backward", both, expected, needs_grad=True)
+
+
+def _scored(z: Tensor, labels: Tensor, backend: str, present: Tensor) -> dict[str, Tensor]:
+    return ops.modality_scores(z, labels, present=present, backend=backend)._asdict()
 
 
 def _spread(device: str) -> Iterator[Case]:
@@ -161,7 +165,7 @@ def _coherence(device: str) -> Iterator[Case]:
             return lambda: form(x, backend)
 
         def both(backend: str, x: Tensor = x, of: Any = of, form: Any = form) -> Call:
-            return with_gradient(lambda leaf: form(leaf, backend), x, of)
+            return with_gradient(partial(form, backend=backend), x, of)
 
         name = f"F={F}, {str(dtype)[6:]}, {source}"
         yield Case("window_coherence", name, forward, on(device, {"coherence": exact}, tolerances))
@@ -221,8 +225,9 @@ def _weights(device: str) -> Iterator[Case]:
         parameters: dict[str, Any] = {**numbers, **({"groups": groups} if scheme == "spld" else {})}
         exact = reference.self_paced_weights(rho.double(), 0.5, scheme=scheme, **parameters)
         moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in parameters.items()}
+        rho = rho.to(device)
 
-        def make(backend: str, x: Tensor = rho.to(device), scheme: str = scheme, of: Any = moved) -> Call:
+        def make(backend: str, x: Tensor = rho, scheme: str = scheme, of: Any = moved) -> Call:
             return lambda: {"weight": ops.self_paced_weights(x, 0.5, scheme=scheme, **of, backend=backend)}
 
         near = EXACT if scheme in ("hard", "spld") else Tolerance(3e-4 if scheme == "polynomial" else 2e-6)

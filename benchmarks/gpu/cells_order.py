@@ -37,7 +37,12 @@ def _uniform(T: int, settings: GpuSettings) -> Tensor:
 
 
 def _cell(
-    name: str, size: dict[str, Any], contenders: list[Contender], expected: Expected, traffic: int, settings: GpuSettings
+    name: str,
+    size: dict[str, Any],
+    contenders: list[Contender],
+    expected: Expected,
+    traffic: int,
+    settings: GpuSettings,
 ) -> Cell:
     if size["T"] <= SMALL:
         return Cell(name, size, contenders, expected)
@@ -59,9 +64,7 @@ def build_quantile(T: int, settings: GpuSettings) -> Cell:
     contenders = [*ours("difficulty_quantile", make, settings)]
     contenders += eager({name: partial(call, form, x, rank) for name, form in THRESHOLDS.items()})
     if SMALL < T < MANY:
-        contenders += compiles(
-            {"bisection": lambda compiled: call(compiled(thresholds.bisection), x, rank)}, settings
-        )
+        contenders += compiles({"bisection": lambda compiled: call(compiled(thresholds.bisection), x, rank)}, settings)
     size = {"T": T, "pace": PACE, "dtype": "float32"}
     return _cell(name_of(T), size, contenders, expected, READS * 4 * T, settings)
 
@@ -100,9 +103,7 @@ def build_weights(scheme: str, T: int, settings: GpuSettings) -> Cell:
         return lambda: {"weight": function(rho)}
 
     def make(backend: str) -> Call:
-        return call(
-            lambda x: ops.self_paced_weights(x, weights.LEVEL, scheme=scheme, **parameters, backend=backend)
-        )
+        return call(lambda x: ops.self_paced_weights(x, weights.LEVEL, scheme=scheme, **parameters, backend=backend))
 
     plain = weight_forms(scheme, weights.LEVEL, weights.SCHEMES[scheme], groups)
     if scheme == "spld":
@@ -134,5 +135,11 @@ def weight_cells(settings: GpuSettings) -> dict[str, Callable[[], Cell]]:
     """The usual scheme, one with an exponential, one with a logarithm, and the one with ranks."""
     kinds = [("hard", 100_000)]
     if not settings.quick:
-        kinds = [("hard", 10_000_000), ("logistic", 10_000_000), ("log", 10_000_000), ("spld", 1_000_000), ("hard", 1000)]
+        kinds = [
+            ("hard", 10_000_000),
+            ("logistic", 10_000_000),
+            ("log", 10_000_000),
+            ("spld", 1_000_000),
+            ("hard", 1000),
+        ]
     return {f"{scheme}, {name_of(T)}": partial(build_weights, scheme, T, settings) for scheme, T in kinds}

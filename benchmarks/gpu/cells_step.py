@@ -46,9 +46,7 @@ def build_cell(
     if T < MANY:
         sums = {n: s for n, s in SUMS.items() if (small or n in BEST_SUMS)}
         pairs = [(a, b) for a in (forms.SCORES if small else ("logsumexp", "log_softmax")) for b in sums]
-        chosen = {
-            f"{a}, {b}": forms.exact(forms.step_of(forms.SCORES[a], sums[b], forms.repeated)) for a, b in pairs
-        }
+        chosen = {f"{a}, {b}": forms.exact(forms.step_of(forms.SCORES[a], sums[b], forms.repeated)) for a, b in pairs}
         contenders += eager({n: partial(plain, step) for n, step in chosen.items()})
         natural = {"log_softmax, index_add": forms.step_of(forms.log_softmax, forms.index_add, forms.searched)}
         if small:
@@ -58,7 +56,9 @@ def build_cell(
             contenders += compiles(compile_all, settings)
     else:
         contenders.append(left_out("eager", "all forms", "many times the input does not fit"))
-    contenders.append(left_out("published", "loops, O(T^2)", "loops on the host, which wait for the device at every step"))
+    contenders.append(
+        left_out("published", "loops, O(T^2)", "loops on the host, which wait for the device at every step")
+    )
     traffic = steps.traffic_of(problem, C, backward)
     if small:
         contenders.append(autograd_floor(problem.logits.unbind(0), backward, (1,)))

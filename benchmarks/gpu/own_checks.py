@@ -174,7 +174,11 @@ def outcome(check: str, backend: str, device: str) -> dict[str, Any]:
         op = name.partition(" ")[0]
         counts[op] = counts.get(op, 0) + 1
     reason = f"{len(faults)} of {len(found)} cases: {faults[0]}" if faults else ""
-    return {"status": FAILED if faults else PASSED, "reason": reason, "details": {"cases": counts, "faults": faults[:SHOWN]}}
+    return {
+        "status": FAILED if faults else PASSED,
+        "reason": reason,
+        "details": {"cases": counts, "faults": faults[:SHOWN]},
+    }
 
 
 def main() -> None:

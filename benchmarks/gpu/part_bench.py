@@ -9,7 +9,7 @@ from . import child, counters, machine
 from .bench import BENCHMARKS
 from .budget import Budget
 from .record import FAILED, NOT_RUN, OUT_OF_TIME, PASSED, Check, Report
-from .tables import row_line
+from .text import row_line
 
 PART = "bench"
 COUNTERS_S = 45.0  # what Nsight Compute may take, kept back from the benchmarks
@@ -62,7 +62,17 @@ def of_lines(name: str, whole: Check, lines: Sequence[dict[str, Any]], report: R
         elif "outcome" in line:
             outcomes[line["cell"][1]] = line["outcome"]
         elif "bandwidth" in line:
-            report.rows.append({"op": name, "cell": "bandwidth", "provider": "device", "role": "floor", "form": "", "way": "flushed", **line["bandwidth"]})
+            report.rows.append(
+                {
+                    "op": name,
+                    "cell": "bandwidth",
+                    "provider": "device",
+                    "role": "floor",
+                    "form": "",
+                    "way": "flushed",
+                    **line["bandwidth"],
+                }
+            )
         else:
             report.rows.append(line)
     checks = [Check(PART, f"{name}, {cell}", **outcomes[cell]) for cell in plan if cell in outcomes]

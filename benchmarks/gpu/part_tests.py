@@ -18,11 +18,17 @@ PART = "tests"
 AT_ONCE = 3
 FOLDERS = ("tests/ops", "tests/device")
 NOTHING_COLLECTED = 5  # pytest's exit code
-# What the plain backends have to show on the device; ours have all.
-OF_OTHERS = {"reference": ("agreement",), "cpu": ("agreement",)}
+# The plain backends have to agree, and no more.
+OWN = (
+    *((name, backend) for backend in ("cuda", "triton") for name in CHECKS),
+    ("agreement", "reference"),
+    ("agreement", "cpu"),
+)
 
 
-def run(budget: Budget, off: Mapping[str, str | None], show: Callable[[str], object], quick: bool = False) -> list[Check]:
+def run(
+    budget: Budget, off: Mapping[str, str | None], show: Callable[[str], object], quick: bool = False
+) -> list[Check]:
     """All checks of the part.
 
     Args:
@@ -32,10 +38,8 @@ def run(budget: Budget, off: Mapping[str, str | None], show: Callable[[str], obj
         quick: without the hundred repeats and the large addresses.
     """
     jobs: list[Callable[[], list[Check]]] = [lambda: [doctor(budget)], lambda: run_pytest(budget)]
-    for backend in ("cuda", "triton", "cpu", "reference"):
-        for name in OF_OTHERS.get(backend, tuple(CHECKS)):
-            if quick and name in ("repeats", "addresses"):
-                continue
+    for name, backend in OWN:
+        if not (quick and name in ("repeats", "addresses")):
             jobs.append(lambda name=name, backend=backend: [own_check(name, backend, budget, off.get(backend))])
     checks: list[Check] = []
     with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -51,7 +51,11 @@ def verdict(tool: str, code: int | None, output: str) -> dict[str, object]:
     if not found:
         return {"status": NOT_RUN, "reason": f"{tool} gave no summary", "details": messages}
     if code != 0:
-        return {"status": FAILED, "reason": f"{tool}: exit code {code} without a fault in the summary", "details": messages}
+        return {
+            "status": FAILED,
+            "reason": f"{tool}: exit code {code} without a fault in the summary",
+            "details": messages,
+        }
     ran = re.search(rf"{DONE}.*", output)
     return {"status": PASSED, "reason": "", "details": ran[0] if ran else ""}
 
