@@ -10,7 +10,7 @@ BUILT := $(VENV)/.built
 NATIVE_SOURCES := setup.py CMakeLists.txt $(shell find csrc -type f)
 CXX_SOURCES    := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
-.PHONY: setup demo test test-sanitize lint format bench clean
+.PHONY: setup demo test test-sanitize lint format bench gpu-check clean
 .DELETE_ON_ERROR:
 
 setup: $(BUILT)
@@ -58,6 +58,14 @@ format: setup
 
 bench: setup
 	$(BIN)/spcl-fast bench
+
+# All that needs a GPU: PART=tests, bench, sanitize or all. It installs nothing and takes the environment of PYTHON,
+# which has torch for CUDA: `make gpu-check PYTHON=python3`, or PYTHON=.venv/bin/python after `make setup`. Exit code of
+# the command: 0 nothing failed, 1 something did, 77 there is no CUDA device, and nothing ran.
+PART ?= all
+GPU_ARGS ?=
+gpu-check:
+	$(PYTHON) -m benchmarks.gpu --part $(PART) $(GPU_ARGS)
 
 clean:
 	rm -rf build dist *.egg-info spcl_fast/*.so spcl_fast/_build.py $(BUILT)

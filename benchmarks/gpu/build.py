@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import sysconfig
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +26,7 @@ PACKAGE = child.ROOT / "spcl_fast"
 TREE = child.ROOT / "build" / "gpu_check"
 CPU, CUDA = "libspcl_fast.so", "libspcl_fast_cuda.so"
 NAMES = {"cpu": CPU, "cuda": CUDA}
+LONGEST_S = 240.0  # of one way to build
 PROBE = """
 import json
 from spcl_fast import backends
@@ -48,24 +50,32 @@ def why_off(limit_s: float = 120.0) -> dict[str, str | None]:
 
 
 def load_or_build(budget: Budget, rebuild: bool = False) -> tuple[list[Check], dict[str, str | None]]:
-    """A check for every backend, and why those that stay off are off."""
-    how = "loaded as it was found"
+    """A check for every build that was tried and every backend, and why those that stay off are off."""
     off = dict.fromkeys(NAMES, "to be built again") if rebuild else why_off(budget.left_s)
-    missing = [name for name in NAMES if off[name] is not None]
-    checks = []
-    if missing:
-        built = _build(missing, budget, rebuild)
-        checks.append(built)
-        how = built.name
+    checks: list[Check] = []
+    how: dict[str, str] = {}
+    ways = (*([_with_cmake] if has_cmake() else []), _directly)
+    for way in ways:  # what the first leaves off, the second tries
+        missing = [name for name in NAMES if off[name] is not None]
+        if not missing:
+            break
+        reason = why_no_build(missing)
+        if reason:
+            checks.append(Check("build", "build", NOT_RUN, reason))
+            break
+        if rebuild and way is ways[0]:
+            for name in missing:
+                (PACKAGE / NAMES[name]).unlink(missing_ok=True)
+        checks.append(way(missing, min(budget.left_s, LONGEST_S)))
         off = why_off(budget.left_s)
-    for name, reason in off.items():
-        details = how if name in missing else "loaded as it was found"
-        if name != "triton" and reason is None and _is_stale(PACKAGE / NAMES[name]):
+        how |= {name: checks[-1].name for name in missing}
+    for name, reason_off in off.items():
+        details = how.get(name, "loaded as it was found")
+        if name in NAMES and name not in how and reason_off is None and _is_stale(PACKAGE / NAMES[name]):
             details += "; some source is newer than it: delete it, or build again with --rebuild"
         # A backend that did not come although its build was tried is a fault; one that could not be tried is not.
-        failed = name in missing and checks and checks[0].status != NOT_RUN
-        status = PASSED if reason is None else FAILED if failed else NOT_RUN
-        checks.append(Check("build", f"backend {name}", status, reason or "", details=details))
+        status = PASSED if reason_off is None else FAILED if name in how else NOT_RUN
+        checks.append(Check("build", f"backend {name}", status, reason_off or "", details=details))
     return checks, off
 
 
@@ -74,28 +84,23 @@ def _is_stale(library: Path) -> bool:
     return any(path.stat().st_mtime > library.stat().st_mtime for path in sources if path.is_file())
 
 
-def _build(missing: Sequence[str], budget: Budget, rebuild: bool) -> Check:
-    reason = why_no_build(missing)
-    if reason:
-        return Check("build", "build", NOT_RUN, reason)
-    if rebuild:
-        for name in missing:
-            (PACKAGE / NAMES[name]).unlink(missing_ok=True)
-    if has_cmake():
-        done = child.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], budget.left_s)
-        return _outcome("built with CMake", done)
-    seconds = 0.0
+def _with_cmake(missing: Sequence[str], limit_s: float) -> Check:
+    done = child.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], limit_s)
+    return _outcome("built with CMake", done)
+
+
+def _directly(missing: Sequence[str], limit_s: float) -> Check:
+    start = time.monotonic()
     tools = {"cxx": _compiler() or "", "nvcc": machine.find_cuda_tool("nvcc") or ""}
+    TREE.mkdir(parents=True, exist_ok=True)
     for name in missing:
         commands, link = direct_commands(name, torch_folder(), tools, machine.describe())
-        TREE.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            compiled = list(pool.map(lambda command: child.run(command, budget.left_s), commands))
-        for done in (*compiled, child.run(link, budget.left_s)):
-            if done.code != 0:
-                return _outcome(f"built without CMake ({name})", done)
-        seconds += sum(done.seconds for done in compiled)
-    return Check("build", "built without CMake", PASSED, seconds=seconds)
+            compiled = list(pool.map(lambda command: child.run(command, limit_s), commands))
+        failed = next((done for done in compiled if done.code != 0), None) or child.run(link, limit_s)
+        if failed.code != 0:
+            return _outcome(f"built without CMake ({name})", failed)
+    return Check("build", "built without CMake", PASSED, seconds=time.monotonic() - start)
 
 
 def _outcome(name: str, done: child.Done) -> Check:

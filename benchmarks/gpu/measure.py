@@ -11,8 +11,11 @@ import torch
 from ..agreement import DisagreementError
 from ..harness import Call, Cell, Contender, quantile
 from .launches import count
-from .own_checks import capture
+from .own_checks import cannot, capture
 from .timing import HostTimer, in_turns
+
+
+NO_FAULT = "not run"  # how the reason begins of who is left out for no fault of its own
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def measure(
         name = f"{contender.provider} {contender.group}({contender.form})"
         if call is None:
             rows.append(_row(cell, contender, "", off=reason))
-            if contender.role == "ours" and not contender.skip:
+            if contender.role == "ours" and not reason.startswith(NO_FAULT):
                 faults.append(f"{cell.name}: {name}: {reason}")
         else:
             ready[name] = contender, call, differences
@@ -92,8 +95,10 @@ def _ready(contender: Contender, cell: Cell) -> tuple[str, Call | None, dict[str
     except DisagreementError as error:
         return str(error), None, {}
     except torch.OutOfMemoryError:
-        return "out of device memory", None, {}
+        return f"{NO_FAULT}: out of device memory", None, {}
     except Exception as error:
+        if cannot(error):
+            return f"{NO_FAULT}: {error}", None, {}
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", None, {}
 
 

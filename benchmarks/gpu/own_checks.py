@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,11 @@ from .record import FAILED, NOT_RUN, PASSED
 
 REPEATS = 100
 SHOWN = 10  # faults that are listed
+
+
+def cannot(error: Exception) -> bool:
+    """Whether a call was refused by name because the backend does not have it: nothing is wrong then."""
+    return isinstance(error, ValueError) and "cannot do this call" in str(error)
 
 
 class NothingToCheckError(Exception):
@@ -150,12 +156,16 @@ def _flat(outputs: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
                 yield f"{name}[{index}]", x.detach()
 
 
+LEFT_OUT = "left out: "  # how a fault begins that is none
+
+
 def _tried(case: Case, look: Callable[[], object]) -> tuple[str, str]:
     name = f"{case.op} ({case.name})"
     try:
         look()
     except Exception as error:
-        return name, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        text = " ".join(str(error).split())[:300]
+        return name, f"{LEFT_OUT}{text}" if cannot(error) else f"{type(error).__name__}: {text}"
     return name, ""
 
 
@@ -168,17 +178,15 @@ def outcome(check: str, backend: str, device: str) -> dict[str, Any]:
         found = list(CHECKS[check](backend, device))
     except NothingToCheckError as error:
         return {"status": NOT_RUN, "reason": str(error)}
-    faults = [f"{name}: {fault}" for name, fault in found if fault]
-    counts: dict[str, int] = {}
-    for name, _ in found:
-        op = name.partition(" ")[0]
-        counts[op] = counts.get(op, 0) + 1
-    reason = f"{len(faults)} of {len(found)} cases: {faults[0]}" if faults else ""
-    return {
-        "status": FAILED if faults else PASSED,
-        "reason": reason,
-        "details": {"cases": counts, "faults": faults[:SHOWN]},
-    }
+    left_out = [f"{name}: {fault}" for name, fault in found if fault.startswith(LEFT_OUT)]
+    looked = [(name, fault) for name, fault in found if not fault.startswith(LEFT_OUT)]
+    faults = [f"{name}: {fault}" for name, fault in looked if fault]
+    cases = Counter(name.partition(" ")[0] for name, _ in looked)
+    details = {"cases": dict(cases), "faults": faults[:SHOWN], "left out": left_out}
+    if not looked:
+        return {"status": NOT_RUN, "reason": "; ".join(left_out), "details": details}
+    reason = f"{len(faults)} of {len(looked)} cases: {faults[0]}" if faults else ""
+    return {"status": FAILED if faults else PASSED, "reason": reason, "details": details}
 
 
 def main() -> None:

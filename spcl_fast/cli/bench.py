@@ -18,16 +18,34 @@ def bench(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Benchmarks; none for all.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller sizes: a look, not a record.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of results and figures.  [benchmarks/results]")] = None,
+    device: Annotated[str, typer.Option(help="cpu, or cuda: the benchmarks of `make gpu-check`.")] = "cpu",
 ) -> None:
     """Time the ops beside their strongest rivals; tables, JSON, CSV, figures. Needs a checkout and a C++ compiler."""
     from spcl_fast.cli.console import refusing
 
     run = load_benchmarks(CHECKOUT)
     with refusing():
+        if device not in ("cpu", "cuda"):
+            raise ValueError(f"--device must be cpu or cuda (got {device!r})")
+        if device == "cuda":
+            raise typer.Exit(_on_gpu(names or [], quick, out))
         try:
             run.run(names or [], run.QUICK if quick else run.Settings(), out, typer.echo)
         except run.DisagreementError as error:
             raise ValueError(str(error)) from error
+
+
+def _on_gpu(names: list[str], quick: bool, out: Path | None) -> int:
+    check = importlib.import_module(f"{_NAME}.gpu.check")
+    unknown = [name for name in names if name not in check.BENCHMARKS]
+    if unknown:
+        there = ", ".join(check.BENCHMARKS)
+        raise ValueError(f"no benchmark of a GPU is named {', '.join(unknown)}: there are {there}")
+    reason = check.machine.why_no_device()
+    if reason is not None:
+        raise ValueError(reason)
+    options = check.Options(("bench",), tuple(names), quick, folder=out or check.RESULTS)
+    return int(check.run(options, typer.echo))
 
 
 def load_benchmarks(checkout: Path) -> ModuleType:
