@@ -1,7 +1,7 @@
 """The benchmarks of one process: `python -m benchmarks.gpu.bench NAME... --seconds S [--quick] --report FILE`.
 
-Of the lines of the report, "plan" has the cells that are to come, "cell" the outcome of one, "bandwidth" what the
-device copies and reads, and all others are rows.
+Of the lines of the report, "plan" has all cells in their order, "begins" the one that comes next, "cell" the outcome of
+one, "bandwidth" what the device copies and reads, and all others are rows.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import argparse
 import gc
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -34,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[GpuSettings], dict[str, Callable[[], Cell]]]] = 
     "self_paced_weights": cells_order.weight_cells,
 }
 COPIED = 1 << 30  # bytes of the array that is copied, so twice as many are moved
+COMPILED = 2  # cells of a benchmark in which plain forms are compiled too
 LEAST_CELL_S = 4.0  # with less time left no cell is begun
 
 
@@ -52,25 +55,41 @@ def bandwidth(timer: HostTimer, copied: int = COPIED) -> Bandwidth:
     return Bandwidth(copy, gigabytes_per_second(read_floor(2 * copied, (1,), timer.device)))
 
 
+def plan_of(names: Sequence[str], settings: GpuSettings) -> list[tuple[str, str, Callable[[], Cell]]]:
+    """Name, cell and how to build it: of every benchmark the first cell, then of each the second, and so on.
+
+    What the time does not allow is then what matters least. Compiling takes longest, so only the first two do it.
+    """
+    plain = replace(settings, compile=False)
+    of_names = []
+    for name in names:
+        both = zip(BENCHMARKS[name](settings).items(), BENCHMARKS[name](plain).values(), strict=True)
+        cells = [(cell, build if rank < COMPILED else without) for rank, ((cell, build), without) in enumerate(both)]
+        of_names.append([(name, cell, build) for cell, build in cells])
+    return [entry for rank in zip_longest(*of_names) for entry in rank if entry is not None]
+
+
 def run(
     names: Sequence[str],
     settings: GpuSettings,
     seconds: float,
     say: Callable[[dict[str, Any]], object],
+    first: int = 0,
     copied: int = COPIED,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Measures the cells of the benchmarks, as many as the time allows, and says what it finds as it finds it."""
+    """Measures the cells of the plan from the `first`, as many as the time allows, and says at once what it finds."""
     end = clock() + seconds
-    plan = [(name, cell, build) for name in names for cell, build in BENCHMARKS[name](settings).items()]
+    plan = plan_of(names, settings)
     say({"plan": [[name, cell] for name, cell, _ in plan]})
     timer = timer_of(settings.device)
     speed = bandwidth(timer, copied)
     say({"bandwidth": {"copy_gigabytes_per_second": speed.copy, "read_gigabytes_per_second": speed.read}})
-    for name, cell, build in plan:
+    for name, cell, build in plan[first:]:
         start = clock()
         status, reason = NOT_RUN, OUT_OF_TIME
         if end - start >= LEAST_CELL_S:
+            say({"begins": [name, cell]})
             try:
                 rows, faults = measure(build(), settings, timer, speed)
                 for row in rows:
@@ -97,12 +116,12 @@ def main() -> None:
     parser.add_argument("names", nargs="+", choices=BENCHMARKS)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--first", type=int, default=0, help="cells of the plan that are passed over")
     parser.add_argument("--report", required=True)
     arguments = parser.parse_args()
-    settings = GpuSettings(arguments.device, quick=arguments.quick, compile=not arguments.no_compile)
-    run(arguments.names, settings, arguments.seconds, lambda line: child.say(arguments.report, line))
+    settings = GpuSettings(arguments.device, quick=arguments.quick)
+    run(arguments.names, settings, arguments.seconds, lambda line: child.say(arguments.report, line), arguments.first)
     child.say(arguments.report, {"status": PASSED, "reason": ""})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-SHARES: Mapping[str, float] = {"tests": 4.0, "bench": 4.0, "sanitize": 2.0}
+SHARES: Mapping[str, float] = {"tests": 3.0, "bench": 5.0, "sanitize": 2.0}
 LEAST_S = 3.0  # a check that cannot have as much is not started
 RESERVE_S = 10.0  # for the files and the summary
 

@@ -68,7 +68,7 @@ def load_or_build(budget: Budget, rebuild: bool = False) -> tuple[list[Check], d
                 (PACKAGE / NAMES[name]).unlink(missing_ok=True)
         checks.append(way(missing, min(budget.left_s, LONGEST_S)))
         off = why_off(budget.left_s)
-        how |= {name: checks[-1].name for name in missing}
+        how |= dict.fromkeys(missing, checks[-1].name)
     for name, reason_off in off.items():
         details = how.get(name, "loaded as it was found")
         if name in NAMES and name not in how and reason_off is None and _is_stale(PACKAGE / NAMES[name]):

@@ -36,7 +36,7 @@ def exactly(form: Callable[..., forms.Scores]) -> Callable[..., forms.Scores]:
     return upcast
 
 
-def build_cell(T: int, dtype: torch.dtype, settings: GpuSettings, is_compiled: bool = True) -> Cell:
+def build_cell(T: int, dtype: torch.dtype, settings: GpuSettings) -> Cell:
     """Forward, into memory that is there already."""
     # Inputs, the outputs of the reference in float64, and ours; the plain forms take three times their input.
     require_device_memory(T * (3 * 7 * dtype.itemsize * (2 if T >= MANY else 6) + 12 * 8 + 12 * 8), settings)
@@ -54,7 +54,7 @@ def build_cell(T: int, dtype: torch.dtype, settings: GpuSettings, is_compiled: b
     contenders += eager({f.__name__: partial(call, exactly(f)) for f in PLAIN[: 1 if many else None]})
     if many:
         contenders.append(left_out("eager", "all other forms", ONE_ALONE))
-    elif is_compiled:
+    else:
         compile_all = {f.__name__: lambda compiled, f=f: call(compiled(exactly(f))) for f in COMPILED}
         contenders += compiles(compile_all, settings)
     small = T <= SMALL
@@ -91,13 +91,11 @@ def _name(T: int, dtype: torch.dtype) -> str:
 
 def cells(settings: GpuSettings) -> dict[str, Callable[[], Cell]]:
     """What is promised comes first."""
-    sizes = [(100_000, torch.float32, False), (1000, torch.float32, False)]
+    sizes = [(100_000, torch.float32), (1000, torch.float32)]
     if not settings.quick:
-        sizes = [
-            *((10_000_000, torch.float32, True), (10_000_000, torch.bfloat16, False), (1000, torch.float32, True)),
-            *((100_000_000, torch.float32, False), (1_000_000, torch.float32, False), (100_000, torch.float32, False)),
-        ]
-    return {_name(T, dtype): partial(build_cell, T, dtype, settings, c) for T, dtype, c in sizes}
+        sizes = [(10_000_000, torch.float32), (10_000_000, torch.bfloat16)]
+        sizes += [(T, torch.float32) for T in (1000, 100_000_000, 1_000_000, 100_000)]
+    return {_name(T, dtype): partial(build_cell, T, dtype, settings) for T, dtype in sizes}
 
 
 def backward_cells(settings: GpuSettings) -> dict[str, Callable[[], Cell]]:

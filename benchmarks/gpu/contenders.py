@@ -43,7 +43,7 @@ def eager(forms: Mapping[str, Callable[[], Call]]) -> Iterator[Contender]:
 def compiles(forms: Mapping[str, Callable[[Callable[..., Any]], Call]], settings: GpuSettings) -> Iterator[Contender]:
     """Plain forms that are compiled: each makes its call with what it is given, which is `torch.compile`."""
     for name, make in forms.items():
-        skip = "" if settings.compile else "not run: not asked for"
+        skip = "" if settings.compile else "not run: it is compiled in the first cells of a benchmark alone"
         yield Contender("compile", name, partial(make, compiled), may_fail=True, skip=skip)
 
 

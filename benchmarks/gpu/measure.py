@@ -14,7 +14,6 @@ from .launches import count
 from .own_checks import cannot, capture
 from .timing import HostTimer, in_turns
 
-
 NO_FAULT = "not run"  # how the reason begins of who is left out for no fault of its own
 
 

@@ -1,4 +1,4 @@
-"""The part "bench": every benchmark in a process of its own, then the counters of the hardware."""
+"""The part "bench": all benchmarks in one process, another one after a crash; then the counters of the hardware."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from . import child, counters, machine
-from .bench import BENCHMARKS
+from .bench import BENCHMARKS, LEAST_CELL_S
 from .budget import Budget
 from .record import FAILED, NOT_RUN, OUT_OF_TIME, PASSED, Check, Report
 from .text import row_line
@@ -22,69 +22,64 @@ def run(
     """Adds the rows, the counters and the checks to the report."""
     chosen = [name for name in BENCHMARKS if name in (names or BENCHMARKS)]
     kept = 0.0 if report.quick else min(COUNTERS_S, 0.2 * budget.left_s)
-    for index, name in enumerate(chosen):
-        seconds = (budget.left_s - kept) / (len(chosen) - index)
-        checks = one(report, name, seconds, show)
+    first = 0
+    while True:
+        seconds = budget.left_s - kept
+        if seconds < START_S + LEAST_CELL_S:
+            checks, first = [Check(PART, ", ".join(chosen), NOT_RUN, OUT_OF_TIME)], None
+        else:
+            command = child.module("bench", *chosen, "--seconds", f"{seconds - START_S:.1f}", "--first", str(first))
+            whole, lines = child.reporting(PART, "benchmarks", command + (["--quick"] if report.quick else []), seconds)
+            checks, first = of_lines(whole, lines, first, report)
         for check in checks:
             show(check.line)
         report.checks += checks
+        if first is None:
+            break
+    for row in report.rows:
+        show(row_line(row))
     for backend in ("cuda", "triton"):
         check = count(report, backend, budget, off.get(backend))
         show(check.line)
         report.checks.append(check)
 
 
-def one(report: Report, name: str, seconds: float, show: Callable[[str], object]) -> list[Check]:
-    """One benchmark: its rows go to the report, a check for every cell is returned."""
-    if seconds < START_S + 2:
-        return [Check(PART, name, NOT_RUN, OUT_OF_TIME)]
-    command = child.module("bench", name, "--seconds", f"{seconds - START_S:.1f}")
-    command += ["--quick"] if report.quick else []
-    whole, lines = child.reporting(PART, name, command, seconds)
-    show(f"{name}:")
-    checks = of_lines(name, whole, lines, report)
-    for row in report.rows:
-        if row["op"] == name:
-            show(row_line(row))
-    return checks
+def of_lines(
+    whole: Check, lines: Sequence[dict[str, Any]], first: int, report: Report
+) -> tuple[list[Check], int | None]:
+    """The checks of the cells from the `first` on, and where to go on after a crash; rows are added to the report.
 
-
-def of_lines(name: str, whole: Check, lines: Sequence[dict[str, Any]], report: Report) -> list[Check]:
-    """The checks of a benchmark's cells; its rows are added to the report.
-
-    A cell that said nothing was not run, with the reason of the process: its end, or its time.
+    The cell in which the process ended has failed. One that the time did not allow was not run, and says so.
     """
-    plan: list[str] = []
-    outcomes: dict[str, dict[str, Any]] = {}
+    plan: list[tuple[str, str]] = []
+    outcomes: dict[tuple[str, str], dict[str, Any]] = {}
+    begun: tuple[str, str] | None = None
     for line in lines:
         if "plan" in line:
-            plan = [cell for _, cell in line["plan"]]
+            plan = [(name, cell) for name, cell in line["plan"]]
+        elif "begins" in line:
+            begun = (line["begins"][0], line["begins"][1])
         elif "outcome" in line:
-            outcomes[line["cell"][1]] = line["outcome"]
+            outcomes[line["cell"][0], line["cell"][1]] = line["outcome"]
         elif "bandwidth" in line:
-            report.rows.append(
-                {
-                    "op": name,
-                    "cell": "bandwidth",
-                    "provider": "device",
-                    "role": "floor",
-                    "form": "",
-                    "way": "flushed",
-                    **line["bandwidth"],
-                }
-            )
+            where = {"op": "device", "cell": "1 GiB", "provider": "copy and read", "form": "", "role": "floor"}
+            report.rows.append({**where, "way": "flushed", **line["bandwidth"]})
         else:
             report.rows.append(line)
-    checks = [Check(PART, f"{name}, {cell}", **outcomes[cell]) for cell in plan if cell in outcomes]
-    silent = [cell for cell in plan if cell not in outcomes]
-    if whole.status == FAILED:
-        at = f" (in {silent[0]})" if silent else ""
-        checks.append(Check(PART, name, FAILED, whole.reason + at, whole.seconds, whole.details))
-    elif whole.status == NOT_RUN and not plan:
-        checks.append(whole)
-    reason = OUT_OF_TIME if whole.status == NOT_RUN else "its process ended before it"
-    checks += [Check(PART, f"{name}, {cell}", NOT_RUN, reason) for cell in silent]
-    return checks
+    if not plan:  # it ended before it began
+        return [whole], None
+    rest = plan[first:]
+    checks = [Check(PART, ": ".join(key), **outcomes[key]) for key in rest if key in outcomes]
+    silent = [key for key in rest if key not in outcomes]
+    if whole.status != FAILED:
+        checks += [Check(PART, ": ".join(key), NOT_RUN, whole.reason or OUT_OF_TIME) for key in silent]
+        return checks, None
+    at = begun if begun in silent else None
+    checks.append(Check(PART, ": ".join(at or ("benchmarks",)), FAILED, whole.reason, whole.seconds, whole.details))
+    if at is not None:
+        return checks, plan.index(at) + 1 if at != plan[-1] else None
+    checks += [Check(PART, ": ".join(key), NOT_RUN, "its process ended before it") for key in silent]
+    return checks, None
 
 
 def count(report: Report, backend: str, budget: Budget, reason: str | None) -> Check:

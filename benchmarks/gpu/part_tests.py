@@ -16,11 +16,12 @@ from .record import FAILED, NOT_RUN, OUT_OF_TIME, PASSED, Check
 
 PART = "tests"
 AT_ONCE = 3
+OF_DEVICE = ("cuda", "triton")
 FOLDERS = ("tests/ops", "tests/device")
 NOTHING_COLLECTED = 5  # pytest's exit code
 # The plain backends have to agree, and no more.
 OWN = (
-    *((name, backend) for backend in ("cuda", "triton") for name in CHECKS),
+    *((name, backend) for backend in OF_DEVICE for name in CHECKS),
     ("agreement", "reference"),
     ("agreement", "cpu"),
 )
@@ -37,7 +38,7 @@ def run(
         show: takes a line as soon as a check is over.
         quick: without the hundred repeats and the large addresses.
     """
-    jobs: list[Callable[[], list[Check]]] = [lambda: [doctor(budget)], lambda: run_pytest(budget)]
+    jobs: list[Callable[[], list[Check]]] = [lambda: [doctor(budget)], lambda: run_pytest(budget, off)]
     for name, backend in OWN:
         if not (quick and name in ("repeats", "addresses")):
             jobs.append(lambda name=name, backend=backend: [own_check(name, backend, budget, off.get(backend))])
@@ -77,8 +78,8 @@ def own_check(name: str, backend: str, budget: Budget, reason: str | None) -> Ch
     return child.reporting(PART, title, child.module("own_checks", name, backend, "--device", device), budget.left_s)[0]
 
 
-def run_pytest(budget: Budget) -> list[Check]:
-    """`pytest --device cuda`; files that need a package which is missing are left out by name."""
+def run_pytest(budget: Budget, off: Mapping[str, str | None]) -> list[Check]:
+    """`pytest --device cuda`; what needs a backend that is off, or a package that is missing, is left out by name."""
     name = f"pytest --device cuda {' '.join(FOLDERS)}"
     if importlib.util.find_spec("pytest") is None:
         return [Check(PART, name, NOT_RUN, "pytest is missing")]
@@ -88,9 +89,15 @@ def run_pytest(budget: Budget) -> list[Check]:
         Check(PART, f"pytest {path}", NOT_RUN, "hypothesis is missing")
         for path in (str(file.relative_to(child.ROOT)) for file in left_out)
     ]
+    checks += [
+        Check(PART, f"pytest, backend {backend}", NOT_RUN, f"it is off: {off[backend]}")
+        for backend in OF_DEVICE
+        if off.get(backend) is not None
+    ]
     if not budget.allows():
         return [*checks, Check(PART, name, NOT_RUN, OUT_OF_TIME)]
-    options = ["-q", "-p", "no:cacheprovider", "--maxfail=20", "--device", "cuda"]
+    on = ["reference", *(backend for backend in OF_DEVICE if off.get(backend) is None)]
+    options = ["-q", "--backends", ",".join(on), "-p", "no:cacheprovider", "--maxfail=20", "--device", "cuda"]
     ignored = [f"--ignore={path}" for path in left_out]
     done = child.run([sys.executable, "-m", "pytest", *options, *ignored, *folders], budget.left_s)
     return [*checks, of_pytest(name, done)]

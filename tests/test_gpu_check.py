@@ -1,0 +1,391 @@
+"""`make gpu-check` as far as it goes without a GPU: outcomes, files, time, children, build commands, what tools say."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from spcl_fast.cli import bench as command
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = f"{command.load_benchmarks(ROOT).__package__}.gpu"
+
+
+def part(name: str):
+    return importlib.import_module(f"{PACKAGE}.{name}")
+
+
+build, check, child, counters = part("build"), part("check"), part("child"), part("counters")
+part_bench, part_tests, record, sanitizer = part("part_bench"), part("part_tests"), part("record"), part("sanitizer")
+Check = record.Check
+MACHINE = {"device": "a GPU", "torch": "2", "triton": "3", "commit": "abc"}
+
+
+def test_without_a_device_nothing_runs_nothing_is_written_and_the_code_says_so(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu", "--results", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 77, done.stdout + done.stderr
+    assert re.search(r"^0 passed, 0 failed, \d\d not run$", done.stdout, re.MULTILINE)
+    for name in ("pytest --device cuda", "graph, triton", "self_paced_step", "racecheck, cuda"):
+        assert re.search(rf"not run: \w+, {name}: no CUDA device", done.stdout)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_benchmark_is_refused_by_both_commands(capsys):
+    main = part("__main__").main
+    with pytest.raises(SystemExit) as refused:
+        main(["sorting"])
+    assert refused.value.code == 2
+    assert "no benchmark is named sorting: there are self_paced_step" in capsys.readouterr().err
+    from spcl_fast import cli
+
+    for arguments, message in (
+        (["bench", "sorting", "--device", "cuda"], "no benchmark of a GPU is named sorting"),
+        (["bench", "--device", "abacus"], "--device must be cpu or cuda"),
+    ):
+        with pytest.raises(SystemExit) as refused:
+            cli.main(arguments)
+        assert refused.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("status", "reason"), [("passed", "why"), ("failed", ""), ("not run", ""), ("skipped", "x")])
+def test_an_outcome_without_its_reason_cannot_be_made(status, reason):
+    with pytest.raises(ValueError, match=r"reason|status"):
+        Check("tests", "x", status, reason)
+
+
+def test_time_left_over_by_a_part_goes_to_the_next():
+    now = [0.0]
+    shares = part("budget").SHARES
+    budget = part("budget").Budget(110.0, ("tests", "bench", "sanitize"), lambda: now[0])
+    assert budget.left_s == pytest.approx(100.0)  # the rest is for the files
+    budget.start("tests")
+    assert budget.left_s == pytest.approx(100 * shares["tests"] / sum(shares.values()))
+    now[0] = 10.0  # it took less
+    budget.start("bench")
+    assert budget.left_s == pytest.approx(90 * shares["bench"] / (shares["bench"] + shares["sanitize"]))
+    now[0] = 98.0  # it took more
+    budget.start("sanitize")
+    assert budget.left_s == pytest.approx(2.0)
+    assert budget.allows(2.0)
+    assert not budget.allows()
+    now[0] = 200.0
+    assert budget.left_s == 0
+
+
+def test_a_check_without_time_is_not_run_and_not_started():
+    now = [0.0]
+    budget = part("budget").Budget(10.0, ("tests",), lambda: now[0])
+    budget.start("tests")
+    now[0] = 9.0
+    found = part_tests.own_check("agreement", "cpu", budget, None)
+    assert (found.status, found.reason) == ("not run", "out of time")
+    off = part_tests.own_check("agreement", "cuda", budget, "no nvcc")
+    assert (off.status, off.reason) == ("not run", "backend 'cuda' is off: no nvcc")
+    assert {c.reason for c in part_tests.run_pytest(budget, {"cuda": "no nvcc"})} == {
+        "it is off: no nvcc",
+        "out of time",
+    }
+
+
+def test_a_child_is_killed_with_its_children_at_the_limit(tmp_path):
+    script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(3); open({str(tmp_path / 'late')!r}, chr(119))'])"  # noqa: E501
+    start = time.monotonic()
+    done = child.run([sys.executable, "-c", script], 0.8)
+    assert done.code is None
+    assert time.monotonic() - start < 2.5
+    time.sleep(max(0.0, 3.5 - (time.monotonic() - start)))
+    assert not (tmp_path / "late").exists()
+
+
+def test_a_child_that_dies_has_failed_and_one_that_reports_is_believed(tmp_path):
+    def reporting(script):
+        found, rows = child.reporting("tests", "x", [sys.executable, "-c", script], 20)
+        return found.status, found.reason, rows
+
+    say = "import sys, json; say = lambda x: open(sys.argv[-1], 'a').write(json.dumps(x) + chr(10));"
+    assert reporting("import os; print('oh', flush=True); os._exit(7)") == ("failed", "exit code 7: oh", [])
+    status, reason, rows = reporting(say + "say({'op': 1}); say({'status': 'not run', 'reason': 'no memory'})")
+    assert (status, reason, rows) == ("not run", "no memory", [{"op": 1}])
+    # "passed" and then a crash is no pass
+    assert reporting(say + "say({'status': 'passed', 'reason': ''}); raise SystemExit('gone')")[0] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("code", "output", "status", "reason"),
+    [
+        (0, "....\n4 passed in 1.00s", "passed", ""),
+        (0, "....\n4 passed, 2 skipped in 1.00s", "passed", ""),
+        (0, "ss\n2 skipped in 1.00s", "not run", "no test passed"),
+        (1, "..F\n1 failed, 2 passed in 1.00s", "failed", "1 failed, 2 passed in 1.00s"),
+        (
+            4,
+            "error: unrecognized arguments: --device",
+            "failed",
+            "exit code 4: error: unrecognized arguments: --device",
+        ),
+        (5, "no tests ran", "not run", "no test is collected"),
+        (None, "..s..  [ 40%]\n...", "not run", "out of time after 9 s, 7 passed"),
+        (None, "..F..  [ 40%]\n", "failed", "1 failed, then out of time after 9 s, 4 passed"),
+    ],
+)
+def test_the_end_of_pytest(code, output, status, reason):
+    found = part_tests.of_pytest("pytest", child.Done(code, output, 9.0))
+    assert (found.status, found.reason) == (status, reason)
+
+
+def test_without_pytest_the_part_says_so(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    budget = part("budget").Budget(100.0, ("tests",))
+    (found,) = part_tests.run_pytest(budget, {})
+    assert (found.status, found.reason) == ("not run", "pytest is missing")
+
+
+def test_files_that_need_hypothesis_are_found():
+    found = {path.name for path in part_tests.files_that_import("hypothesis", ["tests/ops"])}
+    assert {"test_step_properties.py", "test_window_coherence_properties.py"} <= found
+    assert (
+        "test_self_paced_weights.py" not in found
+        or "hypothesis" in (ROOT / "tests/ops/test_self_paced_weights.py").read_text()
+    )
+
+
+CLEAN = "========= COMPUTE-SANITIZER\nevery op ran: cuda: modality_scores 6\n"
+INVALID = """========= Invalid __global__ write of size 4 bytes
+=========     at spcl::modality_scores_fwd_kernel<float, 7>(...)+0x1a0
+=========     by thread (255,0,0) in block (1,0,0)
+========= ERROR SUMMARY: 3 errors
+"""
+RACE = """========= Error: Race reported between Write access at step_fwd_kernel+0x140
+=========     and Read access at step_fwd_kernel+0xe0 [4 hazards]
+========= RACECHECK SUMMARY: 1 hazard displayed (1 error, 0 warnings)
+"""
+REFUSED = (
+    "========= Error: Device not supported. Please refer to the documentation\n========= ERROR SUMMARY: 0 errors\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("tool", "code", "output", "status", "reason"),
+    [
+        ("memcheck", 0, CLEAN + "========= ERROR SUMMARY: 0 errors\n", "passed", ""),
+        (
+            "racecheck",
+            0,
+            CLEAN + "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)\n",
+            "passed",
+            "",
+        ),
+        (
+            "memcheck",
+            9,
+            CLEAN + INVALID,
+            "failed",
+            "3 fault.*Invalid __global__ write of size 4 bytes at spcl::modality",
+        ),
+        ("racecheck", 9, CLEAN + RACE, "failed", "1 fault.*Race reported .* and Read access at step_fwd_kernel"),
+        ("memcheck", 1, REFUSED, "not run", "memcheck refuses: Error: Device not supported"),
+        ("memcheck", None, "========= COMPUTE-SANITIZER\n", "not run", "out of time"),
+        # the tool saw nothing in a program that died
+        (
+            "racecheck",
+            139,
+            "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)\n",
+            "failed",
+            "to their end",
+        ),
+        ("memcheck", 0, CLEAN, "not run", "no summary"),
+        ("memcheck", 1, CLEAN + "========= ERROR SUMMARY: 0 errors\n", "failed", "exit code 1"),
+    ],
+)
+def test_what_compute_sanitizer_says(tool, code, output, status, reason):
+    found = sanitizer.verdict(tool, code, output)
+    assert found["status"] == status
+    assert re.search(reason, found["reason"])
+    Check("sanitize", tool, **found)  # can be recorded
+
+
+def test_counters_of_nsight_compute():
+    head = '"ID","Process ID","Kernel Name","Metric Name","Metric Unit","Metric Value"'
+    lines = [
+        '"0","7","step_fwd_kernel","gpu__time_duration.sum","ns","5,120"',
+        '"0","7","step_fwd_kernel","dram__bytes_read.sum","Mbyte","1.5"',
+        '"1","7","other_kernel","gpu__time_duration.sum","us","7"',
+        '"1","7","other_kernel","smsp__inst_executed.sum","inst","n/a"',
+    ]
+    rows = counters.parse("\n".join(["==PROF== Connected", "every op ran", head, *lines, "==PROF== Disconnected"]))
+    assert rows == [
+        {"kernel": "step_fwd_kernel", "microseconds": 5.12, "bytes_read": 1.5e6},
+        {"kernel": "other_kernel", "microseconds": 7.0, "warp_instructions": None},
+    ]
+    assert counters.parse("==ERROR== ERR_NVGPUCTRPERM - no permission") == []
+    assert "ERR_NVGPUCTRPERM" in counters.why_nothing(1, "==PROF== x\n==ERROR== ERR_NVGPUCTRPERM - no\n==PROF== end")
+
+
+def report(*checks, rows=(), **more):
+    return record.Report({**MACHINE, **more}, "2026-01-01T00:00:00+00:00", checks=list(checks), rows=list(rows))
+
+
+def test_the_two_files_hold_every_check_and_row(tmp_path):
+    row = {
+        "op": "x",
+        "cell": "T=1e3",
+        "provider": "cuda",
+        "p50_us": 3.0,
+        "against": {"eager": 2.5},
+        "kernels": {"k": 1},
+    }
+    content = report(Check("tests", "a", "passed"), Check("bench", "b", "not run", "out of time"), rows=[row]).as_json()
+    paths = record.write(tmp_path, content)
+    assert [path.name for path in paths] == ["gpu_check.json", "gpu_check.csv"]
+    assert record.read(tmp_path) == json.loads(paths[0].read_text()) == content
+    assert content.keys() == {"schema", "check", "date", "quick", "machine", "checks", "rows", "counters"}
+    assert all(
+        c.keys() == {"part", "name", "status", "reason", "seconds", "details", "date"} for c in content["checks"]
+    )
+    lines = list(csv.DictReader(paths[1].read_text().splitlines()))
+    assert [line["kind"] for line in lines] == ["check", "check", "row"]
+    assert (lines[2]["against eager"], lines[2]["commit"], lines[1]["reason"]) == ("2.5", "abc", "out of time")
+
+
+def test_a_run_of_one_part_keeps_the_others_of_the_same_commit_and_device():
+    old = report(Check("build", "b", "passed"), Check("tests", "t", "passed"), rows=[{"op": "x"}]).as_json()
+    new = report(Check("build", "b", "passed"), Check("sanitize", "s", "failed", "race"))
+    both = record.merged(new.as_json(), old, ["sanitize"])
+    assert [c["name"] for c in both["checks"]] == ["b", "t", "s"]
+    assert both["rows"] == old["rows"]
+    again = record.merged(report(Check("bench", "x", "passed")).as_json(), old, ["bench"])
+    assert again["rows"] == []
+    for other in ({"commit": "def"}, {"device": "another"}, {"commit": "unknown"}):
+        alone = dataclasses.replace(new, machine={**MACHINE, **other}).as_json()
+        assert record.merged(alone, old | {"machine": {**MACHINE, "commit": "abc"}}, ["sanitize"]) == alone
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("passed", 0), ("not run", 0), ("failed", 1)])
+def test_the_whole_command_on_a_pretended_device(monkeypatch, tmp_path, outcome, code):
+    ran = []
+
+    def pretended(name):
+        def run(*arguments):
+            ran.append(name)
+            return [Check(name, "x", outcome, "" if outcome == "passed" else "why")]
+
+        return run
+
+    monkeypatch.setattr(check.machine, "why_no_device", lambda: None)
+    monkeypatch.setattr(check.machine, "describe", lambda: MACHINE)
+    monkeypatch.setattr(check.build, "load_or_build", lambda *_: ([Check("build", "b", "passed")], {}))
+    monkeypatch.setattr(check.part_tests, "run", pretended("tests"))
+    monkeypatch.setattr(check.part_sanitize, "run", pretended("sanitize"))
+    monkeypatch.setattr(check.part_bench, "run", lambda r, *_: r.checks.extend(pretended("bench")()))
+    shown = []
+    assert check.run(check.Options(folder=tmp_path, commit="named"), shown.append) == code
+    assert ran == ["tests", "bench", "sanitize"]
+    result = json.loads((tmp_path / "gpu_check.json").read_text())
+    assert result["machine"]["commit"] == "named"
+    assert [c["part"] for c in result["checks"]] == ["build", "tests", "bench", "sanitize"]
+    assert f"3 {outcome}" in shown[-3] or outcome == "passed"
+
+
+LINES = [
+    {"plan": [["step", "a"], ["scores", "b"], ["step", "c"]]},
+    {"bandwidth": {"copy_gigabytes_per_second": 1.0, "read_gigabytes_per_second": 2.0}},
+    {"begins": ["step", "a"]},
+    {"op": "step", "cell": "a", "provider": "cuda"},
+    {"cell": ["step", "a"], "outcome": {"status": "passed", "reason": "", "seconds": 1.0}},
+    {"begins": ["scores", "b"]},
+]
+
+
+def test_a_crash_is_that_of_its_cell_and_the_next_process_goes_on_behind_it():
+    found = report()
+    checks, first = part_bench.of_lines(Check("bench", "x", "failed", "exit code -11"), LINES, 0, found)
+    assert [(c.name, c.status) for c in checks] == [("step: a", "passed"), ("scores: b", "failed")]
+    assert first == 2
+    assert [row["op"] for row in found.rows] == ["device", "step"]
+    late = Check("bench", "x", "not run", "out of time after 9 s")
+    checks, first = part_bench.of_lines(late, LINES, 0, found)
+    assert [(c.name, c.status) for c in checks[1:]] == [("scores: b", "not run"), ("step: c", "not run")]
+    assert first is None
+    checks, first = part_bench.of_lines(Check("bench", "x", "failed", "no driver"), [], 0, found)
+    assert ([c.reason for c in checks], first) == (["no driver"], None)
+
+
+def test_the_build_without_cmake_takes_the_sources_and_words_of_cmake(tmp_path):
+    text = (ROOT / "CMakeLists.txt").read_text()
+    ops = re.search(r"set\(SPCL_OPS\s+([^)]*)\)", text)[1].split()
+    named = {name for name in re.findall(r"csrc/(?:cpu|torch)/\w+\.cpp", text) if "$" not in name}
+    named |= {f"csrc/{folder}/{op}.cpp" for folder in ("cpu", "torch") for op in ops}
+    assert {str(path.relative_to(ROOT)) for path in build.sources("cpu")} == named
+    assert build.from_cmake("SPCL_TORCH_TARGET_VERSION") == ["0x020b000000000000"]
+    assert build.from_cmake("NO_SUCH_VARIABLE") == []
+    commands, link = build.direct_commands("cpu", Path("/torch"), {"cxx": "g++"}, {})
+    assert len(commands) == len(named)
+    assert {"-ffp-contract=off", "-std=c++20", "-DTORCH_TARGET_VERSION=0x020b000000000000"} <= set(commands[0])
+    assert "-DUSE_CUDA" not in commands[0]
+    assert link.index("-Wl,--no-as-needed") < link.index("-ltorch_cpu")
+    assert link[link.index("-o") + 1].endswith("spcl_fast/libspcl_fast.so")
+
+
+def test_the_cuda_library_is_built_for_the_device_by_nvcc_and_linked_statically(monkeypatch, tmp_path):
+    toolkit = tmp_path / "cuda"
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text(f"#!/bin/sh\necho '#$ TOP={toolkit}' >&2\n")
+    nvcc.chmod(0o755)
+    kernel, glue = ROOT / "csrc" / "cuda" / "x.cu", ROOT / "csrc" / "torch" / "inputs.cpp"
+    monkeypatch.setattr(build, "sources", lambda name: [kernel, glue])
+    tools = {"cxx": "/usr/bin/g++", "nvcc": str(nvcc)}
+    (device, host), link = build.direct_commands("cuda", Path("/torch"), tools, {"compute_capability": "9.0"})
+    assert (device[0], host[0]) == (str(nvcc), "/usr/bin/g++")
+    assert "-gencode=arch=compute_90,code=sm_90" in device
+    assert device[device.index("-ccbin") + 1] == "/usr/bin/g++"
+    assert device[device.index("-fPIC") - 1] == "-Xcompiler"
+    for words in (device, host):
+        assert {"-DUSE_CUDA", "-DSPCL_CUDA", str(toolkit / "include"), "/torch/include"} <= set(words)
+    assert {"-lcudart_static", f"-L{toolkit}/lib64", "-L/torch/lib"} <= set(link)
+    assert link[link.index("-o") + 1].endswith("spcl_fast/libspcl_fast_cuda.so")
+
+
+def test_a_library_that_loads_is_not_built_and_a_missing_tool_is_named(monkeypatch):
+    budget = part("budget").Budget(100.0, ("tests",))
+    monkeypatch.setattr(build, "why_off", lambda _: {"cpu": None, "cuda": "is not built", "triton": "no triton"})
+    monkeypatch.setattr(build.machine, "find_cuda_tool", lambda name: None)
+    checks, off = build.load_or_build(budget)
+    assert {c.name: (c.status, c.reason) for c in checks} == {
+        "build": ("not run", "nvcc is not found"),
+        "backend cpu": ("passed", ""),
+        "backend cuda": ("not run", "is not built"),
+        "backend triton": ("not run", "no triton"),
+    }
+    assert off["cuda"] == "is not built"
+    monkeypatch.setattr(build, "why_no_build", lambda missing: "")
+    monkeypatch.setattr(build, "has_cmake", lambda: True)
+    tried = []
+    monkeypatch.setattr(build, "_with_cmake", lambda m, _: tried.append(m) or Check("build", "cmake", "failed", "no"))
+    monkeypatch.setattr(build, "_directly", lambda m, _: tried.append(m) or Check("build", "direct", "passed"))
+    checks, _ = build.load_or_build(budget)
+    assert tried == [["cuda"], ["cuda"]]
+    assert {c.name: c.status for c in checks}["backend cuda"] == "failed"  # its build was tried
+
+
+def test_a_probe_says_of_every_backend_whether_it_is_on():
+    off = build.why_off()
+    assert off.keys() == {"cpu", "cuda", "triton"}
+    assert off["cpu"] is None
+    assert off["cuda"]
