@@ -122,9 +122,14 @@ def test_promised_cells_come_first_and_names_are_those_of_the_cells():
 
 
 def test_turns_begin_one_later_in_every_round():
-    order = []
+    order, now = [], [0.0]
+
+    def clock():
+        now[0] += 0.2
+        return now[0]
+
     looks = {name: (lambda n, name=name: order.append(name) or [1e6] * n) for name in "abc"}
-    times = timing.in_turns(looks, 0.0, clock=lambda: 0.0)
+    times = timing.in_turns(looks, 1.0, clock=clock)
     assert "".join(order[3:12]) == "abcbcacab"
     assert {len(found) for found in times.values()} == {len(order[3:]) // 3}
 

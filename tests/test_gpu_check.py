@@ -337,6 +337,7 @@ def test_the_cuda_library_is_built_for_the_device_by_nvcc_and_linked_statically(
     assert device[device.index("-ccbin") + 1] == "/usr/bin/g++"
     assert device[device.index("-fPIC") - 1] == "-Xcompiler"
     for words in (device, host):
+        assert {f"-D{name}" for name in build.cuda_definitions()} <= set(words)
         assert {"-DUSE_CUDA", "-DSPCL_CUDA", str(toolkit / "include"), "/torch/include"} <= set(words)
     assert {"-lcudart_static", f"-L{toolkit}/lib64", "-L/torch/lib"} <= set(link)
     assert link[link.index("-o") + 1].endswith("spcl_fast/libspcl_fast_cuda.so")

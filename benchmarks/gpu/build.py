@@ -85,7 +85,9 @@ def _is_stale(library: Path) -> bool:
 
 
 def _with_cmake(missing: Sequence[str], limit_s: float) -> Check:
-    done = child.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], limit_s)
+    number = str(machine.describe().get("compute_capability", "")).replace(".", "")
+    only = {"SPCL_FAST_CUDA_ARCHITECTURES": f"{number}-real"} if number else {}  # what is here, and no others
+    done = child.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], limit_s, {**only, **os.environ})
     return _outcome("built with CMake", done)
 
 
@@ -153,7 +155,8 @@ def sources(name: str) -> list[Path]:
     csrc = child.ROOT / "csrc"
     if name == "cpu":
         return sorted([*csrc.glob("cpu/*.cpp"), *csrc.glob("torch/*.cpp")])
-    return sorted([*csrc.glob("cuda/*.cu"), *csrc.glob("torch/cuda/*.cpp"), csrc / "torch" / "inputs.cpp"])
+    checks = from_cmake("check_sources") or ["csrc/torch/inputs.cpp"]  # what the checks of a call need on any device
+    return sorted([*csrc.glob("cuda/*.cu"), *csrc.glob("torch/cuda/*.cpp"), *(child.ROOT / name for name in checks)])
 
 
 def from_cmake(variable: str) -> list[str]:
@@ -161,6 +164,13 @@ def from_cmake(variable: str) -> list[str]:
     text = (child.ROOT / "CMakeLists.txt").read_text()
     found = re.search(rf"^\s*set\({variable}\s+([^)]*)\)", text, re.MULTILINE)
     return found[1].split() if found else []
+
+
+def cuda_definitions() -> list[str]:
+    """Those of the CUDA library in CMakeLists.txt."""
+    text = (child.ROOT / "CMakeLists.txt").read_text()
+    found = re.search(r"target_compile_definitions\(spcl_fast_cuda PRIVATE ([^)]*)\)", text)
+    return found[1].split() if found else ["SPCL_CUDA", "USE_CUDA"]
 
 
 def direct_commands(
@@ -181,7 +191,7 @@ def direct_commands(
     libraries = [f"-L{torch / 'lib'}", "-Wl,--no-as-needed", "-ltorch", "-ltorch_cpu", "-lc10", "-Wl,--as-needed"]
     if name == "cuda":
         toolkit = toolkit_of(tools["nvcc"])
-        common += ["-DUSE_CUDA", "-DSPCL_CUDA", "-isystem", str(toolkit / "include")]
+        common += [*(f"-D{word}" for word in cuda_definitions()), "-isystem", str(toolkit / "include")]
         libraries += [
             *(f"-L{toolkit / lib}" for lib in ("lib64", "lib")),
             "-lcudart_static",
@@ -198,9 +208,7 @@ def direct_commands(
             number = str(device.get("compute_capability", "")).replace(".", "")
             arch = [f"-gencode=arch=compute_{number},code=sm_{number}"] if number else []
             passed_on = [flag for word in host for flag in ("-Xcompiler", word)]
-            compile_all.append(
-                [tools["nvcc"], *of, "-ccbin", tools["cxx"], *arch, *from_cmake("SPCL_CUDA_FLAGS"), *passed_on]
-            )
+            compile_all.append([tools["nvcc"], *of, "-ccbin", tools["cxx"], *arch, *passed_on])
         else:
             compile_all.append([tools["cxx"], *of, *host])
     link = [tools["cxx"], "-shared", "-o", str(PACKAGE / NAMES[name]), *objects, *libraries, "-Wl,--exclude-libs,ALL"]

@@ -16,7 +16,8 @@ from collections.abc import Callable
 import torch
 
 BLOCK_S = 0.02
-FEWEST, MOST = 3, 50
+FEWEST, MOST = 3, 200  # rounds, and calls of a block
+LONGEST = 3  # budgets that the fewest rounds are waited for
 LEAST_FLUSH = 256 << 20
 
 
@@ -92,18 +93,16 @@ def in_turns(
 
     Args:
         looks: by name, a function that makes n calls and returns their times.
-        budget_s: of all rounds; three are made at least.
+        budget_s: of all rounds; three are made at least, unless they take three times as long.
         clock: in seconds.
     """
     times: dict[str, list[float]] = {name: [] for name in looks}
     a_call = {name: min(look(2)) for name, look in looks.items()}  # the first may have to warm up
     names, start, rounds = list(looks), clock(), 0
-    while rounds < FEWEST or clock() - start < budget_s:
+    while rounds == 0 or (rounds < FEWEST and clock() - start < LONGEST * budget_s) or clock() - start < budget_s:
         first = rounds % len(names)
         for name in (*names[first:], *names[:first]):
             n = min(MOST, max(1, int(BLOCK_S * 1e6 / max(a_call[name], 1e-3))))
             times[name] += looks[name](n)
         rounds += 1
-        if clock() - start > 3 * budget_s and rounds:
-            break
     return times
