@@ -10,7 +10,7 @@ BUILT := $(VENV)/.built
 NATIVE_SOURCES := setup.py CMakeLists.txt $(shell find csrc -type f)
 CXX_SOURCES    := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
-.PHONY: setup demo test test-sanitize lint format bench gpu-check clean
+.PHONY: setup demo test test-sanitize lint format bench clean
 .DELETE_ON_ERROR:
 
 setup: $(BUILT)
@@ -62,10 +62,9 @@ bench: setup
 # All that needs a GPU: PART=tests, bench, sanitize or all. It installs nothing and takes the environment of PYTHON,
 # which has torch for CUDA: `make gpu-check PYTHON=python3`, or PYTHON=.venv/bin/python after `make setup`. Exit code of
 # the command: 0 nothing failed, 1 something did, 77 there is no CUDA device, and nothing ran.
-PART ?= all
-GPU_ARGS ?=
+.PHONY: gpu-check
 gpu-check:
-	$(PYTHON) -m benchmarks.gpu --part $(PART) $(GPU_ARGS)
+	$(PYTHON) -m benchmarks.gpu --part $(or $(PART),all) $(GPU_ARGS)
 
 clean:
 	rm -rf build dist *.egg-info spcl_fast/*.so spcl_fast/_build.py $(BUILT)
