@@ -95,13 +95,16 @@ def _directly(missing: Sequence[str], limit_s: float) -> Check:
     start = time.monotonic()
     tools = {"cxx": _compiler() or "", "nvcc": machine.find_cuda_tool("nvcc") or ""}
     TREE.mkdir(parents=True, exist_ok=True)
-    for name in missing:
-        commands, link = direct_commands(name, torch_folder(), tools, machine.describe())
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            compiled = list(pool.map(lambda command: child.run(command, limit_s), commands))
-        failed = next((done for done in compiled if done.code != 0), None) or child.run(link, limit_s)
-        if failed.code != 0:
-            return _outcome(f"built without CMake ({name})", failed)
+    device = machine.describe()
+    wanted = [direct_commands(name, torch_folder(), tools, device) for name in missing]
+    compile_all = [command for commands, _ in wanted for command in commands]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        ended = list(pool.map(lambda command: child.run(command, limit_s), compile_all))
+    for _, link in wanted if all(done.code == 0 for done in ended) else ():
+        ended.append(child.run(link, limit_s))
+    failed = next((done for done in ended if done.code != 0), None)
+    if failed is not None:
+        return _outcome("built without CMake", failed)
     return Check("build", "built without CMake", PASSED, seconds=time.monotonic() - start)
 
 
