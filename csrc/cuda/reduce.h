@@ -55,7 +55,7 @@ __device__ __forceinline__ bool is_last_block(unsigned* ticket) {
   using Flag = bool;
   SPCL_SHARED(Flag, last);
   __threadfence();
-  __syncthreads();
+  __syncthreads();  // between blocks: all that this one wrote comes before its ticket
   if (threadIdx.x == 0) {
     last = atomicAdd(ticket, 1u) == gridDim.x * gridDim.y - 1;
     if (last) *ticket = 0;
