@@ -19,9 +19,9 @@ Tensor self_paced_weights_on_device(const Tensor& difficulty, const std::optiona
   SPCL_CHECK(type == ScalarType::Float || type == ScalarType::Double, kOp, "difficulty must be float32 or float64",
              toString(type));
   SPCL_CHECK(difficulty.is_contiguous(), kOp, "difficulty must be contiguous", "strides");
-  SPCL_CHECK(!groups, kOp, "only spld has groups", "groups");
   SPCL_CHECK(threshold_tensor || threshold, kOp, "threshold must be a number or a tensor", "none");
   const DeviceWeighting weighting = device_weighting(kOp, scheme, parameter, threshold_tensor, threshold);
+  SPCL_CHECK(!groups, kOp, "only spld has groups", "groups");
   const char* data = checked_extent(kOp, "difficulty", difficulty).begin;
 
   Tensor weight = torch::stable::empty_like(difficulty);
