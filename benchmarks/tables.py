@@ -99,9 +99,17 @@ def _speed_row(op: str, cell: dict[str, Any], ours: dict[str, Any]) -> str:
 def gpu() -> str:
     """What was predicted of a GPU, and what `make gpu-check` measured; where it did not, each cell says so."""
     path = RESULTS / "gpu_check.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    result = json.loads(path.read_text()) if path.exists() else {"rows": []}
+    rows = result["rows"]
     lines = [GPU_HEAD, "|" + "---|" * (GPU_HEAD.count("|") - 1)]
     lines += [_gpu_row(target, rows) for target in json.loads(PREDICTIONS.read_text())["targets"]]
+    copies = [row["copy_gigabytes_per_second"] for row in rows if "copy_gigabytes_per_second" in row]
+    if copies:
+        on = result["machine"]
+        lines += [
+            "",
+            f"Measured on {on['device']} with torch {on['torch']}: a copy moves {max(copies):,.0f} GB/s there.",
+        ]
     return "\n".join(lines)
 
 
