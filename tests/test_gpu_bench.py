@@ -113,6 +113,16 @@ def test_what_the_time_or_the_memory_does_not_allow_is_not_run(monkeypatch):
     }
 
 
+def test_with_little_time_left_nothing_is_compiled():
+    settings = dataclasses.replace(SETTINGS, compile=True)
+    problem = part("gpu.cells_scores").build_cell(40, torch.float32, settings)
+    speed = measure.Bandwidth(1.0, 1.0)
+    rows, faults = measure.measure(problem, settings, timing.timer_of("cpu"), speed, lambda: 5.0)
+    assert {row["off"] for row in rows if row["provider"] == "compile"} == {"not run: out of time"}
+    assert {row["provider"] for row in rows if "p50_us" in row} == {"cpu", "eager"}
+    assert faults == []
+
+
 def test_promised_cells_come_first_and_names_are_those_of_the_cells():
     plan = bench.plan_of(list(bench.BENCHMARKS), measure.GpuSettings())
     assert [name for name, _, _ in plan[: len(bench.BENCHMARKS)]] == list(bench.BENCHMARKS)

@@ -92,7 +92,7 @@ def run(
         if end - start >= LEAST_CELL_S:
             say({"begins": [name, cell]})
             try:
-                rows, faults = measure(build(), settings, timer, speed)
+                rows, faults = measure(build(), settings, timer, speed, lambda: end - clock())
                 for row in rows:
                     say({"op": name, **row})
                 has_ours = any(row["role"] == "ours" and "p50_us" in row for row in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,6 +52,6 @@ def why_nothing(code: int | None, output: str) -> str:
     """The reason that there are no counters."""
     if code is None:
         return "out of time"
-    lines = [line.strip("= ") for line in output.splitlines() if line.startswith("==")]
+    lines = [re.sub(r"^==\w*==\s*", "", line) for line in output.splitlines() if line.startswith("==")]
     errors = [line for line in lines if "ERR" in line.upper() or "Failed" in line or "No kernels" in line]
     return (errors or lines or output.splitlines() or ["Nsight Compute said nothing"])[-1][:300]

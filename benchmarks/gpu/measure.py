@@ -14,6 +14,7 @@ from .launches import count
 from .own_checks import cannot, capture
 from .timing import HostTimer, in_turns
 
+COMPILING_S = 40.0  # what the first form that is compiled may take
 NO_FAULT = "not run"  # how the reason begins of who is left out for no fault of its own
 
 
@@ -42,14 +43,27 @@ class Bandwidth:
 
 
 def measure(
-    cell: Cell, settings: GpuSettings, timer: HostTimer, bandwidth: Bandwidth
+    cell: Cell,
+    settings: GpuSettings,
+    timer: HostTimer,
+    bandwidth: Bandwidth,
+    left_s: Callable[[], float] = lambda: float("inf"),
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """The rows of a cell, and the faults of ours. A row without a time says in `off` why it has none."""
+    """The rows of a cell, and the faults of ours. A row without a time says in `off` why it has none.
+
+    Args:
+        cell: who competes on what.
+        settings: where, and for how long.
+        timer: of the device.
+        bandwidth: of the device.
+        left_s: how much time there is; with little of it nothing is compiled, which may take more.
+    """
     rows: list[dict[str, Any]] = []
     faults: list[str] = []
     ready: dict[str, tuple[Contender, Call, dict[str, float]]] = {}
     for contender in cell.contenders:
-        reason, call, differences = _ready(contender, cell)
+        late = contender.provider == "compile" and not contender.skip and left_s() < COMPILING_S
+        reason, call, differences = (f"{NO_FAULT}: out of time", None, {}) if late else _ready(contender, cell)
         name = f"{contender.provider} {contender.group}({contender.form})"
         if call is None:
             rows.append(_row(cell, contender, "", off=reason))

@@ -125,7 +125,8 @@ def of_pytest(name: str, done: child.Done) -> Check:
     if done.code == NOTHING_COLLECTED:
         return Check(PART, name, NOT_RUN, "no test is collected", done.seconds, kept)
     if done.code != 0:
-        return Check(PART, name, FAILED, counted or child.crashed(done), done.seconds, kept)
+        error = next((line for line in lines if re.match(r"(E\s|ERROR|.*\berror:)", line)), "")
+        return Check(PART, name, FAILED, counted or error[:300] or child.crashed(done), done.seconds, kept)
     passed = re.search(r"(\d+) passed", counted)
     if not passed:  # all of them skipped
         return Check(PART, name, NOT_RUN, counted or "no test passed", done.seconds, kept)

@@ -2,7 +2,7 @@
 
 Three ways to look at a call:
 
-- flushed: the L2 cache is written over before every call, which is timed alone. For what the memory binds.
+- flushed: other data are read into the L2 cache before every call, which is timed alone. For what the memory binds.
 - calls: many calls after each other, as a training loop makes them; the time of one, what Python and the launches take
   included. For what is small.
 - graph: the same of replays of a CUDA graph that holds one call.
@@ -43,12 +43,14 @@ class HostTimer:
 
 
 class DeviceTimer(HostTimer):
-    """By CUDA events. The buffer that empties L2 is written, as large as several caches."""
+    """By CUDA events. The buffer that fills L2 is as large as several caches, and read: written lines would have to
+    go back to memory while the call is timed.
+    """
 
     def __init__(self, device: str) -> None:
         super().__init__(device)
         cache = getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0)
-        self._buffer = torch.empty(max(LEAST_FLUSH, 3 * cache), dtype=torch.int8, device=device)
+        self._buffer = torch.zeros(max(LEAST_FLUSH, 3 * cache) // 4, device=device)
 
     def synchronize(self) -> None:
         """Waits for the device."""
@@ -58,7 +60,7 @@ class DeviceTimer(HostTimer):
         """The time of each of n calls in microseconds; the launch of a call hides behind the flush before it."""
         events = [(_event(), _event()) for _ in range(n)]
         for start, end in events:
-            self._buffer.zero_()
+            self._buffer.sum()
             start.record()
             call()
             end.record()
