@@ -49,7 +49,7 @@ def compiles(forms: Mapping[str, Callable[[Callable[..., Any]], Call]], settings
 
 
 def floors(traffic: int, settings: GpuSettings) -> list[Contender]:
-    """A copy and a read of as many bytes; of very many the bandwidth of the device has to do, which each run measures."""
+    """A copy and a read of as many bytes; for very many the bandwidth has to do that every run measures."""
     if traffic > MOST_OF_A_FLOOR:
         return []
     return [copy_floor(traffic, (1,), settings.device), *read_floor(traffic, (1,), settings.device)]

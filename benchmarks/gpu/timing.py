@@ -43,8 +43,10 @@ class HostTimer:
 
 
 class DeviceTimer(HostTimer):
-    """By CUDA events. The buffer that fills L2 is as large as several caches, and read: written lines would have to
-    go back to memory while the call is timed.
+    """By CUDA events.
+
+    The buffer that fills L2 is as large as several caches, and read: lines that were written would go back to memory
+    while the call is timed.
     """
 
     def __init__(self, device: str) -> None:
