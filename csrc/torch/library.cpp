@@ -38,6 +38,11 @@ STABLE_TORCH_LIBRARY(spcl_fast, m) {
       "float label_smoothing, int ignore_index, bool flags, bool needs_gradient) -> "
       "(Tensor loss, Tensor weight, Tensor difficulty, Tensor utterance_loss, Tensor confidence, Tensor spread, "
       "Tensor gradient, Tensor counts, Tensor sums)");
+  // Of a step that leaves its gradient undivided, which is what a device does. The step here divides as it writes, so
+  // it has no such op: who asks torch whether there is one learns which of the two has registered.
+  m.def(
+      "self_paced_step_backward(Tensor gradient, Tensor grad_loss, Tensor counts, Tensor sums, "
+      "bool divides_by_weight, ScalarType dtype) -> Tensor");
   m.def(
       "window_coherence(Tensor[] embeddings, Tensor offsets, Tensor? present, int window, bool of_predictions, "
       "bool needs_counts) -> (Tensor coherence, Tensor counts)");

@@ -16,6 +16,7 @@ from spcl_fast.ops._step_function import native_step
 from spcl_fast.reference import SelfPacedStep
 
 OP = "self_paced_step"
+_SPLD = _options.NUMBERS["spld"]
 # (normalizer, aggregate) -> what the compiled op takes for them
 _OPTIONS = {
     (normalizer, aggregate): (normalizer == "selected", aggregate == "mean")
@@ -57,7 +58,7 @@ def self_paced_step(
 
     Args:
         logits: `[M, T, C]`, or M tensors `[T, C]` as a sequence or a mapping; M >= 2; float16, bfloat16,
-            float32 or float64.
+            float32 or float64; a sequence is read in place, but copied into one tensor on a device for M > 32.
         labels: `int[T]`, any integer dtype.
         offsets: `int[D+1]`; dialogue d owns the utterances `offsets[d]:offsets[d+1]`.
         threshold: lambda, in units of difficulty: a number or a 0-dim tensor. None selects every scored
@@ -67,7 +68,8 @@ def self_paced_step(
         scheme: of `self_paced_weights`.
         scheme_parameters: those of the scheme: `{"lower": l2}`, `{"degree": t}`, or `{"gamma": gamma, "groups": by}`
             for "spld", where `by` is "class" (the default: an utterance's group is its label) or "dialogue"; ranks
-            are those in this batch, so a weight by class hangs on the whole batch.
+            are those in this batch, so a weight by class hangs on the whole batch. On a device the
+            reference computes "spld".
         normalizer: "all" divides by the scored utterances, "selected" by the sum of the weights.
         aggregate: "sum" or "mean", of `modality_spread`.
         class_weight: `[C]`, finite and at least 0, multiplies the utterance loss of its class (and so its
@@ -109,8 +111,11 @@ def self_paced_step(
         try:
             tensors = _tensors(logits)
             needs_grad = _needs_grad(tensors, joint)
-            if backends.choose(OP, backend, tensors[0].device, needs_grad=needs_grad) == "cpu":
+            is_ranked = weighting[0] == _SPLD
+            chosen = backends.choose(OP, backend, tensors[0].device, needs_grad=needs_grad, ranks=is_ranked)
+            if chosen != "reference":
                 return native_step(
+                    chosen,
                     tensors,
                     labels,
                     offsets,
@@ -151,10 +156,11 @@ def self_paced_step(
     if refused is not None:
         raise refused
     needs_grad = _needs_grad(z.tensors, joint)
-    if backends.choose(OP, backend, z.device, needs_grad=needs_grad) == "cpu":
+    chosen = backends.choose(OP, backend, z.device, needs_grad=needs_grad, ranks=scheme == "spld")
+    if chosen != "reference":
         numbers = (*weighting, *_OPTIONS[normalizer, aggregate], label_smoothing, ignore_index, validate != "off")
         others = (joint, extra_difficulty, class_weight, present)
-        step = native_step(z.tensors, labels, offsets, threshold, *others, numbers, needs_grad)
+        step = native_step(chosen, z.tensors, labels, offsets, threshold, *others, numbers, needs_grad)
     else:
         step = reference.self_paced_step(
             z.joined,
