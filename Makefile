@@ -10,7 +10,7 @@ BUILT := $(VENV)/.built
 NATIVE_SOURCES := setup.py CMakeLists.txt $(shell find csrc -type f)
 CXX_SOURCES    := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
-.PHONY: setup demo test test-sanitize lint format bench clean
+.PHONY: setup demo test test-sanitize cuda-check lint format bench clean
 .DELETE_ON_ERROR:
 
 setup: $(BUILT)
@@ -44,6 +44,10 @@ test-sanitize: setup
 		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=. \
 		$(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider --capture=sys --ignore=tests/native/test_build.py \
 		tests/native tests/ops $(PYTEST_ARGS)
+
+# What can be known of the CUDA and Triton kernels without a GPU. PART= one part of it, see tools/cuda_check/.
+cuda-check: setup
+	PART=$(PART) $(BIN)/python tools/cuda_check
 
 lint: setup
 	$(BIN)/ruff check .

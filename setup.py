@@ -12,6 +12,10 @@ Environment variables:
     SPCL_FAST_BUILD_TYPE        Release (default), RelWithDebInfo or Debug
     SPCL_FAST_WERROR            1: warnings are errors
     SPCL_FAST_SANITIZE          1: built with ASan and UBSan (`make test-sanitize`)
+    SPCL_FORCE_CUDA             1: the CUDA library too, beside any torch; 0: never (default: where torch is a CUDA
+                                build and nvcc is found)
+    CUDACXX                     the CUDA compiler (default: nvcc on the path, in CUDA_HOME or in /usr/local/cuda)
+    SPCL_FAST_CUDA_ARCHITECTURES  what for, in CMake's words (default: 80-real;90-real;100-real;120 where nvcc can)
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -52,11 +57,39 @@ def find_package(name: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
+def find_nvcc() -> str | None:
+    """The CUDA compiler."""
+    folders = [os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
+    candidates = [os.environ.get("CUDACXX"), "nvcc", *(f"{folder}/bin/nvcc" for folder in folders if folder)]
+    return next((found for name in candidates if name and (found := find_tool(name))), None)
+
+
+def torch_is_for_cuda() -> bool:
+    """Whether the installed torch is a build for CUDA, as its version.py says."""
+    return (
+        re.search(r"^cuda\b.*=\s*['\"]", (find_package("torch") / "version.py").read_text(), re.MULTILINE) is not None
+    )
+
+
+def cuda_compiler() -> str | None:
+    """The compiler to build the CUDA library with; None: it is not wanted, or cannot be built."""
+    forced = os.environ.get("SPCL_FORCE_CUDA")
+    if forced == "0" or (forced != "1" and not torch_is_for_cuda()):
+        return None
+    nvcc = find_nvcc()
+    if nvcc is None and forced == "1":
+        fail("SPCL_FORCE_CUDA=1, and no nvcc was found; set CUDACXX or CUDA_HOME")
+    if nvcc is None:
+        print("spcl_fast: torch is a CUDA build, and no nvcc was found: the CUDA library is not built", file=sys.stderr)
+    return nvcc
+
+
 class CMakeBuild(build_ext):
     """One CMake build makes the torch library, the NumPy module and _build.py."""
 
     def artefacts(self) -> list[str]:
-        return ["libspcl_fast.so", f"_arrays{sysconfig.get_config_var('EXT_SUFFIX')}", "_build.py"]
+        names = ["libspcl_fast.so", f"_arrays{sysconfig.get_config_var('EXT_SUFFIX')}", "_build.py"]
+        return [*names, "libspcl_fast_cuda.so"] if cuda_compiler() else names
 
     def run(self) -> None:
         cmake = find_tool("cmake") or fail("cmake is not installed (pip install cmake)")
@@ -69,7 +102,8 @@ class CMakeBuild(build_ext):
             fail(f"SPCL_FAST_BUILD_TYPE must be one of {', '.join(BUILD_TYPES)} (got {build_type!r})")
 
         sanitize = os.environ.get("SPCL_FAST_SANITIZE") == "1"
-        kind = f"{build_type.lower()}{'-sanitize' if sanitize else ''}"
+        nvcc = cuda_compiler()
+        kind = f"{build_type.lower()}{'-sanitize' if sanitize else ''}{'-cuda' if nvcc else ''}"
         tree = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}-{kind}"
         configure = [
             cmake,
@@ -84,6 +118,9 @@ class CMakeBuild(build_ext):
             f"-DSPCL_WERROR={'ON' if os.environ.get('SPCL_FAST_WERROR') == '1' else 'OFF'}",
             f"-DSPCL_SANITIZE={'ON' if sanitize else 'OFF'}",
         ]
+        if nvcc:
+            configure += ["-DSPCL_CUDA=ON", f"-DCMAKE_CUDA_COMPILER={nvcc}"]
+            configure += [f"-DCMAKE_CUDA_ARCHITECTURES={os.environ.get('SPCL_FAST_CUDA_ARCHITECTURES', '')}"]
         if compiler:
             configure.append(f"-DCMAKE_CXX_COMPILER={compiler}")
         ninja = find_tool("ninja")

@@ -32,11 +32,25 @@ struct Extent {
   }
 };
 
-/// Checks that `tensor` is a plain CPU tensor whose storage holds every element, and returns what it covers.
+/// Whether a tensor lies where the kernels of this library run.
+inline bool is_here(const Tensor& tensor) {
+#if defined(SPCL_CUDA)
+  return tensor.is_cuda();
+#else
+  return tensor.is_cpu();
+#endif
+}
+
+/// Checks that `tensor` is a plain tensor of this library's device whose storage holds every element, and returns
+/// what it covers.
 /// Shapes alone promise nothing: a storage can be freed or shrunk under its tensors.
 inline Extent checked_extent(const char* op, const char* name, const Tensor& tensor) {
   const std::string label(name);
-  SPCL_CHECK(tensor.is_cpu(), op, label + " must be on the CPU", "another device");
+#if defined(SPCL_CUDA)
+  SPCL_CHECK(is_here(tensor), op, label + " must be on the GPU", "another device");
+#else
+  SPCL_CHECK(is_here(tensor), op, label + " must be on the CPU", "another device");
+#endif
   SPCL_CHECK(tensor.layout() == torch::headeronly::Layout::Strided, op, label + " must be strided", "another layout");
   const auto itemsize = static_cast<int64_t>(tensor.element_size());
   int64_t storage_bytes = 0;

@@ -1,0 +1,40 @@
+#pragma once
+
+// What every kernel is written with, for nvcc and, emulated, for the C++ compiler (tests/cuda_on_cpu.h).
+
+#include <cstdint>
+
+#include "math/portable.h"
+
+#if defined(SPCL_CUDA_ON_CPU)
+#include "tests/cuda_on_cpu.h"
+#else
+#include <cuda_runtime.h>
+
+/// kernel<<<grid, threads, shared_bytes, stream>>>(arguments)
+#define SPCL_LAUNCH(kernel, grid, threads, shared_bytes, stream, ...) \
+  (kernel)<<<grid, threads, shared_bytes, stream>>>(__VA_ARGS__)
+/// A variable that the threads of a block share. Emulated, it starts as NaN in every block.
+#define SPCL_SHARED(Type, name) __shared__ Type name
+/// The memory that a launch adds, as an array, aligned to 16 bytes.
+#define SPCL_DYNAMIC_SHARED(Type, name)                 \
+  extern __shared__ uint4 spcl_dynamic_shared_memory[]; \
+  Type* name = reinterpret_cast<Type*>(spcl_dynamic_shared_memory)
+#endif
+
+namespace spcl {
+
+inline constexpr unsigned kWholeWarp = ~0u;
+/// Shared memory that every device gives without being asked.
+inline constexpr int64_t kMostSharedBytes = 48 * 1024;
+
+/// How many parts of `size` cover `count`.
+SPCL_HD constexpr int64_t parts_of(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
+/// The grid of a kernel whose blocks take the parts b, b + gridDim.x, ...: one block a part, up to `most`. It hangs on
+/// the call alone and not on the device, so that what blocks add up does not either.
+inline unsigned grid_of(int64_t parts, int64_t most = 1 << 20) {
+  return static_cast<unsigned>(parts < most ? parts : most);
+}
+
+}  // namespace spcl

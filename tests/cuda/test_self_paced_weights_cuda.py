@@ -1,0 +1,67 @@
+"""The CUDA kernel of `self_paced_weights`, as a raw op."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from spcl_fast import reference
+from spcl_fast._options import NUMBERS
+
+PARAMETERS = {"mixture": {"lower": 0.2}, "polynomial": {"degree": 3.0}}
+SCHEMES = [name for name in NUMBERS if name != "spld"]
+SIZES = [1, 3, 4, 5, 1023, 1024, 4099]  # around a piece of 16 bytes, a block, several blocks
+
+
+def weights(difficulty: Tensor, threshold: Tensor | float, scheme: str) -> Tensor:
+    level, number = (threshold, None) if isinstance(threshold, Tensor) else (None, threshold)
+    parameter = next(iter(PARAMETERS.get(scheme, {"none": 0.0}).values()))
+    return torch.ops.spcl_fast.self_paced_weights(difficulty, level, number, NUMBERS[scheme], parameter, None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("size", SIZES)
+def test_weights_equal_the_reference(scheme: str, size: int, dtype: torch.dtype) -> None:
+    difficulty = torch.rand(size, dtype=dtype) * 1.2
+    difficulty[size // 2] = float("nan")
+    expected = reference.self_paced_weights(difficulty.double(), 0.7, scheme=scheme, **PARAMETERS.get(scheme, {}))
+    for threshold in (0.7, torch.tensor(0.7, dtype=torch.float64)):
+        got = weights(difficulty, threshold, scheme)
+        assert got.dtype == dtype
+        tolerance = 2e-6 if dtype == torch.float32 else 1e-12
+        # Rounding the difficulty alone may move one across the threshold of a scheme that jumps there.
+        near = (difficulty.double() - 0.7).abs() < 1e-6
+        torch.testing.assert_close(got.double()[~near], expected[~near], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("skip", [1, 2, 3])
+def test_an_address_that_is_no_multiple_of_16_bytes_is_read(skip: int) -> None:
+    difficulty = torch.rand(1000 + skip)
+    assert torch.equal(weights(difficulty[skip:], 0.5, "linear"), weights(difficulty, 0.5, "linear")[skip:])
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_threshold_on_the_device_that_is_no_threshold_gives_no_weight(scheme: str) -> None:
+    difficulty = torch.rand(100) + 0.01
+    assert not weights(difficulty, torch.tensor(float("nan")), scheme).any()
+    if scheme != "hard":
+        assert not weights(difficulty, torch.tensor(-1.0), scheme).any()
+
+
+def test_every_dtype_of_a_threshold_is_read() -> None:
+    difficulty = torch.rand(100)
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        got = weights(difficulty, torch.tensor(0.5, dtype=dtype), "hard")
+        assert torch.equal(got, weights(difficulty, 0.5, "hard"))
+
+
+def test_spld_is_refused() -> None:
+    groups = torch.zeros(3, dtype=torch.int64)
+    with pytest.raises(RuntimeError, match="spld ranks"):
+        torch.ops.spcl_fast.self_paced_weights(torch.rand(3), None, 0.5, NUMBERS["spld"], 0.1, groups)
+
+
+def test_nothing_gives_nothing() -> None:
+    assert weights(torch.empty(0), 0.5, "hard").shape == (0,)

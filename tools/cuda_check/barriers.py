@@ -1,0 +1,50 @@
+"""Leaves out one barrier of the CUDA sources at a time: a test has to notice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+_BARRIER = re.compile(r"\b__sync(?:threads|warp)\w*\s*\(")
+#: how the comment of a barrier begins that orders what other blocks see. The emulator runs blocks one after the
+#: other, so nothing fails without such a barrier there
+BETWEEN_BLOCKS = "between blocks"
+#: in each of these orders threads take their turns; a missing barrier shows in one of them
+ORDERS = ("reverse", "forward", "1", "2", "3")
+
+
+class Barrier(NamedTuple):
+    """A barrier by its place: `file.cu:12`, as the emulator knows it."""
+
+    path: Path
+    line: int
+    between_blocks: bool
+
+    @property
+    def place(self) -> str:
+        """What SPCL_CUDA_ON_CPU_SKIP takes."""
+        return f"{self.path.name}:{self.line}"
+
+
+def find(folder: Path) -> Iterator[Barrier]:
+    """Every barrier in the sources of a folder; what a comment says is none."""
+    for path in sorted(folder.iterdir()):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            code, _, comment = line.partition("//")
+            if _BARRIER.search(code):
+                yield Barrier(path, number, comment.strip().startswith(BETWEEN_BLOCKS))
+
+
+def tests_of(barrier: Barrier, folder: Path) -> list[Path]:
+    """The tests that are to notice: those of the op that the file is named for, or all where it serves several."""
+    own = sorted(folder.glob(f"test_{barrier.path.stem}*.py"))
+    return own or sorted(folder.glob("test_*_cuda.py"))
+
+
+def is_missed(barrier: Barrier, tests: Path, passes: Callable[[list[Path], dict[str, str]], bool]) -> bool:
+    """Whether a test fails without the barrier. `passes(files, environment)` says whether tests pass."""
+    files = tests_of(barrier, tests)
+    environments = [{"SPCL_CUDA_ON_CPU_SKIP": barrier.place, "SPCL_CUDA_ON_CPU_ORDER": order} for order in ORDERS]
+    return not all(passes(files, environment) for environment in environments)
