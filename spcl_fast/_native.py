@@ -15,13 +15,13 @@ from spcl_fast import _fakes
 
 LIBRARY = Path(__file__).with_name("libspcl_fast.so")
 CUDA_LIBRARY = Path(__file__).with_name("libspcl_fast_cuda.so")
+CUDA_ON_CPU = "CUDA on the CPU"  # the instruction set of a build that runs the CUDA sources there, for tests
 
 _lock = threading.RLock()  # the second library loads the first
 _outcome: str | None = None  # "" once loaded, or why it could not be
 _cuda_outcome: str | None = None
 
-#: whether the CPU kernels that are loaded keep the contract of a device (`ops._engines`): those of a build that runs
-#: the CUDA sources on the CPU do
+#: whether the kernels for the CPU keep the contract of a device (`ops._engines`), since they are those of CUDA
 acts_as_device = False
 
 
@@ -51,7 +51,7 @@ def is_loaded() -> bool:
 
 
 def instruction_set() -> str:
-    """The instruction set its kernels use on this machine: "avx512", "avx2" or "baseline"."""
+    """The instruction set its kernels use on this machine: "avx512", "avx2" or "baseline"; or `CUDA_ON_CPU`."""
     return torch.ops.spcl_fast.instruction_set()
 
 
@@ -62,8 +62,8 @@ def _load() -> str:
     try:
         torch.ops.load_library(str(LIBRARY))
         _fakes.register()
-        instruction_set()  # a wrong SPCL_FAST_ISA is found here and not in the middle of a call
-        acts_as_device = torch._C._dispatch_has_kernel_for_dispatch_key("spcl_fast::self_paced_step_backward", "CPU")
+        # A wrong SPCL_FAST_ISA is found here and not in the middle of a call.
+        acts_as_device = instruction_set() == CUDA_ON_CPU
     except Exception as error:
         return _unusable(LIBRARY, error)
     return ""

@@ -17,7 +17,10 @@ from torch import Tensor
 
 BACKENDS = {"cpu": ["reference", "cpu"], "cuda": ["reference", "cuda", "triton"]}
 HOST_FOLDERS = ("native", "cli", "merc", "report")
-HOST_FILES = ("test_balance", "test_batch", "test_benchmark_parts", "test_benchmarks", "test_import", "test_readme")
+HOST_FILES = (
+    *("test_balance", "test_batch", "test_benchmark_parts", "test_benchmarks", "test_cuda_check", "test_import"),
+    "test_readme",
+)
 
 
 class Problem(NamedTuple):
@@ -53,6 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--device cuda: torch {torch.__version__} finds no GPU here")
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch's deterministic mode asks for
         torch.set_default_device("cuda")  # before any test module makes its constants
+        backends.available()  # loads the kernels, for tests that call them as torch.ops
 
 
 _names = pytest.StashKey[list[str]]()

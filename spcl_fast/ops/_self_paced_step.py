@@ -17,6 +17,7 @@ from spcl_fast.reference import SelfPacedStep
 
 OP = "self_paced_step"
 _SPLD = _options.NUMBERS["spld"]
+_CHECKS_ITSELF = ("cpu", "cuda")
 # (normalizer, aggregate) -> what the compiled op takes for them
 _OPTIONS = {
     (normalizer, aggregate): (normalizer == "selected", aggregate == "mean")
@@ -99,7 +100,7 @@ def self_paced_step(
             flagged, and read as their running maximum within [0, T]); with validate="full" the first bad
             label, logit or offset.
     """
-    # The compiled op checks all it is given, so the usual call goes straight to it. Whatever it refuses comes
+    # The compiled ops check all they are given, so the usual call goes straight to them. Whatever they refuse comes
     # back here, where the checks in Python find the fault again and name it in their own words.
     weighting = None if scheme_parameters else _options.PLAIN.get(scheme)
     if weighting is None:
@@ -113,7 +114,7 @@ def self_paced_step(
             needs_grad = _needs_grad(tensors, joint)
             is_ranked = weighting[0] == _SPLD
             chosen = backends.choose(OP, backend, tensors[0].device, needs_grad=needs_grad, ranks=is_ranked)
-            if chosen != "reference":
+            if chosen in _CHECKS_ITSELF:
                 return native_step(
                     chosen,
                     tensors,

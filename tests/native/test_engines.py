@@ -127,6 +127,15 @@ def test_shapes_that_cannot_be_stacked_are_named(make_problem) -> None:
         ops.self_paced_step(parts, labels, offsets, 0.8, backend="triton")
 
 
+def test_what_is_wrong_is_found_before_the_engine_is_called(make_problem) -> None:
+    """The Triton kernels check nothing."""
+    logits, labels, offsets = make_problem()
+    for wrong in ((labels[1:], offsets), (labels.float(), offsets), (labels, offsets[:0])):
+        with pytest.raises((TypeError, ValueError), match="self_paced_step"):
+            ops.self_paced_step(logits, *wrong, 0.8, backend="triton")
+    assert calls == []
+
+
 def test_every_pass_is_the_engines_own(make_problem) -> None:
     logits, labels, offsets = make_problem()
     logits.requires_grad_()
@@ -172,15 +181,15 @@ def test_an_engine_compiles_whole(make_problem, monkeypatch: pytest.MonkeyPatch)
     torch.testing.assert_close(got, expected)
 
 
-def test_cpu_kernels_that_leave_the_gradient_undivided_are_noticed(make_problem, monkeypatch) -> None:
-    """A build that runs the CUDA sources on the CPU registers the backward op there, and the library here does not."""
+def test_a_library_with_the_kernels_of_cuda_for_the_cpu_is_held_to_their_contract(make_problem, monkeypatch) -> None:
     monkeypatch.setattr(_native, "acts_as_device", False)
     assert _native._load() == ""
     assert not _native.acts_as_device
+    monkeypatch.setattr(_native, "instruction_set", lambda: _native.CUDA_ON_CPU)
+    assert _native._load() == ""
+    assert _native.acts_as_device
     with torch.library._scoped_library("spcl_fast", "IMPL") as library:
         library.impl("self_paced_step_backward", self_paced_step_backward, "CPU")
-        assert _native._load() == ""
-        assert _native.acts_as_device
         logits, labels, offsets = make_problem()
         logits.requires_grad_()
         ops.self_paced_step(logits, labels, offsets, 0.8, backend="cpu").loss.backward()
