@@ -91,7 +91,7 @@ def self_paced_step(
         difficulty +Inf.
         A dialogue with fewer than two modalities has spread and difficulty NaN: it is scored, not selected.
         No scored utterance: the loss is 0 with a zero gradient. Each difficulty depends on its own dialogue
-        alone. Deterministic on the host.
+        alone. Deterministic (of the reference on the host alone).
 
     Raises:
         TypeError: a dtype that is not taken, a scheme's parameter that is unknown or missing.

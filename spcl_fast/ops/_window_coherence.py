@@ -56,8 +56,8 @@ def window_coherence(
         `[T]`, float64 for float64 embeddings and float32 for all others. NaN where no c of the window is defined, and
         where a present vector of the utterance itself is at fault (NaN or Inf; as logits NaN, +Inf or -Inf for every
         class); the means around such an utterance leave it out. Empty for T = 0. Differentiable in the embeddings: the
-        clamp passes the gradient through, and what is NaN, zero, absent or at fault receives 0. Deterministic on the
-        host; each value depends on its own dialogue alone.
+        clamp passes the gradient through, and what is NaN, zero, absent or at fault receives 0. Deterministic (of the
+        reference on the host alone); each value depends on its own dialogue alone.
 
     Raises:
         TypeError: a dtype that is not taken.

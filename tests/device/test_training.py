@@ -48,8 +48,9 @@ def test_a_step_of_training_does_not_wait(dataset, without_waiting, encoder, cur
 
 
 def test_a_run_learns_and_says_how_long_it_took(dataset) -> None:
-    result = Trainer(dataset, config(epochs=3), device=HERE).fit()
-    assert result.history[-1]["dev"]["weighted_f1"] > 0.25
+    result = Trainer(dataset, config(epochs=3, learning_rate=3e-3), device=HERE).fit()
+    losses = [entry["dev"]["loss"] for entry in result.history]
+    assert losses[2] < losses[1] < losses[0]
     assert all(0 < e["curriculum_seconds"] < e["seconds"] for e in result.history)
     assert all(0 < e["curriculum"]["take_rate"] <= 1 for e in result.history)
 
