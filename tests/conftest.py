@@ -40,17 +40,18 @@ def pytest_configure(config: pytest.Config) -> None:
     from spcl_fast import _native, backends
 
     device, library = config.getoption("--device"), config.getoption("--library")
-    names = (config.getoption("--backends") or ",".join(BACKENDS[device])).split(",")
-    if unknown := [name for name in names if name not in backends.available()]:
-        raise pytest.UsageError(f"--backends: no backend is named {', '.join(unknown)}")
-    config.stash[_names] = names
     if library is not None:
+        assert not _native.is_loaded()  # the first to load defines the ops
         _native.LIBRARY = Path(library).resolve()
         reason = _native.why_not_loaded()
         if reason is not None:
             raise pytest.UsageError(f"--library: {reason}")
         if _native.acts_as_device:  # and has what a device has: no ranks
             backends._BACKENDS["cpu"] = backends._BACKENDS["cpu"]._replace(ranks=False)
+    names = (config.getoption("--backends") or ",".join(BACKENDS[device])).split(",")
+    if unknown := [name for name in names if name not in backends.available()]:
+        raise pytest.UsageError(f"--backends: no backend is named {', '.join(unknown)}")
+    config.stash[_names] = names
     if device == "cuda":
         if not torch.cuda.is_available():
             raise pytest.UsageError(f"--device cuda: torch {torch.__version__} finds no GPU here")
@@ -63,20 +64,24 @@ _names = pytest.StashKey[list[str]]()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    chosen = {mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")}  # by the test itself
     for fixture, scope in (("backend", "module"), ("backend_name", "function")):
-        if fixture in metafunc.fixturenames:
+        if fixture in metafunc.fixturenames and fixture not in chosen:
             metafunc.parametrize(fixture, metafunc.config.stash[_names], indirect=True, scope=scope)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    device = config.getoption("--device")
-    here = Path(__file__).parent
+    from spcl_fast import _native
+
+    device, here = config.getoption("--device"), Path(__file__).parent
     for item in items:
         folder = item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else ""
         if device != "cpu" and (
             item.get_closest_marker("host_only") or folder in HOST_FOLDERS or item.path.stem in HOST_FILES
         ):
             item.add_marker(pytest.mark.skip(reason="host_only: runs with --device cpu"))
+        elif _native.acts_as_device and item.get_closest_marker("host_only"):
+            item.add_marker(pytest.mark.skip(reason="host_only: runs with the kernels of the CPU"))
         if device != "cuda" and folder == "device":
             item.add_marker(pytest.mark.skip(reason="needs a GPU: runs with --device cuda"))
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spcl_fast import _options, backends, reference
+from spcl_fast import _native, _options, backends, reference
 from spcl_fast._options import AGGREGATES, NORMALIZERS
 from spcl_fast.ops import _check
 from spcl_fast.ops._modality_spread import require_two_modalities
@@ -17,7 +17,6 @@ from spcl_fast.reference import SelfPacedStep
 
 OP = "self_paced_step"
 _SPLD = _options.NUMBERS["spld"]
-_CHECKS_ITSELF = ("cpu", "cuda")
 # (normalizer, aggregate) -> what the compiled op takes for them
 _OPTIONS = {
     (normalizer, aggregate): (normalizer == "selected", aggregate == "mean")
@@ -114,7 +113,7 @@ def self_paced_step(
             needs_grad = _needs_grad(tensors, joint)
             is_ranked = weighting[0] == _SPLD
             chosen = backends.choose(OP, backend, tensors[0].device, needs_grad=needs_grad, ranks=is_ranked)
-            if chosen in _CHECKS_ITSELF:
+            if (chosen == "cpu" and not _native.acts_as_device) or chosen == "cuda":
                 return native_step(
                     chosen,
                     tensors,

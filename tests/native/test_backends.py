@@ -13,6 +13,8 @@ import torch
 
 from spcl_fast import _native, backends
 
+pytestmark = pytest.mark.host_only
+
 CPU, ELSEWHERE = torch.device("cpu"), torch.device("meta")
 
 

@@ -11,6 +11,8 @@ import torch
 
 from spcl_fast import _native, backends, ops
 
+pytestmark = pytest.mark.host_only
+
 GPU = torch.device("cuda")
 
 

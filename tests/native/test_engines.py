@@ -13,6 +13,8 @@ import spcl_fast
 from spcl_fast import _native, backends, ops
 from spcl_fast.ops._engines import MOST_TENSORS
 
+pytestmark = pytest.mark.host_only
+
 calls: list[str] = []
 
 
