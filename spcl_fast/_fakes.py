@@ -23,6 +23,7 @@ def register() -> None:
         _modality_spread,
         _self_paced_weights,
         _self_paced_step,
+        _self_paced_step_backward,
         _window_coherence,
         _window_coherence_out,
         _window_coherence_backward,
@@ -146,8 +147,15 @@ def _self_paced_step(
     return (
         *(first.new_empty(shape, dtype=dtype) for shape in shapes),
         first.new_empty(7, dtype=torch.int64),
-        first.new_empty(1 + 2 * M, dtype=torch.float64),
+        first.new_empty(2 + 2 * M, dtype=torch.float64),
     )
+
+
+def _self_paced_step_backward(
+    gradient: Tensor, grad_loss: Tensor, counts: Tensor, sums: Tensor, divides_by_weight: bool, dtype: torch.dtype
+) -> Tensor:
+    _on_one_device("self_paced_step_backward", [gradient, grad_loss, counts, sums])
+    return gradient.new_empty(gradient.shape, dtype=dtype)
 
 
 def _num_modalities(logits: list[Tensor]) -> int:

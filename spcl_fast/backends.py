@@ -1,18 +1,18 @@
 """Which backend a call takes, and why another is off.
 
 A backend is a way to compute an op: "reference" is plain PyTorch, runs everywhere and is the truth; "cpu" is
-the compiled library. `backend=None` takes the fastest that can do the call. A name given as an argument is a
-demand: it is taken or refused with the reason. A name in the environment variable SPCL_FAST_BACKEND is a
-preference, since it speaks for a whole program: it is taken for every call it can do, and the fastest other one
-does the rest. Nothing loads before a call needs it.
+the compiled library, "cuda" the same in CUDA C++, "triton" three of the ops in Triton, for NVIDIA without nvcc
+and for AMD. `backend=None` takes the fastest that can do the call. A name given as an argument is a demand: it is
+taken or refused with the reason. A name in the environment variable SPCL_FAST_BACKEND is a preference, since it
+speaks for a whole program: it is taken for every call it can do, and the fastest other one does the rest. Nothing
+loads before a call needs it. What is installed, and who computes what, is in `spcl_fast._report`.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
-import platform
-import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ DIFFERENTIABLE = frozenset({"modality_scores", "window_coherence", "self_paced_s
 
 _log = logging.getLogger("spcl_fast")
 _missed: set[str] = set()  # backends whose absence has been logged
-_chosen: dict[tuple[str, str | None, str | None, str, bool], str] = {}  # by what was asked, with the library on
+_chosen: dict[tuple[str, str | None, str | None, str, bool, bool], str] = {}  # by what was asked, with the library on
 
 
 class _Backend(NamedTuple):
@@ -39,9 +39,10 @@ class _Backend(NamedTuple):
     ops: frozenset[str]
     differentiable: frozenset[str]
     devices: frozenset[str] | None  # None: any
+    ranks: bool  # whether it has the weights that rank difficulties, those of "spld"
     why_not: Callable[[], str | None]
 
-    def refusal(self, op: str, device_type: str, needs_grad: bool) -> str | None:
+    def refusal(self, op: str, device_type: str, needs_grad: bool, ranks: bool = False) -> str | None:
         """Why this backend, when it is on, cannot do the call; None when it can."""
         if op not in self.ops:
             return "it does not have this op"
@@ -49,24 +50,54 @@ class _Backend(NamedTuple):
             return f"it runs on {', '.join(sorted(self.devices))} (got a tensor on {device_type})"
         if needs_grad and op not in self.differentiable:
             return "it has no gradient of this op (got logits that require one)"
+        if ranks and not self.ranks:
+            return "it does not rank (got scheme 'spld', which on a device is left to the sort of torch)"
         return None
 
 
-# The fastest first: `choose` takes the first that can do the call.
+def _why_not_triton() -> str | None:
+    try:
+        kernels = importlib.import_module("spcl_fast.kernels")
+    except ImportError as error:
+        return f"spcl_fast.kernels cannot be imported: {' '.join(str(error).split())}"
+    reason: str | None = kernels.why_not()
+    return reason
+
+
 _BACKENDS = {
     "cpu": _Backend(
         ops=frozenset(OPS),
         differentiable=DIFFERENTIABLE,
         devices=frozenset({"cpu"}),
+        ranks=True,
         why_not=lambda: _native.why_not_loaded(),
+    ),
+    "cuda": _Backend(
+        ops=frozenset(OPS),
+        differentiable=DIFFERENTIABLE,
+        devices=frozenset({"cuda"}),
+        ranks=False,
+        why_not=lambda: _native.why_not_cuda(),
+    ),
+    "triton": _Backend(
+        ops=DIFFERENTIABLE,
+        differentiable=DIFFERENTIABLE,
+        devices=frozenset({"cuda"}),  # also what a ROCm build of torch calls its devices
+        ranks=False,
+        why_not=lambda: _why_not_triton(),
     ),
     "reference": _Backend(
         ops=frozenset(OPS),
         differentiable=DIFFERENTIABLE,
         devices=None,
+        ranks=True,
         why_not=lambda: None,
     ),
 }
+# The measured faster one first: `choose` takes the first that can do the call. No GPU has measured "cuda" against
+# "triton" yet, so every op has the same order.
+_FASTEST_FIRST = dict.fromkeys(OPS, ("cpu", "cuda", "triton", "reference"))
+_OFF = "off: "  # how `choice` says that a backend could have done the call
 
 
 def why_not(name: str) -> str | None:
@@ -79,11 +110,11 @@ def why_not(name: str) -> str | None:
 
 
 def available() -> dict[str, bool]:
-    """Every backend, the fastest first, and whether it is on."""
+    """Every backend, and whether it is on."""
     return {name: why_not(name) is None for name in _BACKENDS}
 
 
-def choose(op: str, backend: str | None, device: torch.device, *, needs_grad: bool) -> str:
+def choose(op: str, backend: str | None, device: torch.device, *, needs_grad: bool, ranks: bool = False) -> str:
     """The name of the backend that is to do a call.
 
     Args:
@@ -92,47 +123,53 @@ def choose(op: str, backend: str | None, device: torch.device, *, needs_grad: bo
             that can.
         device: where the call's tensors lie.
         needs_grad: whether a gradient has to reach the inputs.
+        ranks: whether the weights are those of "spld".
 
     Returns:
-        "cpu" or "reference". Without a name, a library that does not load falls back to the reference, with
-        one INFO line in the log "spcl_fast".
+        The name of a backend that is on. Without a name, one that is off falls back to the next fastest, with one
+        INFO line in the log "spcl_fast".
 
     Raises:
         ValueError: an unknown name, or a backend given as an argument that cannot do this call.
         RuntimeError: a backend asked for by name, either way, that is off on this machine.
     """
     environment = os.environ.get(ENVIRONMENT)
-    key = (op, backend, environment, device.type, needs_grad)
+    key = (op, backend, environment, device.type, needs_grad, ranks)
     if _native.is_loaded() and key in _chosen:  # nothing that the choice depends on can have changed
         return _chosen[key]
-    name = _choose(op, backend, environment, device.type, needs_grad)
+    name, passed_over = choice(op, backend, device.type, needs_grad, ranks)
+    for other, reason in passed_over.items():
+        if reason.startswith(_OFF) and other not in _missed:
+            _missed.add(other)
+            _log.info("backend %r is off, so a slower one computes its calls: %s", other, reason.removeprefix(_OFF))
     if _native.is_loaded():
         _chosen[key] = name
     return name
 
 
-def _choose(op: str, backend: str | None, environment: str | None, device_type: str, needs_grad: bool) -> str:
-    wanted = backend or environment
+def choice(
+    op: str, backend: str | None, device_type: str, needs_grad: bool, ranks: bool = False
+) -> tuple[str, dict[str, str]]:
+    """What `choose` finds, and why it found none of the faster ones, by their names."""
+    wanted = backend or os.environ.get(ENVIRONMENT)
     if wanted:
         asked = f"{op}: " if backend else f"{op}: {ENVIRONMENT}: "
         chosen = _named(wanted, asked)
-        refusal = chosen.refusal(op, device_type, needs_grad)
+        refusal = chosen.refusal(op, device_type, needs_grad, ranks)
         if refusal is None:
             reason = chosen.why_not()
             if reason is not None:
                 raise RuntimeError(f"{asked}backend {wanted!r} is off: {reason}")
-            return wanted
+            return wanted, {}
         if backend:
             raise ValueError(f"{asked}backend {wanted!r} cannot do this call: {refusal}")
-    for name, candidate in _BACKENDS.items():
-        if candidate.refusal(op, device_type, needs_grad) is not None:
-            continue
-        reason = candidate.why_not()
-        if reason is None:
-            return name
-        if name not in _missed:
-            _missed.add(name)
-            _log.info("backend %r is off, so a slower one computes its calls: %s", name, reason)
+    passed_over: dict[str, str] = {}
+    for name in _FASTEST_FIRST.get(op, ()):
+        refusal = _BACKENDS[name].refusal(op, device_type, needs_grad, ranks)
+        reason = None if refusal is not None else _BACKENDS[name].why_not()
+        if refusal is None and reason is None:
+            return name, passed_over
+        passed_over[name] = refusal or f"{_OFF}{reason}"
     raise ValueError(f"{op}: no backend has this op")
 
 
@@ -157,71 +194,6 @@ class ReportRow(NamedTuple):
 
 def report() -> list[ReportRow]:
     """What is installed, what was built, what loads, who computes which op; for `spcl-fast doctor`."""
-    rows = [ReportRow("versions", name, value) for name, value in _versions()]
-    rows += [ReportRow("build", name, value) for name, value in _build()]
-    rows += [ReportRow("machine", name, value) for name, value in _machine()]
-    for name in _BACKENDS:
-        reason = why_not(name)
-        rows.append(ReportRow("backends", name, "on" if reason is None else f"off: {reason}"))
-    reason = _why_not_arrays()
-    rows.append(ReportRow("backends", "arrays (NumPy)", "on" if reason is None else f"off: {reason}"))
-    rows += [ReportRow("ops", op, _who_computes(op)) for op in OPS]
-    return rows
+    from spcl_fast import _report
 
-
-def _versions() -> list[tuple[str, str]]:
-    import numpy
-
-    import spcl_fast
-
-    return [
-        ("spcl_fast", spcl_fast.__version__),
-        ("python", platform.python_version()),
-        ("torch", torch.__version__),
-        ("numpy", numpy.__version__),
-    ]
-
-
-def _build() -> list[tuple[str, str]]:
-    try:
-        from spcl_fast import _build as build
-    except ImportError:
-        return [("libraries", "not built")]
-    target = int(build.TORCH_TARGET_VERSION, 16)
-    oldest = f"{target >> 56}.{target >> 48 & 0xFF}"
-    return [
-        ("version", build.VERSION),
-        ("torch", f"{build.TORCH_VERSION}, runs on {oldest} and newer"),
-        ("compiler", build.COMPILER),
-        ("C++ flags", build.CXX_FLAGS),
-        ("instruction sets", ", ".join(build.ISA)),
-        ("cuda", "yes" if build.CUDA else "no"),
-    ]
-
-
-def _machine() -> list[tuple[str, str]]:
-    loaded = _native.why_not_loaded() is None
-    return [
-        ("platform", f"{sys.platform} {platform.machine()}"),
-        ("instruction set", _native.instruction_set() if loaded else "the library is off"),
-        ("threads", f"{torch.get_num_threads()} of {os.cpu_count()} cores"),
-        (ENVIRONMENT, os.environ.get(ENVIRONMENT) or "not set"),
-    ]
-
-
-def _why_not_arrays() -> str | None:
-    try:
-        from spcl_fast import _arrays  # noqa: F401
-    except ImportError as error:
-        return str(error)
-    return None
-
-
-def _who_computes(op: str) -> str:
-    parts = []
-    for name, backend in _BACKENDS.items():
-        if op in backend.ops and backend.why_not() is None:
-            devices = "any device" if backend.devices is None else ", ".join(sorted(backend.devices))
-            gradient = "with" if op in backend.differentiable else "without"
-            parts.append(f"{name} ({devices}, {gradient} gradient)")
-    return "; ".join(parts)
+    return [ReportRow(*row) for row in _report.rows()]

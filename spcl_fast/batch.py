@@ -40,8 +40,10 @@ class DialogueBatch:
         rows: `int64[T]`, where each utterance stands in the padded tensors flattened to rows; None for a batch
             that was never padded, and is then laid out as `[D, longest]` when asked for.
         padded_shape: the two leading sizes of those padded tensors, or None.
+        host_lengths: `int64[D]` on the host, for what is decided there; None where nobody knew them.
 
-    Build one on the host, with `from_padded`, `from_lists` or `from_arrays`, and move it with `to`.
+    Build one on the host, with `from_padded`, `from_lists` or `from_arrays`, and move it with `to`: what has to be
+    known on the host goes along, so that no use of the batch waits for its device.
     """
 
     labels: Tensor
@@ -49,6 +51,7 @@ class DialogueBatch:
     speakers: Tensor | None = None
     rows: Tensor | None = None
     padded_shape: tuple[int, int] | None = None
+    host_lengths: Tensor | None = None
 
     @classmethod
     def from_padded(
@@ -201,12 +204,20 @@ class DialogueBatch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> DialogueBatch:
         """The batch on another device."""
-        return self._map(lambda x: x.to(device, non_blocking=non_blocking))
+        batch = self if torch.device(device).type == "cpu" else self._prepared()
+        return batch._map(lambda x: x.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> DialogueBatch:
         """The batch in page-locked memory, which a `DataLoader` asks for."""
-        return self._map(lambda x: x.pin_memory())
+        return self._prepared()._map(lambda x: x.pin_memory())
+
+    def _prepared(self) -> DialogueBatch:
+        """With its layout and lengths, where they can be computed without waiting for a device."""
+        if self.offsets.device.type != "cpu" or self.host_lengths is not None:
+            return self
+        rows, shape = self.layout
+        return replace(self, rows=rows, padded_shape=shape, host_lengths=self.lengths)
 
     def _map(self, move: Any) -> DialogueBatch:
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "host_lengths"}
         return replace(self, **{name: move(x) for name, x in values.items() if isinstance(x, Tensor)})

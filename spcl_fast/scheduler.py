@@ -6,12 +6,15 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from spcl_fast import backends, balance, ops
+from spcl_fast import backends, ops
+from spcl_fast._epoch import COUNTS, epoch_stats, raise_for_faults
+from spcl_fast._epoch import EpochStats as EpochStats
+from spcl_fast._epoch import FaultyDataError as FaultyDataError
 from spcl_fast._options import AGGREGATES, NORMALIZERS, NUMBERS, choice, require_threshold, step_weighting
 from spcl_fast._state import KeepsDtypes, differences
 from spcl_fast.batch import DialogueBatch
@@ -19,44 +22,9 @@ from spcl_fast.difficulty import ExtendedDifficulty
 from spcl_fast.ops import SelfPacedStep, _check
 from spcl_fast.ops._check import VALIDATE
 
-STATE_VERSION = 1
-COUNTS = ("steps", "scored", "selected", "nonfinite", "bad_label", "bad_offset", "undefined")
+STATE_VERSION = 2  # 1: sums without that of the weights
 
 Logits = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
-
-
-class EpochStats(NamedTuple):
-    """What one epoch of training selected.
-
-    `threshold` is the one the epoch was trained with. `take_rate` is selected / scored and `loss` the mean
-    utterance loss over the scored, both NaN for an epoch without utterances. The ratios and confidences have
-    one entry a modality: `modality_ratio` over the selected utterances, `modality_ratio_all` over the scored.
-    `undefined` counts utterances that were scored but have no difficulty: in dialogues with fewer than two
-    modalities, or with a NaN extra difficulty.
-    """
-
-    epoch: int
-    threshold: float
-    take_rate: float
-    loss: float
-    modality_ratio: tuple[float, ...]
-    modality_ratio_all: tuple[float, ...]
-    confidence: tuple[float, ...]
-    steps: int
-    scored: int
-    selected: int
-    nonfinite: int
-    bad_label: int
-    bad_offset: int
-    undefined: int
-
-
-class FaultyDataError(ValueError):
-    """Training met labels, logits or offsets that it had to leave out; `stats` says how many of each."""
-
-    def __init__(self, message: str, stats: EpochStats) -> None:
-        super().__init__(message)
-        self.stats = stats
 
 
 class SelfPacedScheduler(KeepsDtypes):
@@ -250,7 +218,7 @@ class SelfPacedScheduler(KeepsDtypes):
             with torch.inference_mode(False):  # the counters outlive the mode that the first step ran in
                 self.sums = torch.zeros(sums.shape, dtype=sums.dtype, device=sums.device)
         if self.sums.shape != sums.shape:
-            had, got = (x.numel() // 2 for x in (self.sums, sums))
+            had, got = (x.numel() // 2 - 1 for x in (self.sums, sums))
             raise ValueError(
                 f"{type(self).__name__}: every step must have the same modalities ({had} before, got {got})"
             )
@@ -259,8 +227,8 @@ class SelfPacedScheduler(KeepsDtypes):
 
     def check(self) -> EpochStats:
         """The epoch so far; raises `FaultyDataError` for data that had to be left out. Waits for the device."""
-        stats = self._stats()
-        self._raise_for_faults(stats)
+        stats = epoch_stats(self.epoch, self.threshold, self.counts, self.sums)
+        raise_for_faults(type(self).__name__, stats, counts_nonfinite=self.nonfinite == "raise")
         return stats
 
     def end_epoch(self) -> EpochStats:
@@ -269,7 +237,7 @@ class SelfPacedScheduler(KeepsDtypes):
         Waits for the device, which no step does. Raises `FaultyDataError` (after closing the epoch, with its
         `stats`) for data that had to be left out, and warns when steps were made but nothing could be scored.
         """
-        stats = self._stats()
+        stats = epoch_stats(self.epoch, self.threshold, self.counts, self.sums)
         self.threshold.mul_(self._config["growth"]).clamp_(max=self._config["max_threshold"])
         self.epoch += 1
         self.counts.zero_()
@@ -280,40 +248,8 @@ class SelfPacedScheduler(KeepsDtypes):
                 RuntimeWarning,
                 stacklevel=2,
             )
-        self._raise_for_faults(stats)
+        raise_for_faults(type(self).__name__, stats, counts_nonfinite=self.nonfinite == "raise")
         return stats
-
-    def _stats(self) -> EpochStats:
-        numbers = torch.cat([self.counts.double(), self.threshold[None], self.sums]).cpu()
-        counts = {name: int(n) for name, n in zip(COUNTS, numbers.tolist(), strict=False)}
-        threshold, sums = float(numbers[len(COUNTS)]), numbers[len(COUNTS) + 1 :]
-        loss_sum = float(sums[0]) if sums.numel() else 0.0
-        confidence_sum, selected_confidence_sum = sums[1:].view(2, sums.numel() // 2)
-        n = counts["scored"]
-        return EpochStats(
-            epoch=self.epoch,
-            threshold=threshold,
-            take_rate=counts["selected"] / n if n else math.nan,
-            loss=loss_sum / n if n else math.nan,
-            modality_ratio=_ratio(selected_confidence_sum),
-            modality_ratio_all=_ratio(confidence_sum),
-            confidence=tuple((confidence_sum / n).tolist()),
-            **counts,
-        )
-
-    def _raise_for_faults(self, stats: EpochStats) -> None:
-        faults = {
-            "utterance(s) with a non-finite logit or loss": stats.nonfinite if self.nonfinite == "raise" else 0,
-            "label(s) outside the classes": stats.bad_label,
-            "offset(s) out of order or range": stats.bad_offset,
-        }
-        found = [f"{n} {what}" for what, n in faults.items() if n]
-        if found:
-            raise FaultyDataError(
-                f"{type(self).__name__}: epoch {stats.epoch} left out {', '.join(found)}; "
-                "validate='full' stops at the first one and names it",
-                stats,
-            )
 
     def get_extra_state(self) -> dict[str, Any]:
         """The part of the state that is not a tensor."""
@@ -342,10 +278,6 @@ def _flat_logits(logits: Logits, batch: DialogueBatch) -> Logits:
     if isinstance(logits, Mapping):
         return {name: batch.flatten(z) if z.ndim == 3 else z for name, z in logits.items()}
     return [batch.flatten(z) if z.ndim == 3 else z for z in logits]
-
-
-def _ratio(confidence_sum: Tensor) -> tuple[float, ...]:
-    return tuple(balance.modality_ratio(confidence_sum).tolist()) if confidence_sum.numel() else ()
 
 
 def _plain(parameters: Mapping[str, Any]) -> dict[str, float | str]:

@@ -166,3 +166,18 @@ L = torch.zeros(2, 3, dtype=torch.int64)
 def test_batch_refuses_what_does_not_fit(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_batch_takes_along_what_has_to_be_known_on_the_host() -> None:
+    """On "meta" nothing can be read: whatever works there waits for no device."""
+    batch = DialogueBatch.from_arrays(torch.zeros(6, dtype=torch.int64), torch.tensor([0, 4, 4, 6]))
+    assert batch.to("cpu").host_lengths is None
+    away = batch.to("meta")
+    assert away.host_lengths.tolist() == [4, 0, 2]
+    assert away.rows.is_meta
+    assert away.padded_shape == (3, 4)
+    assert away.pad(torch.zeros(6, 2, device="meta")).shape == (3, 4, 2)
+    assert away.flatten(torch.zeros(3, 4, 2, device="meta")).shape == (6, 2)
+    assert away.to("meta").host_lengths.tolist() == [4, 0, 2]
+    made_there = DialogueBatch(away.labels, away.offsets)
+    assert made_there.to("meta").host_lengths is None

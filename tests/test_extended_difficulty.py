@@ -18,7 +18,7 @@ T = int(OFFSETS[-1])
 
 
 def problem() -> dict[str, Any]:
-    g = torch.Generator().manual_seed(3)
+    g = torch.Generator(torch.get_default_device()).manual_seed(3)
     labels = torch.randint(C, (T,), generator=g)
     labels[7] = -100
     return {
@@ -71,7 +71,7 @@ def test_terms_are_weighted_and_switched_alone():
 
 def test_similarity_makes_the_transitions_wes():
     p = problem()
-    similarity = torch.rand(C, C, generator=torch.Generator().manual_seed(0))
+    similarity = torch.rand(C, C, generator=torch.Generator(torch.get_default_device()).manual_seed(0))
     wes = ops.emotion_transitions(p["labels"], p["speakers"], OFFSETS, C, similarity=similarity).difficulty
     got = ExtendedDifficulty(incoherence=0, similarity=similarity)(**p)
     torch.testing.assert_close(got, wes.repeat_interleave(OFFSETS.diff()))
@@ -238,7 +238,7 @@ def test_embedding_at_fault_that_is_not_present_is_not_looked_at():
 def test_embeddings_by_name_are_matched_with_the_logits():
     # `present` follows the logits: embeddings in another order were masked by the presence of other modalities.
     p = problem()
-    present = torch.rand(M, T, generator=torch.Generator().manual_seed(1)) < 0.6
+    present = torch.rand(M, T, generator=torch.Generator(torch.get_default_device()).manual_seed(1)) < 0.6
     names = ("audio", "text", "visual")
     logits, embeddings = (dict(zip(names, p[of], strict=True)) for of in ("logits", "embeddings"))
     difficulty = ExtendedDifficulty(transition=0)

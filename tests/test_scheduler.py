@@ -198,8 +198,31 @@ def test_scheduler_lists_the_settings_that_differ_from_the_saved_ones(make_probl
     assert other.threshold == 0.7
     state = saved.state_dict()
     state["_extra_state"] = {**state["_extra_state"], "version": 99}
-    with pytest.raises(ValueError, match=r"version 1 \(got 99\)"):
+    with pytest.raises(ValueError, match=r"version 2 \(got 99\)"):
         SelfPacedScheduler().load_state_dict(state)
+
+
+def test_scheduler_refuses_a_state_whose_sums_lack_that_of_the_weights(make_problem):
+    """Version 1 had float64[1 + 2 M] of them: continued unawares, every later sum would have stood one place off."""
+    saved = SelfPacedScheduler()
+    saved(*make_problem())
+    state = saved.state_dict()
+    assert state["sums"].shape == (8,)
+    state["sums"] = state["sums"][:-1]
+    state["_extra_state"] = {**state["_extra_state"], "version": 1}
+    fresh = SelfPacedScheduler()
+    with pytest.raises(ValueError, match=r"version 2 \(got 1\)"):
+        fresh.load_state_dict(state)
+    assert fresh.sums.shape == (0,)
+    fresh(*make_problem())
+
+
+def test_scheduler_sums_the_weights(make_problem):
+    scheduler = SelfPacedScheduler(threshold=1.5, weighting="linear")
+    steps = [scheduler(*make_problem(seed=seed)) for seed in range(3)]
+    total = sum(float(s.weight.sum()) for s in steps)
+    assert 0 < total < int(scheduler.counts[2])
+    assert float(scheduler.sums[-1]) == pytest.approx(total)
 
 
 def test_scheduler_state_inside_a_model_and_copies(make_problem):

@@ -79,7 +79,7 @@ py::tuple self_paced_step(const std::vector<py::array>& logits, const py::array&
   const double loss = step_loss(sums, divides_by_weight);
   return py::make_tuple(loss, weight, difficulty, utterance_loss, confidence, spread,
                         py::make_tuple(sums.scored, sums.selected, sums.nonfinite, sums.bad_label, sums.undefined,
-                                       sums.loss, confidence_sum, selected_confidence_sum));
+                                       sums.loss, confidence_sum, selected_confidence_sum, sums.weight));
 }
 
 }  // namespace spcl::arrays

@@ -37,7 +37,8 @@ using StepTensors = std::tuple<torch::stable::Tensor, torch::stable::Tensor, tor
 
 /// loss, weight, difficulty, utterance_loss, confidence, spread, gradient, counts, sums. The gradient [T, C] is that
 /// of the loss in the joint logits, in the dtype of the loss; empty unless it is needed. counts int64[7]: 1, scored,
-/// selected, nonfinite, bad_label, bad_offset, undefined. sums float64[1 + 2 M]: loss, confidence, selected confidence.
+/// selected, nonfinite, bad_label, bad_offset, undefined. sums float64[2 + 2 M]: loss, confidence, selected confidence,
+/// weight.
 StepTensors self_paced_step_cpu(const std::vector<torch::stable::Tensor>& logits, const torch::stable::Tensor& labels,
                                 const torch::stable::Tensor& offsets,
                                 const std::optional<torch::stable::Tensor>& threshold_tensor,

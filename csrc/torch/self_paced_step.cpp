@@ -76,7 +76,7 @@ StepTensors self_paced_step_cpu(const std::vector<Tensor>& logits, const Tensor&
   Tensor spread = new_tensor({static_cast<int64_t>(bounds.size()) - 1}, z.result);
   Tensor gradient = new_tensor({needs_gradient ? T : 0, z.columns}, z.result);
   Tensor counts = new_tensor({7}, ScalarType::Long);
-  Tensor sums = new_tensor({1 + 2 * M}, ScalarType::Double);
+  Tensor sums = new_tensor({2 + 2 * M}, ScalarType::Double);
   batch.weight = weight.mutable_data_ptr();
   batch.difficulty = difficulty.mutable_data_ptr();
   batch.utterance_loss = utterance_loss.mutable_data_ptr();
@@ -109,6 +109,7 @@ StepTensors self_paced_step_cpu(const std::vector<Tensor>& logits, const Tensor&
     if (needs_gradient && divides_by_weight) scale_all<float>(batch.gradient, T * z.columns, scale_for(norm));
   }
   sums_data[0] = totals.sums.loss;
+  sums_data[1 + 2 * M] = totals.sums.weight;
   const int64_t found[7] = {1,
                             totals.sums.scored,
                             totals.sums.selected,

@@ -26,6 +26,7 @@ class StepTotals(NamedTuple):
     loss_sum: float
     confidence_sum: NDArray[np.float64]
     selected_confidence_sum: NDArray[np.float64]
+    weight_sum: float
 
 
 class SelfPacedStep(NamedTuple):

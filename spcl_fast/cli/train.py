@@ -30,7 +30,9 @@ def train(
     weight_decay: Annotated[float, typer.Option(help="Of Adam.")] = 1e-5,
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient.")] = 2.0,
     standardize: Annotated[bool, typer.Option(help="Features to mean 0, deviation 1 over the training part.")] = True,
-    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:1, or auto: the GPU where torch finds one, else the CPU.")
+    ] = "auto",
     threads: Threads = 1,
     resume: Annotated[bool, typer.Option(help="Continue the run in --out from its last epoch.")] = False,
 ) -> None:
@@ -39,6 +41,7 @@ def train(
 
     import spcl_fast
     from spcl_fast.cli.console import console, progress, refusing, results_table
+    from spcl_fast.merc.device import describe
     from spcl_fast.merc.experiment import summarize
     from spcl_fast.merc.files import save_checkpoint, write_json
     from spcl_fast.merc.npz import read_npz
@@ -71,8 +74,8 @@ def train(
             raise ValueError(f"--resume: there is no run to continue in {out}")
         if checkpoint.exists() and not resume:
             raise ValueError(f"{out} holds a run already: continue it with --resume, or choose another --out")
-        _require_device(device)
-        trainer = Trainer(dataset, config, device=device)
+        place = _device(device)
+        trainer = Trainer(dataset, config, device=place)
         out.mkdir(parents=True, exist_ok=True)
 
     torch.set_num_threads(threads)
@@ -107,17 +110,17 @@ def train(
                 "summary": summary._asdict(),
                 "history": result.history,
                 "versions": {"spcl_fast": spcl_fast.__version__, "torch": torch.__version__},
-                "device": device,
+                "device": describe(place),
                 "threads": threads,
             },
         )
     say(f"Written to {out}: metrics.json, curriculum.png, model.pt (best epoch), last.pt (to continue)")
 
 
-def _require_device(name: str) -> None:
-    import torch
+def _device(name: str) -> Any:
+    from spcl_fast.merc.device import find_device
 
     try:
-        torch.zeros(1, device=name).item()
-    except (RuntimeError, AssertionError) as error:  # what torch raises for a device it does not know or have
-        raise ValueError(f"--device {name}: {' '.join(str(error).split())}") from error
+        return find_device(name)
+    except ValueError as error:
+        raise ValueError(f"--{error}") from error

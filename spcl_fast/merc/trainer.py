@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from torch import Tensor
 from spcl_fast._state import differences
 from spcl_fast.batch import DialogueBatch
 from spcl_fast.merc.dataset import DialogueDataset
+from spcl_fast.merc.device import find_device
 from spcl_fast.merc.evaluation import Evaluation, evaluate
 from spcl_fast.merc.files import CheckpointError, load_checkpoint, save_checkpoint
 from spcl_fast.merc.models import MODELS
+from spcl_fast.merc.stopwatch import Stopwatch
 from spcl_fast.scheduler import SelfPacedScheduler
 
 CURRICULA = ("none", "spcl")
@@ -29,7 +31,7 @@ CHECKPOINT_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """What decides a run: the same configuration, data, versions and threads give the same numbers.
+    """What decides a run: the same configuration, data, device, versions and threads give the same numbers.
 
     `standardize` brings every feature to mean 0 and deviation 1 over the training utterances. `threshold` and
     `growth` belong to the curriculum "spcl". `patience` is the number of epochs without a
@@ -98,10 +100,12 @@ class Trainer:
     Args:
         dataset: the corpus; all three splits must have labelled utterances.
         config: the run.
-        device: where the model and the features live.
+        device: where the model and the features live, and every step runs without waiting for it; "auto" is a GPU
+            where there is one. A checkpoint continues on any device.
 
     Raises:
-        ValueError: a data set without the splits, a curriculum over one modality, an unknown encoder.
+        ValueError: a data set without the splits, a curriculum over one modality, an unknown encoder, a device that is
+            not there.
     """
 
     def __init__(self, dataset: DialogueDataset, config: TrainConfig, *, device: str | torch.device = "cpu") -> None:
@@ -110,13 +114,13 @@ class Trainer:
                 raise ValueError(f"{dataset.name}: the split {split!r} must have labelled utterances (got none)")
         if config.curriculum != "none" and len(dataset.features) < 2:
             raise ValueError(f"the curriculum {config.curriculum!r} compares modalities and needs at least 2 (got 1)")
-        self.dataset, self.config, self.device = dataset, config, torch.device(device)
+        self.dataset, self.config, self.device = dataset, config, find_device(device)
         train = _rows(dataset, dataset.dialogues("train"))
         self._features = {
             m: torch.as_tensor(_standardized(x, train) if config.standardize else x).to(self.device)
             for m, x in dataset.features.items()
         }
-        with torch.random.fork_rng():
+        with self._forked_rng():
             torch.manual_seed(config.seed)
             self.model = MODELS[config.model](
                 {m: x.shape[1] for m, x in dataset.features.items()},
@@ -132,6 +136,7 @@ class Trainer:
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.history: list[dict[str, Any]] = []
+        self._watch = Stopwatch(self.device)
         self._best: dict[str, Any] = {"epoch": -1, "weighted_f1": -1.0, "model": {}}
 
     def fit(
@@ -156,7 +161,7 @@ class Trainer:
             if checkpoint is None:
                 raise ValueError("resume needs the checkpoint to continue from (got none)")
             self._restore(checkpoint)
-        with torch.random.fork_rng():
+        with self._forked_rng():
             while not self._finished():
                 entry = self._train_epoch(len(self.history))
                 if checkpoint is not None:
@@ -177,6 +182,9 @@ class Trainer:
                 labels.append(batch.labels)
         return evaluate([torch.cat(z) for z in zip(*logits, strict=True)], torch.cat(labels))
 
+    def _forked_rng(self) -> AbstractContextManager[None]:
+        return torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
+
     def _finished(self) -> bool:
         epoch, patience = len(self.history), self.config.patience
         return epoch >= self.config.epochs or (patience is not None and epoch - 1 - self._best["epoch"] >= patience)
@@ -186,10 +194,11 @@ class Trainer:
         order = np.random.default_rng([self.config.seed, epoch])
         torch.manual_seed(int(order.integers(2**63)))
         self.model.train()
-        started, spent = time.perf_counter(), 0.0
-        for features, batch in self._batches(order.permutation(self.dataset.dialogues("train"))):
-            spent += self._step(features, batch)
-        seconds = time.perf_counter() - started
+        whole, self._watch = Stopwatch(self.device), Stopwatch(self.device)
+        with whole:
+            for features, batch in self._batches(order.permutation(self.dataset.dialogues("train"))):
+                self._step(features, batch)
+        seconds, spent = whole.seconds(), self._watch.seconds()
 
         dev = self.score("dev")
         stats = None if self.curriculum is None else self.curriculum.end_epoch()._asdict()
@@ -210,23 +219,21 @@ class Trainer:
         self.history.append(entry)
         return entry
 
-    def _step(self, features: dict[str, Tensor], batch: DialogueBatch) -> float:
-        """One optimiser step; returns the seconds in the curriculum, forward and backward."""
+    def _step(self, features: dict[str, Tensor], batch: DialogueBatch) -> None:
+        """One optimiser step; the watch takes the time of the curriculum, forward and backward."""
         self.optimizer.zero_grad(set_to_none=True)
         logits = list(self.model(features, batch).values())
         # The backward pass is cut at the logits, so that the curriculum's part of it can be timed.
         heads = [z.detach().requires_grad_() for z in logits]
-        started = time.perf_counter()
-        if self.curriculum is None:
-            loss = F.cross_entropy(heads[0], batch.labels, ignore_index=-100)
-        else:
-            loss = self.curriculum(heads, batch).loss
-        loss.backward()
-        spent = time.perf_counter() - started
+        with self._watch:
+            if self.curriculum is None:
+                loss = F.cross_entropy(heads[0], batch.labels, ignore_index=-100)
+            else:
+                loss = self.curriculum(heads, batch).loss
+            loss.backward()
         torch.autograd.backward(logits, [z.grad for z in heads])
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizer.step()
-        return spent
 
     def _batches(self, dialogues: np.ndarray) -> Iterator[tuple[dict[str, Tensor], DialogueBatch]]:
         data = self.dataset
@@ -235,8 +242,11 @@ class Trainer:
             rows = _rows(data, chosen)
             offsets = np.concatenate([[0], np.cumsum(data.lengths[chosen])])
             batch = DialogueBatch.from_arrays(data.labels[rows], offsets, speakers=data.speakers[rows])
-            index = torch.as_tensor(rows).to(self.device)
-            yield {m: x.index_select(0, index) for m, x in self._features.items()}, batch.to(self.device)
+            index = torch.as_tensor(rows)
+            if self.device.type == "cuda":  # from page-locked memory a copy does not wait for what the device does
+                index, batch = index.pin_memory(), batch.pin_memory()
+            index, batch = index.to(self.device, non_blocking=True), batch.to(self.device, non_blocking=True)
+            yield {m: x.index_select(0, index) for m, x in self._features.items()}, batch
 
     def _identity(self) -> dict[str, Any]:
         """What must agree for a run to be continued; the number of epochs may grow."""

@@ -39,6 +39,6 @@ def difficulty_quantile(difficulty: Tensor, pace: float, *, backend: str | None 
     _check.tensor(OP, "difficulty", difficulty, 1, _check.FLOATS, "floating point numbers")
     pace = _check.pace(OP, pace)
     difficulty = difficulty.detach()
-    if backends.choose(OP, backend, difficulty.device, needs_grad=False) == "cpu":
+    if backends.choose(OP, backend, difficulty.device, needs_grad=False) != "reference":
         return torch.ops.spcl_fast.difficulty_quantile(difficulty, pace)
     return reference.difficulty_quantile(difficulty, pace)

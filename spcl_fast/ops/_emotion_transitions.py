@@ -106,7 +106,7 @@ def emotion_transitions(
     if validate == "full":
         _check.label_values(OP, labels, num_classes, ignore_index)
 
-    if backends.choose(OP, backend, device, needs_grad=False) == "cpu":
+    if backends.choose(OP, backend, device, needs_grad=False) != "reference":
         flags = (ignored == "break", by == "speaker", weighted == "both")
         try:
             results = torch.ops.spcl_fast.emotion_transitions(

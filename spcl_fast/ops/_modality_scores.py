@@ -9,6 +9,7 @@ from torch import Tensor
 
 from spcl_fast import backends, reference
 from spcl_fast.ops import _check
+from spcl_fast.ops._engines import at_most, engine
 from spcl_fast.ops._scores_function import native_scores
 from spcl_fast.reference import ModalityScores
 
@@ -37,7 +38,7 @@ def modality_scores(
 
     Args:
         logits: `[M, T, C]`, or M tensors `[T, C]` as a sequence or a mapping; float16, bfloat16, float32 or
-            float64, any strides; a sequence is read in place.
+            float64, any strides; a sequence is read in place, but copied into one tensor on a device for M > 32.
         labels: `int[T]`, any integer dtype.
         ignore_index: the label of utterances that are not scored.
         present: `bool[M, T]`; a modality that is not present is not looked at. None: all are.
@@ -72,16 +73,18 @@ def modality_scores(
     if validate == "full":
         _check.data(OP, z, labels, ignore_index, present)
 
-    if backends.choose(OP, backend, z.device, needs_grad=z.requires_grad) == "reference":
+    chosen = backends.choose(OP, backend, z.device, needs_grad=z.requires_grad)
+    if chosen == "reference":
         scores = reference.modality_scores(z.joined, labels, ignore_index=ignore_index, present=present)
         if out is None:
             return scores
         for target, source in zip(out, scores, strict=True):
             target.copy_(source)
         return out
+    tensors = at_most(z.tensors, chosen)
     if out is None:
-        return native_scores(z.tensors, labels, present, ignore_index, z.requires_grad)
-    torch.ops.spcl_fast.modality_scores_out(z.tensors, labels, present, ignore_index, *out)
+        return native_scores(chosen, tensors, labels, present, ignore_index, z.requires_grad)
+    engine(chosen).modality_scores_out(tensors, labels, present, ignore_index, *out)
     return out
 
 

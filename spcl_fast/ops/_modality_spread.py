@@ -53,7 +53,7 @@ def modality_spread(
     _check.present(OP, present, (M, T), confidence.device)
     _check.choice(OP, "aggregate", aggregate, AGGREGATES)
     confidence = confidence.detach()
-    if backends.choose(OP, backend, confidence.device, needs_grad=False) == "cpu":
+    if backends.choose(OP, backend, confidence.device, needs_grad=False) != "reference":
         return torch.ops.spcl_fast.modality_spread(confidence, offsets, present, aggregate == "mean")
     return reference.modality_spread(confidence, offsets, aggregate=aggregate, present=present)
 

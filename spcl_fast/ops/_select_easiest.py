@@ -36,6 +36,6 @@ def select_easiest(difficulty: Tensor, pace: float, *, backend: str | None = Non
     _check.tensor(OP, "difficulty", difficulty, 1, _check.FLOATS, "floating point numbers")
     pace = _check.pace(OP, pace)
     difficulty = difficulty.detach()
-    if backends.choose(OP, backend, difficulty.device, needs_grad=False) == "cpu":
+    if backends.choose(OP, backend, difficulty.device, needs_grad=False) != "reference":
         return torch.ops.spcl_fast.select_easiest(difficulty, pace)
     return reference.select_easiest(difficulty, pace)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spcl_fast import _options, backends, reference
+from spcl_fast import _native, _options, backends, reference
 from spcl_fast._options import AGGREGATES, NORMALIZERS
 from spcl_fast.ops import _check
 from spcl_fast.ops._modality_spread import require_two_modalities
@@ -16,6 +16,7 @@ from spcl_fast.ops._step_function import native_step
 from spcl_fast.reference import SelfPacedStep
 
 OP = "self_paced_step"
+_SPLD = _options.NUMBERS["spld"]
 # (normalizer, aggregate) -> what the compiled op takes for them
 _OPTIONS = {
     (normalizer, aggregate): (normalizer == "selected", aggregate == "mean")
@@ -57,7 +58,7 @@ def self_paced_step(
 
     Args:
         logits: `[M, T, C]`, or M tensors `[T, C]` as a sequence or a mapping; M >= 2; float16, bfloat16,
-            float32 or float64.
+            float32 or float64; a sequence is read in place, but copied into one tensor on a device for M > 32.
         labels: `int[T]`, any integer dtype.
         offsets: `int[D+1]`; dialogue d owns the utterances `offsets[d]:offsets[d+1]`.
         threshold: lambda, in units of difficulty: a number or a 0-dim tensor. None selects every scored
@@ -67,7 +68,8 @@ def self_paced_step(
         scheme: of `self_paced_weights`.
         scheme_parameters: those of the scheme: `{"lower": l2}`, `{"degree": t}`, or `{"gamma": gamma, "groups": by}`
             for "spld", where `by` is "class" (the default: an utterance's group is its label) or "dialogue"; ranks
-            are those in this batch, so a weight by class hangs on the whole batch.
+            are those in this batch, so a weight by class hangs on the whole batch. On a device the
+            reference computes "spld".
         normalizer: "all" divides by the scored utterances, "selected" by the sum of the weights.
         aggregate: "sum" or "mean", of `modality_spread`.
         class_weight: `[C]`, finite and at least 0, multiplies the utterance loss of its class (and so its
@@ -88,7 +90,7 @@ def self_paced_step(
         difficulty +Inf.
         A dialogue with fewer than two modalities has spread and difficulty NaN: it is scored, not selected.
         No scored utterance: the loss is 0 with a zero gradient. Each difficulty depends on its own dialogue
-        alone. Deterministic on the host.
+        alone. Deterministic (of the reference on the host alone).
 
     Raises:
         TypeError: a dtype that is not taken, a scheme's parameter that is unknown or missing.
@@ -97,7 +99,7 @@ def self_paced_step(
             flagged, and read as their running maximum within [0, T]); with validate="full" the first bad
             label, logit or offset.
     """
-    # The compiled op checks all it is given, so the usual call goes straight to it. Whatever it refuses comes
+    # The compiled ops check all they are given, so the usual call goes straight to them. Whatever they refuse comes
     # back here, where the checks in Python find the fault again and name it in their own words.
     weighting = None if scheme_parameters else _options.PLAIN.get(scheme)
     if weighting is None:
@@ -109,8 +111,11 @@ def self_paced_step(
         try:
             tensors = _tensors(logits)
             needs_grad = _needs_grad(tensors, joint)
-            if backends.choose(OP, backend, tensors[0].device, needs_grad=needs_grad) == "cpu":
+            is_ranked = weighting[0] == _SPLD
+            chosen = backends.choose(OP, backend, tensors[0].device, needs_grad=needs_grad, ranks=is_ranked)
+            if (chosen == "cpu" and not _native.acts_as_device) or chosen == "cuda":
                 return native_step(
+                    chosen,
                     tensors,
                     labels,
                     offsets,
@@ -151,10 +156,11 @@ def self_paced_step(
     if refused is not None:
         raise refused
     needs_grad = _needs_grad(z.tensors, joint)
-    if backends.choose(OP, backend, z.device, needs_grad=needs_grad) == "cpu":
+    chosen = backends.choose(OP, backend, z.device, needs_grad=needs_grad, ranks=scheme == "spld")
+    if chosen != "reference":
         numbers = (*weighting, *_OPTIONS[normalizer, aggregate], label_smoothing, ignore_index, validate != "off")
         others = (joint, extra_difficulty, class_weight, present)
-        step = native_step(z.tensors, labels, offsets, threshold, *others, numbers, needs_grad)
+        step = native_step(chosen, z.tensors, labels, offsets, threshold, *others, numbers, needs_grad)
     else:
         step = reference.self_paced_step(
             z.joined,

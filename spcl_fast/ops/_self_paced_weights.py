@@ -66,7 +66,7 @@ def self_paced_weights(
     if "groups" in parameters:
         groups = _check.tensor(OP, "groups", parameters["groups"], difficulty.ndim, _check.INTEGERS, "integers")
         _check.shaped(OP, "groups", groups, tuple(difficulty.shape), difficulty.device)
-    if backends.choose(OP, backend, difficulty.device, needs_grad=False) == "cpu":
+    if backends.choose(OP, backend, difficulty.device, needs_grad=False, ranks=scheme == "spld") != "reference":
         rho = difficulty if difficulty.dtype == torch.float64 else difficulty.float()
         level, value = (threshold, None) if isinstance(threshold, Tensor) else (None, threshold)
         groups = None if groups is None else groups.contiguous()

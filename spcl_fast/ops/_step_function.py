@@ -1,4 +1,4 @@
-"""The compiled `self_paced_step` and its gradient."""
+"""The raw `self_paced_step` of an engine, and its gradient."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spcl_fast.ops._engines import acts_as_device, at_most, engine
 from spcl_fast.reference import SelfPacedStep, StepTotals
 
 # What the raw op takes after its tensors: scheme, scheme_parameter, groups_are_dialogues, divides_by_weight, of_means,
@@ -15,6 +16,7 @@ StepOptions = tuple[int, float, bool, bool, bool, float, int, bool]
 
 
 def native_step(
+    backend: str,
     logits: list[Tensor],
     labels: Tensor,
     offsets: Tensor,
@@ -27,15 +29,21 @@ def native_step(
     needs_grad: bool,
 ) -> SelfPacedStep:
     """The raw op, with autograd above it where a gradient is needed. The raw op checks what it is given."""
+    on_device = acts_as_device(backend)
+    if on_device:
+        logits = at_most(logits, backend)
     level, number = (threshold, None) if isinstance(threshold, Tensor) else (None, threshold)
     others = (level, number, joint, extra_difficulty, class_weight, present)
     with torch.no_grad():  # the raw op knows no autograd, whatever of its inputs requires a gradient
-        loss, weight, difficulty, utterance_loss, confidence, spread, gradient, counts, sums = (
-            torch.ops.spcl_fast.self_paced_step.default(logits, labels, offsets, *others, *options, needs_grad)
-        )
+        loss, weight, difficulty, utterance_loss, confidence, spread, gradient, counts, sums = engine(
+            backend
+        ).self_paced_step(logits, labels, offsets, *others, *options, needs_grad)
     if needs_grad:
-        of_loss = logits if joint is None else [joint]
-        loss = _WithGradient.apply(loss, gradient, present if joint is None else None, *of_loss)
+        of_loss, has = (logits, present) if joint is None else ([joint], None)
+        if on_device:
+            loss = _WithUndivided.apply(loss, backend, options[3], gradient, counts, sums, has, *of_loss)
+        else:
+            loss = _WithGradient.apply(loss, gradient, has, *of_loss)
     return SelfPacedStep(loss, weight, difficulty, utterance_loss, confidence, spread, StepTotals(counts, sums))
 
 
@@ -58,21 +66,61 @@ class _WithGradient(torch.autograd.Function):
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         tracing = torch.compiler.is_compiling()
         if torch.is_grad_enabled() and not tracing:
-            # A gradient that silently did not depend on the logits would be wrong in a gradient penalty.
-            raise RuntimeError(
-                "self_paced_step: the gradient cannot be differentiated again (got create_graph=True); "
-                "backend='reference' can"
-            )
+            _refuse_second_derivative()
         gradient, present = ctx.saved_tensors
         num_logits, stacked, dtype = ctx.inputs
-        # A plain `loss.backward()` sends 1. Reading it costs nothing on the host; a trace cannot read it.
-        if tracing or gradient.is_cuda or grad_loss.item() != 1.0:
+        # A plain `loss.backward()` sends 1, which can be read on the host at no cost; a trace cannot read it.
+        if tracing or grad_loss.item() != 1.0:
             gradient = gradient * grad_loss
         if gradient.dtype != dtype:
             gradient = gradient.to(dtype)
-        if stacked:
-            shared = gradient.expand(stacked, -1, -1)
-            return None, None, None, shared if present is None else torch.where(present[..., None], shared, 0.0)
-        if present is None:
-            return None, None, None, *(gradient,) * num_logits
-        return None, None, None, *(torch.where(has[:, None], gradient, 0.0) for has in present)
+        return None, None, None, *_of_each(gradient, present, num_logits, stacked)
+
+
+class _WithUndivided(torch.autograd.Function):
+    """The same for a gradient that is not divided by the norm of the loss yet: one launch divides, scales and casts."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        loss: Tensor,
+        backend: str,
+        divides_by_weight: bool,
+        gradient: Tensor,
+        counts: Tensor,
+        sums: Tensor,
+        present: Tensor | None,
+        *logits: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(gradient, counts, sums, present)
+        first = logits[0]
+        ctx.inputs = len(logits), first.shape[0] if first.ndim == 3 else 0, first.dtype
+        ctx.options = backend, divides_by_weight
+        return loss.detach()
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            _refuse_second_derivative()
+        gradient, counts, sums, present = ctx.saved_tensors
+        num_logits, stacked, dtype = ctx.inputs
+        backend, divides_by_weight = ctx.options
+        gradient = engine(backend).self_paced_step_backward(gradient, grad_loss, counts, sums, divides_by_weight, dtype)
+        return (None,) * 7 + _of_each(gradient, present, num_logits, stacked)
+
+
+def _of_each(gradient: Tensor, present: Tensor | None, num_logits: int, stacked: int) -> tuple[Tensor, ...]:
+    """The gradient of each of the logits, from that of their sum; `stacked` is M, or 0 for separate ones."""
+    if stacked:
+        shared = gradient.expand(stacked, -1, -1)
+        return (shared if present is None else torch.where(present[..., None], shared, 0.0),)
+    if present is None:
+        return (gradient,) * num_logits
+    return tuple(torch.where(has[:, None], gradient, 0.0) for has in present)
+
+
+def _refuse_second_derivative() -> None:
+    # A gradient that silently did not depend on the logits would be wrong in a gradient penalty.
+    raise RuntimeError(
+        "self_paced_step: the gradient cannot be differentiated again (got create_graph=True); backend='reference' can"
+    )

@@ -10,6 +10,7 @@ from torch import Tensor
 from spcl_fast import backends, reference
 from spcl_fast.ops import _check
 from spcl_fast.ops._coherence_function import native_coherence
+from spcl_fast.ops._engines import at_most, engine
 
 OP = "window_coherence"
 SOURCES = ("embedding", "prediction")
@@ -41,9 +42,9 @@ def window_coherence(
     means around it leave it out.
 
     Args:
-        embeddings: `[M, T, F]`, or M tensors `[T, F]` as a sequence or a mapping, read in place; M from 2 to 256;
-            float16, bfloat16, float32 or float64, any strides and magnitudes. Logits `[M, T, C]` for
-            `source="prediction"`: -Inf is a probability of 0.
+        embeddings: `[M, T, F]`, or M tensors `[T, F]` as a sequence or a mapping, read in place (on a device copied
+            into one tensor for M > 32); M from 2 to 256; float16, bfloat16, float32 or float64, any strides and
+            magnitudes. Logits `[M, T, C]` for `source="prediction"`: -Inf is a probability of 0.
         offsets: `int[D+1]`; dialogue d owns the utterances `offsets[d]:offsets[d+1]`.
         window: W, odd and at least 1; one wider than a dialogue is the dialogue.
         source: "embedding" or "prediction".
@@ -55,8 +56,8 @@ def window_coherence(
         `[T]`, float64 for float64 embeddings and float32 for all others. NaN where no c of the window is defined, and
         where a present vector of the utterance itself is at fault (NaN or Inf; as logits NaN, +Inf or -Inf for every
         class); the means around such an utterance leave it out. Empty for T = 0. Differentiable in the embeddings: the
-        clamp passes the gradient through, and what is NaN, zero, absent or at fault receives 0. Deterministic on the
-        host; each value depends on its own dialogue alone.
+        clamp passes the gradient through, and what is NaN, zero, absent or at fault receives 0. Deterministic (of the
+        reference on the host alone); each value depends on its own dialogue alone.
 
     Raises:
         TypeError: a dtype that is not taken.
@@ -81,13 +82,15 @@ def window_coherence(
     if out is not None:
         _check_out(out, z, offsets, present)
 
-    if backends.choose(OP, backend, z.device, needs_grad=z.requires_grad) == "reference":
+    chosen = backends.choose(OP, backend, z.device, needs_grad=z.requires_grad)
+    if chosen == "reference":
         coherence = reference.window_coherence(z.joined, offsets, window=window, source=source, present=present)
         return coherence if out is None else out.copy_(coherence)
     options = (min(window, 2**62 + 1), source == "prediction")
+    tensors = at_most(z.tensors, chosen)
     if out is None:
-        return native_coherence(z.tensors, offsets, present, options, z.requires_grad)
-    torch.ops.spcl_fast.window_coherence_out(z.tensors, offsets, present, *options, out)
+        return native_coherence(chosen, tensors, offsets, present, options, z.requires_grad)
+    engine(chosen).window_coherence_out(tensors, offsets, present, *options, out)
     return out
 
 

@@ -32,8 +32,8 @@ class StepTotals(NamedTuple):
     that are neither a class nor `ignore_index`. bad_offset: entries of `offsets` out of order or out of range.
     undefined: scored utterances whose difficulty is NaN, so that they cannot be selected.
 
-    `sums` float64[1 + 2 M]: loss_sum and confidence_sum[M], over the scored. selected_confidence_sum[M]: over
-    all, times the weight.
+    `sums` float64[2 + 2 M]: loss_sum and confidence_sum[M], over the scored. selected_confidence_sum[M]: over
+    all, times the weight. weight_sum: of the weights.
 
     An entry by its name is a 0-dim (or `[M]`) view, so that counting a step reads two tensors and makes none.
     """
@@ -79,12 +79,17 @@ class StepTotals(NamedTuple):
     @property
     def confidence_sum(self) -> Tensor:
         """Sum of the confidences of each modality, `[M]`."""
-        return self.sums[1 : 1 + self.sums.shape[0] // 2]
+        return self.sums[1 : self.sums.shape[0] // 2]
 
     @property
     def selected_confidence_sum(self) -> Tensor:
         """The same, each confidence times the weight of its utterance."""
-        return self.sums[1 + self.sums.shape[0] // 2 :]
+        return self.sums[self.sums.shape[0] // 2 : -1]
+
+    @property
+    def weight_sum(self) -> Tensor:
+        """Sum of the weights: what `normalizer="selected"` divides by."""
+        return self.sums[-1]
 
 
 class SelfPacedStep(NamedTuple):
@@ -190,6 +195,6 @@ def self_paced_step(
             (scored & rho.isnan()).sum(),
         ]
         loss_total = torch.where(scored, l, 0.0).double().sum()
-        sums = [loss_total[None], p_or_0.sum(1), (p_or_0 * v).sum(1)]
+        sums = [loss_total[None], p_or_0.sum(1), (p_or_0 * v).sum(1), v.double().sum()[None]]
         totals = StepTotals(torch.stack(counts), torch.cat(sums))
     return SelfPacedStep(loss, v, rho, utterance_loss, p, s, totals)

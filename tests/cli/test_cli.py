@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from spcl_fast.cli import main
+from spcl_fast.merc.device import describe, find_device
 from spcl_fast.merc.synthetic import make_synthetic
 
 
@@ -74,6 +75,7 @@ def test_train_writes_metrics_and_resumes(capsys, tmp_path, corpus):
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["config"]["threshold"] == 0.5
     assert metrics["modalities"] == {"text+visual": 56, "audio": 24}
+    assert metrics["device"] == describe(find_device("auto"))
     assert [e["curriculum"]["threshold"] for e in metrics["history"]] == [0.5, 0.75]
     assert 0 <= metrics["test"]["weighted_f1"] <= 1
     assert {p.name for p in tmp_path.iterdir()} == {"metrics.json", "curriculum.png", "model.pt", "last.pt"}

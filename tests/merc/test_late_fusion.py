@@ -86,3 +86,13 @@ def test_late_fusion_refuses_what_it_does_not_know():
         LateFusion(SIZES, 4, encoder="cnn")
     with pytest.raises(ValueError, match="at least one modality"):
         LateFusion({}, 4)
+
+
+@pytest.mark.parametrize("encoder", ["gru", "transformer"])
+def test_the_backbones_read_nothing_from_the_device_of_a_batch(encoder: str) -> None:
+    """On "meta" nothing can be read: what works there does not wait for a GPU either."""
+    sizes = {"text": 10, "audio": 5}
+    model = LateFusion(sizes, 4, encoder=encoder, hidden=8).to("meta")
+    host = DialogueBatch.from_arrays(torch.zeros(6, dtype=torch.int64), torch.tensor([0, 4, 4, 6]))
+    logits = model({m: torch.zeros(6, size, device="meta") for m, size in sizes.items()}, host.to("meta"))
+    assert [z.shape for z in logits.values()] == [(6, 4), (6, 4)]

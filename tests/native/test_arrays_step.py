@@ -14,6 +14,8 @@ import torch
 
 from spcl_fast import arrays, ops
 
+pytestmark = pytest.mark.host_only
+
 NAN, INF = float("nan"), float("inf")
 PARAMETERS: dict[str, dict[str, Any]] = {
     "hard": {},

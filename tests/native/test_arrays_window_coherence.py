@@ -11,6 +11,8 @@ import torch
 
 from spcl_fast import arrays, backends
 
+pytestmark = pytest.mark.host_only
+
 
 def problem(M: int = 3, T: int = 3000, F: int = 20) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     generator = np.random.default_rng(0)

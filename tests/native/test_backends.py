@@ -13,6 +13,8 @@ import torch
 
 from spcl_fast import _native, backends
 
+pytestmark = pytest.mark.host_only
+
 CPU, ELSEWHERE = torch.device("cpu"), torch.device("meta")
 
 
@@ -94,7 +96,7 @@ def test_a_backend_preferred_by_the_environment_leaves_what_it_cannot_do_to_anot
 
 @pytest.mark.parametrize("call", [backends.why_not, lambda name: backends.choose("x", name, CPU, needs_grad=False)])
 def test_an_unknown_name_is_refused(call) -> None:
-    with pytest.raises(ValueError, match=r"backend must be one of 'cpu', 'reference' \(got 'fpga'\)"):
+    with pytest.raises(ValueError, match=r"backend must be one of 'cpu', 'cuda', 'triton', 'reference' \(got 'fpga'\)"):
         call("fpga")
 
 
@@ -106,7 +108,8 @@ def test_a_missing_library_falls_back_with_one_line(caplog: pytest.LogCaptureFix
     lines = [record for record in caplog.records if record.name == "spcl_fast"]
     assert [record.levelno for record in lines] == [logging.INFO]
     assert "libspcl_fast.so is not built" in lines[0].getMessage()
-    assert backends.available() == {"cpu": False, "reference": True}
+    available = backends.available()
+    assert (available["cpu"], available["cuda"], available["reference"]) == (False, False, True)
 
 
 @pytest.mark.usefixtures("missing_library")
@@ -189,7 +192,11 @@ def test_the_report_names_versions_build_and_backends() -> None:
     assert values["build", "torch"].endswith("runs on 2.11 and newer")
     assert values["machine", "instruction set"] in ("avx512", "avx2", "baseline")
     assert values["backends", "cpu"] == "on"
-    assert values["ops", "modality_scores"].startswith("cpu (cpu, with gradient)")
+    assert values["ops", "modality_scores on cpu"] == "cpu, with gradient"
+    assert values["ops", "modality_spread on cpu"] == "cpu"
+    assert {name for section, name in values if section == "ops"} == {
+        f"{op} on {device}" for op in backends.OPS for device in ("cpu", "cuda")
+    }
     assert len(values) == len(report)
 
 
@@ -197,4 +204,10 @@ def test_the_report_names_versions_build_and_backends() -> None:
 def test_the_report_says_why_a_backend_is_off() -> None:
     values = {(row.section, row.name): row.value for row in backends.report()}
     assert values["backends", "cpu"].startswith("off: libspcl_fast.so is not built")
-    assert values["ops", "modality_scores"] == "reference (any device, with gradient)"
+    assert values["ops", "modality_scores on cpu"] == "reference, with gradient (cpu is off)"
+
+
+def test_the_report_survives_a_preference_that_nothing_can_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPCL_FAST_BACKEND", "fpga")
+    values = {(row.section, row.name): row.value for row in backends.report()}
+    assert values["ops", "modality_scores on cpu"].startswith("none: modality_scores: SPCL_FAST_BACKEND: backend must")

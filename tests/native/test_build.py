@@ -13,6 +13,8 @@ import pytest
 import spcl_fast
 from spcl_fast import _arrays, _build, _native
 
+pytestmark = pytest.mark.host_only
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+pytestmark = pytest.mark.host_only
+
 OPS = Path(__file__).resolve().parents[1] / "ops"
 FUSING = ("avx512", "avx2")  # the baseline has no fused multiply-add, so its last bits may differ
 

@@ -123,6 +123,7 @@ def test_any_stride_is_read_in_place() -> None:
     assert torch.equal(backward(logits, labels, [constant] * 4), backward(logits, labels, [constant.contiguous()] * 4))
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize("threads", [1, 2, 3, 4, 7])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_number_of_threads_and_the_batch_change_no_bit(threads: int, dtype: torch.dtype) -> None:

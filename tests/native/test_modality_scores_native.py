@@ -255,6 +255,7 @@ def test_addresses_are_64_bit() -> None:
     assert same(scores([far], labels), scores([near], labels))
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize("threads", [1, 2, 3, 4, 7])
 def test_the_number_of_threads_changes_no_bit(threads: int) -> None:
     logits, labels = torch.randn(3, 20_001, 7), torch.randint(-1, 8, (20_001,))

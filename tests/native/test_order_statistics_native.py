@@ -35,6 +35,7 @@ def assert_rank(pace: float, sizes: list[int]) -> None:
     assert rank_of_pace(pace, torch.tensor(sizes)).tolist() == expected, pace
 
 
+@pytest.mark.host_only
 def test_the_rank_is_that_of_the_written_decimal() -> None:
     """0.1 * 30 is 3.0000000000000004 in floating point, and 0.07 * 100 is 7.000000000000001."""
     assert _arrays.rank_at(0.1, 30) == 3
@@ -44,6 +45,7 @@ def test_the_rank_is_that_of_the_written_decimal() -> None:
         assert_rank(thousandths / 1000, sizes)
 
 
+@pytest.mark.host_only
 def test_the_rank_of_paces_with_more_digits() -> None:
     source = random.Random(0)
     for _ in range(2000):
@@ -52,6 +54,7 @@ def test_the_rank_of_paces_with_more_digits() -> None:
         assert_rank(pace, [source.randrange(1, 2 ** source.randint(1, 28)) for _ in range(20)])
 
 
+@pytest.mark.host_only
 def test_the_rank_of_any_pace_is_the_same_in_both_languages_and_never_out_of_range() -> None:
     source = random.Random(1)
     for _ in range(5000):
@@ -75,6 +78,7 @@ def problems() -> Iterator[torch.Tensor]:
         yield torch.where(torch.rand(T) < 0.4, float("nan"), torch.rand(T))
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize("threads", [1, 2, 3, 4, 7])
 @pytest.mark.parametrize("op", OPS)
 def test_the_number_of_threads_changes_no_bit(op: str, threads: int) -> None:
@@ -126,6 +130,7 @@ def test_addresses_are_64_bit() -> None:
         assert torch.equal(raw(op)(far, 0.4), raw(op)(near, 0.4))
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("T", [0, 1, 100, 50_000])
 def test_arrays_are_the_torch_ops(dtype: type, T: int) -> None:
@@ -142,6 +147,7 @@ def test_arrays_are_the_torch_ops(dtype: type, T: int) -> None:
     assert arrays.difficulty_quantile(values[:1], 1.0).tobytes() in (dtype(np.nan).tobytes(), values[:1].tobytes())
 
 
+@pytest.mark.host_only
 def test_arrays_of_any_stride_read_only_and_mapped(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 500, 40_000).astype(np.float32)
     expected = arrays.difficulty_quantile(values, 0.3), arrays.select_easiest(values, 0.3)
@@ -156,6 +162,7 @@ def test_arrays_of_any_stride_read_only_and_mapped(tmp_path: Path) -> None:
         np.testing.assert_array_equal(arrays.select_easiest(view, 0.3), expected[1])
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize("function", [arrays.difficulty_quantile, arrays.select_easiest])
 @pytest.mark.parametrize(
     ("difficulty", "pace", "error", "rule"),

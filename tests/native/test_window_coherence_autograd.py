@@ -40,7 +40,6 @@ def gradients(e: Tensor, backend: str, weight: Tensor, **options: Any) -> Tensor
     return gradient
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("as_list", [False, True])
 def test_gradients_are_those_of_finite_differences(backend: str, source: str, as_list: bool) -> None:
@@ -74,7 +73,6 @@ def test_gradients_are_those_of_the_reference(source: str, M: int, F: int) -> No
             torch.testing.assert_close(got.double(), exact, rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
 def test_what_is_undefined_or_at_fault_receives_zero(backend: str) -> None:
     e, present = hostile(8)
     present[:] = True
@@ -90,7 +88,6 @@ def test_what_is_undefined_or_at_fault_receives_zero(backend: str) -> None:
     assert not nothing.any()
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
 def test_a_clamped_cosine_passes_its_gradient(backend: str) -> None:
     """Equal vectors round to a cosine above 1 in half of the cases: the gradient there is that of the cosine."""
     e = torch.randn(1, 24, 3).expand(2, -1, -1).clone()

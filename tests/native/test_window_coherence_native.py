@@ -146,6 +146,7 @@ def test_offsets_of_every_integer_type(dtype: torch.dtype) -> None:
     assert same(raw(e, torch.stack([offsets, offsets], 1).to(dtype)[:, 0]), raw(e, offsets))
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("window", [1, 5, 301, 2001, 9001])
 def test_neither_threads_nor_the_batch_change_a_bit(source: str, window: int) -> None:

@@ -103,7 +103,7 @@ def assert_equal(got: EmotionTransitions, expected: ByHand, tolerance: float) ->
 
 def problem(lengths, C=6, S=3, seed=0, bad=0.0):
     """Random dialogues; a share of `bad` labels is ignored, and as many more name no class."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
     T = sum(lengths)
     labels = torch.randint(C, (T,), generator=generator)
     speakers = torch.randint(-1, S, (T,), generator=generator)
@@ -232,11 +232,11 @@ MELD = {"train": (4001, 4455), "dev": (427, 519), "test": (1003, 1114)}
 
 def test_shifts_of_meld_are_the_published_ones(data_dir):
     corpus = read_npz(data_dir / "meld.npz", "audio")
-    arrays = (torch.from_numpy(x) for x in (corpus.labels, corpus.speakers, corpus.offsets))
+    arrays = (torch.as_tensor(x) for x in (corpus.labels, corpus.speakers, corpus.offsets))
     got = ops.emotion_transitions(*arrays, corpus.num_classes)
     assert int(got.num_speakers.max()) == 9
     for split, expected in MELD.items():
-        own = torch.from_numpy(corpus.dialogues(split))
+        own = torch.as_tensor(corpus.dialogues(split))
         assert (int(got.same_speaker_shifts[own].sum()), int(got.cross_speaker_shifts[own].sum())) == expected
 
 
@@ -244,7 +244,7 @@ def test_shifts_of_meld_are_the_published_ones(data_dir):
 @pytest.mark.parametrize("ignored", ["skip", "break"])
 def test_transitions_of_real_dialogues_equal_the_loops(data_dir, file, ignored):
     corpus = read_npz(data_dir / f"{file}.npz", "audio")
-    arrays = [torch.from_numpy(x) for x in (corpus.labels, corpus.speakers, corpus.offsets)]
+    arrays = [torch.as_tensor(x) for x in (corpus.labels, corpus.speakers, corpus.offsets)]
     lists = [x.tolist() for x in arrays]
     similarity = None if file == "mosi" else wheel_similarity(corpus.class_names)
     for by in ("dialogue", "speaker"):

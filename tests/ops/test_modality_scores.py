@@ -13,10 +13,10 @@ from spcl_fast.reference import ModalityScores
 NAN, INF = float("nan"), float("inf")
 
 
-@pytest.fixture(params=["reference", "cpu"])
-def scores(request):
+@pytest.fixture
+def scores(backend_name):
     def call(logits, labels, **options):
-        return ops.modality_scores(logits, labels, backend=request.param, **options)
+        return ops.modality_scores(logits, labels, backend=backend_name, **options)
 
     return call
 

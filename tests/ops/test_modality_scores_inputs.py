@@ -15,10 +15,10 @@ INTEGERS = [getattr(torch, f"{u}int{bits}") for u in ("", "u") for bits in (8, 1
 M, T = 3, 37  # two whole vectors of 16 rows, and a rest
 
 
-@pytest.fixture(params=["reference", "cpu"])
-def scores(request):
+@pytest.fixture
+def scores(backend_name):
     def call(logits, labels, **options) -> ModalityScores:
-        return ops.modality_scores(logits, labels, backend=request.param, **options)
+        return ops.modality_scores(logits, labels, backend=backend_name, **options)
 
     return call
 

@@ -81,6 +81,10 @@ def test_self_paced_step_totals_are_the_sums(make_problem):
     torch.testing.assert_close(totals.loss_sum, step.utterance_loss.sum())
     torch.testing.assert_close(totals.confidence_sum, step.confidence.sum(1))
     torch.testing.assert_close(totals.selected_confidence_sum, (step.confidence * step.weight).sum(1))
+    soft = ops.self_paced_step(logits, labels, offsets, 0.8, scheme="linear")
+    torch.testing.assert_close(soft.totals.weight_sum, soft.weight.sum())
+    assert 0 < soft.totals.weight_sum < soft.totals.selected
+    assert soft.totals.sums.shape == (2 + 2 * len(logits),)
 
 
 def test_self_paced_step_gradient_is_that_of_the_selected_cross_entropy(make_problem):

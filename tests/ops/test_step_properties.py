@@ -18,7 +18,7 @@ common = settings(max_examples=50, deadline=None)
 
 
 def problem(sizes, M, seed):
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
     logits = 2 * torch.randn(M, sum(sizes), 4, generator=generator, dtype=torch.float64)
     labels = torch.randint(4, (sum(sizes),), generator=generator)
     return logits, labels, torch.tensor([0, *sizes]).cumsum(0)

@@ -208,13 +208,24 @@ def test_out_is_filled_and_returned(make_problem):
     assert torch.equal(out, expected)
 
 
+HERE = torch.zeros(()).device
 E_, O_ = torch.zeros(2, 4, 3), torch.tensor([0, 4])
 FLAT = torch.zeros(28)
+
+
+# What a tensor holds is looked at on the host alone.
+ON_THE_HOST = [
+    ({"offsets": torch.tensor([1, 4])}, ValueError, r"offsets must start at 0 \(got 1 at position 0\)"),
+    ({"offsets": torch.tensor([0, 3])}, ValueError, "must end at the number of utterances, 4"),
+    ({"offsets": torch.tensor([0, 3, 1, 4])}, ValueError, r"must never fall .*got 1 at position 2, after 3"),
+    ({"offsets": torch.tensor([0, -1, 4])}, ValueError, "must never fall"),
+]
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "rule"),
     [
+        *(pytest.param(*case, marks=pytest.mark.host_only) for case in ON_THE_HOST),
         ({"embeddings": E_[:1]}, ValueError, r"needs at least 2 of them, and at most 256 \(got 1\)"),
         ({"embeddings": [E_[0]]}, ValueError, "at least 2"),
         ({"embeddings": E_[:1].expand(257, -1, -1)}, ValueError, r"at most 256 \(got 257\)"),
@@ -222,7 +233,7 @@ FLAT = torch.zeros(28)
         ({"embeddings": E_[0]}, ValueError, "embeddings must have 3 dimension"),
         ({"embeddings": [E_[0], E_[0, :, :2]]}, ValueError, r"embeddings\[1\] must have shape \(4, 3\)"),
         ({"embeddings": [E_[0], E_[0].double()]}, TypeError, "all embeddings must have one dtype"),
-        ({"embeddings": [E_[0], E_[0].to("meta")]}, ValueError, r"embeddings on cpu, embeddings\[1\] on meta"),
+        ({"embeddings": [E_[0], E_[0].to("meta")]}, ValueError, rf"embeddings on {HERE}, embeddings\[1\] on meta"),
         ({"embeddings": E_.int()}, TypeError, "embeddings must hold floating point numbers"),
         ({"embeddings": E_[..., :0]}, ValueError, "at least one feature"),
         ({"embeddings": E_[..., :0], "source": "prediction"}, ValueError, "at least one class"),
@@ -232,10 +243,6 @@ FLAT = torch.zeros(28)
         ({"window": 5.0}, TypeError, r"window must be an integer \(got float\)"),
         ({"window": True}, TypeError, "window must be an integer"),
         ({"source": "speaker"}, ValueError, "source must be one of 'embedding', 'prediction'"),
-        ({"offsets": torch.tensor([1, 4])}, ValueError, r"offsets must start at 0 \(got 1 at position 0\)"),
-        ({"offsets": torch.tensor([0, 3])}, ValueError, "must end at the number of utterances, 4"),
-        ({"offsets": torch.tensor([0, 3, 1, 4])}, ValueError, r"must never fall .*got 1 at position 2, after 3"),
-        ({"offsets": torch.tensor([0, -1, 4])}, ValueError, "must never fall"),
         ({"offsets": O_.double()}, TypeError, "offsets must hold integers"),
         ({"offsets": O_[:0]}, ValueError, "at least one entry"),
         ({"offsets": O_.to("meta")}, ValueError, "one device"),

@@ -20,7 +20,7 @@ common = settings(max_examples=40, deadline=None)
 
 def problem(sizes, seed, dtype=torch.float32):
     """Embeddings in which all that can be wrong is wrong now and then."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
     T = sum(sizes)
     e = torch.randn(3, T, 9, generator=generator, dtype=dtype)
     chance = torch.rand(3, T, generator=generator)

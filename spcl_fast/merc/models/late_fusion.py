@@ -27,11 +27,15 @@ class GRUEncoder(nn.Module):
         if not batch.num_utterances:
             return x.new_zeros(0, self.out_size)
         _, (_, steps) = batch.layout
-        # An empty dialogue counts as one step of zeros: packing takes none, and nobody reads the result.
-        lengths = batch.lengths.clamp(min=1).cpu()
-        packed, _ = self.gru(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+        # Packing asks for lengths on the host, longest first. Its own sorting would wait for the device; the same
+        # stable order on either side needs nothing of the other. An empty dialogue counts as one step of zeros:
+        # packing takes none, and nobody reads the result.
+        lengths = batch.lengths.cpu() if batch.host_lengths is None else batch.host_lengths
+        longest_first = lengths.sort(descending=True, stable=True).values.clamp(min=1)
+        order = batch.lengths.argsort(descending=True, stable=True)
+        packed, _ = self.gru(pack_padded_sequence(x.index_select(0, order), longest_first, batch_first=True))
         padded, _ = pad_packed_sequence(packed, batch_first=True, total_length=steps)
-        return self.dropout(batch.flatten(padded))
+        return self.dropout(batch.flatten(padded.index_select(0, order.argsort())))
 
 
 class TransformerEncoder(nn.Module):

@@ -1,0 +1,87 @@
+"""What an epoch of a curriculum counted, in numbers on the host."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from spcl_fast import balance
+from spcl_fast.ops import StepTotals
+
+COUNTS = ("steps", "scored", "selected", "nonfinite", "bad_label", "bad_offset", "undefined")
+
+
+class EpochStats(NamedTuple):
+    """What one epoch of training selected.
+
+    `threshold` is the one the epoch was trained with. `take_rate` is selected / scored and `loss` the mean
+    utterance loss over the scored, both NaN for an epoch without utterances. The ratios and confidences have
+    one entry a modality: `modality_ratio` over the selected utterances, `modality_ratio_all` over the scored.
+    `undefined` counts utterances that were scored but have no difficulty: in dialogues with fewer than two
+    modalities, or with a NaN extra difficulty.
+    """
+
+    epoch: int
+    threshold: float
+    take_rate: float
+    loss: float
+    modality_ratio: tuple[float, ...]
+    modality_ratio_all: tuple[float, ...]
+    confidence: tuple[float, ...]
+    steps: int
+    scored: int
+    selected: int
+    nonfinite: int
+    bad_label: int
+    bad_offset: int
+    undefined: int
+
+
+class FaultyDataError(ValueError):
+    """Training met labels, logits or offsets that it had to leave out; `stats` says how many of each."""
+
+    def __init__(self, message: str, stats: EpochStats) -> None:
+        super().__init__(message)
+        self.stats = stats
+
+
+def epoch_stats(epoch: int, threshold: Tensor, counts: Tensor, sums: Tensor) -> EpochStats:
+    """The statistics of summed totals; `sums` is empty before the first step. One copy from the device."""
+    numbers = torch.cat([counts.double(), threshold[None], sums]).cpu()
+    counted = {name: int(n) for name, n in zip(COUNTS, numbers.tolist(), strict=False)}
+    sums = numbers[len(COUNTS) + 1 :]
+    totals = StepTotals(counts, sums if sums.numel() else sums.new_zeros(2))
+    n = counted["scored"]
+    return EpochStats(
+        epoch=epoch,
+        threshold=float(numbers[len(COUNTS)]),
+        take_rate=counted["selected"] / n if n else math.nan,
+        loss=float(totals.loss_sum) / n if n else math.nan,
+        modality_ratio=_ratio(totals.selected_confidence_sum),
+        modality_ratio_all=_ratio(totals.confidence_sum),
+        confidence=tuple((totals.confidence_sum / n).tolist()),
+        **counted,
+    )
+
+
+def raise_for_faults(name: str, stats: EpochStats, *, counts_nonfinite: bool) -> None:
+    """`FaultyDataError` where the epoch left something out; `counts_nonfinite`: for logits and losses too."""
+    faults = {
+        "utterance(s) with a non-finite logit or loss": stats.nonfinite if counts_nonfinite else 0,
+        "label(s) outside the classes": stats.bad_label,
+        "offset(s) out of order or range": stats.bad_offset,
+    }
+    found = [f"{n} {what}" for what, n in faults.items() if n]
+    if found:
+        raise FaultyDataError(
+            f"{name}: epoch {stats.epoch} left out {', '.join(found)}; "
+            "validate='full' stops at the first one and names it",
+            stats,
+        )
+
+
+def _ratio(confidence_sum: Tensor) -> tuple[float, ...]:
+    return tuple(balance.modality_ratio(confidence_sum).tolist()) if confidence_sum.numel() else ()

@@ -1,0 +1,44 @@
+"""How long a part of a run takes on its device."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+import torch
+
+
+class Stopwatch:
+    """Adds up the time spent inside `with watch:`; on a GPU that of its stream, which no measurement makes wait."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._total = 0.0
+        self._started = 0.0
+        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    def __enter__(self) -> Self:
+        if self._device.type == "cuda":
+            begin = torch.cuda.Event(enable_timing=True)
+            self._events.append((begin, torch.cuda.Event(enable_timing=True)))
+            begin.record(torch.cuda.current_stream(self._device))
+        else:
+            self._started = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._device.type == "cuda":
+            self._events[-1][1].record(torch.cuda.current_stream(self._device))
+        else:
+            self._total += time.perf_counter() - self._started
+
+    def seconds(self) -> float:
+        """What it has measured; waits for the device."""
+        for begin, end in self._events:
+            end.synchronize()
+            self._total += begin.elapsed_time(end) / 1000
+        self._events.clear()
+        return self._total

@@ -1,0 +1,127 @@
+"""A step never makes the host wait for the GPU, and after a warm-up it asks the driver for no memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from spcl_fast import DialogueBatch, SelfPacedScheduler, ops
+from spcl_fast.difficulty import ExtendedDifficulty
+
+C = 6
+
+
+def leaves(logits: torch.Tensor) -> list[torch.Tensor]:
+    return [z.clone().requires_grad_() for z in logits]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("normalizer", ["all", "selected"])
+def test_a_step_and_its_backward_pass(make_problem, without_waiting, every_backend, normalizer, dtype) -> None:
+    logits, labels, offsets = make_problem(dtype=dtype)
+    z, threshold = leaves(logits), torch.tensor(0.8, dtype=torch.float64)
+    options = {
+        "class_weight": torch.rand(C),
+        "present": torch.rand(3, 24) < 0.9,
+        "extra_difficulty": torch.rand(24),
+        "label_smoothing": 0.1,
+        "scheme": "linear",
+    }
+
+    def run() -> None:
+        for level in (threshold, 0.8, None):
+            step = ops.self_paced_step(
+                z, labels, offsets, level, normalizer=normalizer, backend=every_backend, **options
+            )
+            (2 * step.loss).backward()
+            _ = step.totals.weight_sum, step.totals.scored
+
+    without_waiting(run)
+
+
+def test_the_ranks_of_spld(make_problem, without_waiting) -> None:
+    logits, labels, offsets = make_problem(dtype=torch.float32)
+    z = leaves(logits)
+    options = {"scheme": "spld", "scheme_parameters": {"gamma": 0.5}}
+    without_waiting(lambda: ops.self_paced_step(z, labels, offsets, 0.8, **options).loss.backward())
+
+
+def test_every_other_op(make_problem, without_waiting, every_backend, monkeypatch) -> None:
+    monkeypatch.setenv("SPCL_FAST_BACKEND", every_backend)
+    logits, labels, offsets = make_problem(dtype=torch.float32)
+    z = leaves(logits)
+    speakers, rho = labels % 2, torch.rand(1000)
+
+    def run() -> None:
+        scores = ops.modality_scores(z, labels)
+        (scores.loss.sum() + scores.margin.sum()).backward()
+        ops.window_coherence(z, offsets).nansum().backward()
+        with torch.no_grad():
+            again = ops.modality_scores(z, labels)
+            ops.modality_scores(z, labels, out=again)
+            ops.window_coherence(z, offsets, out=torch.empty(24))
+        ops.modality_spread(again.confidence, offsets)
+        ops.emotion_transitions(labels, speakers, offsets, C, by="speaker")
+        ops.difficulty_quantile(rho, 0.3)
+        ops.select_easiest(rho, 0.3)
+        for scheme, parameters in (("hard", {}), ("log", {}), ("polynomial", {"degree": 2.0})):
+            ops.self_paced_weights(rho, torch.tensor(0.5), scheme=scheme, **parameters)
+
+    without_waiting(run)
+
+
+@pytest.mark.parametrize("weighting", ["hard", "mixture"])
+def test_the_scheduler_with_every_term(make_problem, without_waiting, every_backend, weighting) -> None:
+    logits, labels, offsets = make_problem(dtype=torch.float32)
+    difficulty = ExtendedDifficulty(
+        surprisal=0.5, similarity=torch.eye(C), transition_counts=torch.ones(C, C, dtype=torch.int64)
+    )
+    scheduler = SelfPacedScheduler(
+        difficulty=difficulty,
+        weighting=weighting,
+        weighting_parameters={"lower": 0.2} if weighting == "mixture" else None,
+        class_weight=torch.rand(C),
+        backend=every_backend if every_backend == "reference" else None,
+    )
+    z, embeddings, speakers = leaves(logits), torch.randn(3, 24, 32), labels % 2
+
+    def run() -> None:
+        scheduler(z, labels, offsets, speakers, embeddings).loss.backward()
+
+    without_waiting(run)
+    assert scheduler.check().steps == 2
+
+
+def test_a_batch_moved_from_the_host(make_problem, without_waiting) -> None:
+    """Padded and flat: what has to be known on the host goes along."""
+    logits, labels, offsets = make_problem(lengths=(4, 2, 5), dtype=torch.float32)
+    here = torch.get_default_device()
+    flat = DialogueBatch.from_arrays(labels.cpu(), offsets.cpu())
+    scheduler = SelfPacedScheduler()
+
+    def run() -> None:
+        batch = flat.pin_memory().to(here, non_blocking=True)
+        padded = torch.stack([batch.pad(z) for z in logits])
+        batch.pad(scheduler(padded, batch).weight)
+
+    without_waiting(run)
+
+
+def test_no_memory_is_asked_for_after_the_warm_up(make_problem, kernels) -> None:
+    problems = [make_problem(lengths=(60,) * 16, dtype=torch.float32, seed=seed) for seed in range(3)]
+    z = leaves(problems[0].logits)
+
+    def run(k: int) -> None:
+        _, labels, offsets = problems[k % 3]
+        for leaf in z:
+            leaf.grad = None
+        ops.self_paced_step(z, labels, offsets, 0.8, backend=kernels).loss.backward()
+
+    for k in range(3):
+        run(k)
+    before = torch.cuda.memory_stats()
+    for k in range(50):
+        run(k)
+    after = torch.cuda.memory_stats()
+    for name in ("num_device_alloc", "num_alloc_retries", "reserved_bytes.all.current"):
+        assert after[name] == before[name], name
