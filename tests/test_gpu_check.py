@@ -371,4 +371,4 @@ def test_a_probe_says_of_every_backend_whether_it_is_on():
     off = build.why_off()
     assert off.keys() == {"cpu", "cuda", "triton"}
     assert off["cpu"] is None
-    assert off["cuda"]
+    assert off["cuda"] is None or "cuda" in off["cuda"] or "CPU build" in off["cuda"]
