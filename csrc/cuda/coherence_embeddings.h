@@ -9,8 +9,13 @@
 namespace spcl {
 namespace on_device {
 
-inline constexpr int kCoherenceThreads = 256;
+inline constexpr int kCoherenceThreads = 128;
 inline constexpr int kCoherenceWarps = kCoherenceThreads / 32;
+/// Blocks that a multiprocessor has registers for, in the forward and in the backward pass.
+template <class Stored, int rows>
+inline constexpr int kForwardBlocks = sizeof(Stored) == 8 ? 7 - rows : 12 - 2 * rows;
+template <class Stored, int rows>
+inline constexpr int kBackwardBlocks = sizeof(Stored) == 8 ? 6 - rows : 7 - rows;
 
 /// The utterances of a warp: at most 32.
 struct WarpShare {
@@ -44,14 +49,11 @@ struct EmbeddingPairs {
     typedef CoherenceProducts<Stored, rows, lanes> Products;
     const int lane = static_cast<int>(threadIdx.x % 32), group = lane / lanes;
     const int64_t columns = input.sources.columns;
+#pragma unroll 1
     for (int k = group; k - group < share.count; k += kGroups) {
       const bool is_mine = k < share.count;
       const UtteranceRows<rows> row(input.sources, share.first + (is_mine ? k : 0));
-      if (aligned) {
-        Products::template find<true>(row, columns, is_mine, shared + k, 32);
-      } else {
-        Products::template find<false>(row, columns, is_mine, shared + k, 32);
-      }
+      Products::find(row, columns, aligned, is_mine, shared + k, 32);
     }
     __syncwarp();
 #pragma unroll
@@ -63,6 +65,7 @@ struct EmbeddingPairs {
     const Sources::Source source = input.sources.modality(m);
     const char* const row = source.data + t * source.row_stride;
     bool found = false;
+#pragma unroll 1
     for (int64_t f = threadIdx.x % 32; f < input.sources.columns; f += 32) {
       found |= load<Stored>(row + f * source.class_stride) != 0;
     }
@@ -83,6 +86,7 @@ struct EmbeddingPairs {
     each_of(bits.strange != 0, [&](int k) {
       const unsigned strange = __shfl_sync(kWholeWarp, bits.strange, k);
       unsigned zeros = 0;
+#pragma unroll 1
       for (int m = 0; m < rows; ++m) {
         if ((strange >> m & 1) != 0 && is_zero(input, m, share.first + k)) zeros |= 1u << m;
       }
@@ -94,6 +98,7 @@ struct EmbeddingPairs {
   /// Calls `work(k)`, in the whole warp, for every lane k whose `condition` holds.
   template <class Work>
   __device__ __forceinline__ static void each_of(bool condition, const Work& work) {
+#pragma unroll 1
     for (unsigned left = __ballot_sync(kWholeWarp, condition); left != 0; left &= left - 1) {
       work(__ffs(static_cast<int>(left)) - 1);
     }
@@ -125,7 +130,7 @@ struct EmbeddingPairs {
 };
 
 template <class Stored, int rows, int lanes>
-__global__ void __launch_bounds__(kCoherenceThreads)
+__global__ void __launch_bounds__(kCoherenceThreads, (kForwardBlocks<Stored, rows>))
     coherence_embeddings_fwd_kernel(const __grid_constant__ CoherenceRows input, bool aligned, int per_warp,
                                     double* c) {
   typedef EmbeddingPairs<Stored, rows, lanes> Pairs;

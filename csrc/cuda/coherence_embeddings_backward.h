@@ -67,16 +67,16 @@ struct EmbeddingGradient {
   }
 
   /// Writes the gradient of one utterance; done by the lanes of a group.
-  template <bool aligned>
   __device__ __forceinline__ static void write(const UtteranceRows<rows>& row, int64_t columns, unsigned usable,
                                                const Coefficients& of, const GradientRows<Stored>& gradient, int64_t t,
-                                               bool gradient_is_aligned) {
+                                               bool aligned, bool gradient_is_aligned) {
     const int lane = static_cast<int>(threadIdx.x) % lanes;
+#pragma unroll 1
     for (int64_t step = 0; step < columns; step += Elements::kStep) {
       Real x[rows][8], sum[8] = {};
 #pragma unroll
       for (int m = 0; m < rows; ++m) {
-        Elements::template load_row<aligned>(row.data[m], row.stride[m], step, columns, lane, x[m]);
+        Elements::load_row(row.data[m], row.stride[m], step, columns, aligned, lane, x[m]);
       }
 #pragma unroll
       for (int m = 0; m < rows; ++m) {
@@ -97,7 +97,7 @@ struct EmbeddingGradient {
 };
 
 template <class Stored, int rows, int lanes>
-__global__ void __launch_bounds__(kCoherenceThreads)
+__global__ void __launch_bounds__(kCoherenceThreads, (kBackwardBlocks<Stored, rows>))
     coherence_embeddings_bwd_kernel(const __grid_constant__ CoherenceRows input, bool aligned, int per_warp,
                                     const double* of_c, GradientRows<Stored> gradient, bool gradient_is_aligned) {
   typedef EmbeddingGradient<Stored, rows, lanes> Gradient;
@@ -114,6 +114,7 @@ __global__ void __launch_bounds__(kCoherenceThreads)
   const VectorBits bits = Pairs::judge(input, share, products);
   const double mine = lane < share.count ? of_c[share.first + lane] : 0;
   const auto coefficients = Gradient::find(products, bits.usable, mine);
+#pragma unroll 1
   for (int k = lane / lanes; k - lane / lanes < share.count; k += Pairs::kGroups) {
     const int from = k < share.count ? k : 0;
     const auto of = coefficients.from(from);
@@ -121,13 +122,7 @@ __global__ void __launch_bounds__(kCoherenceThreads)
     const unsigned strange = __shfl_sync(kWholeWarp, bits.strange, from);
     if (k >= share.count || strange != 0) continue;
     const UtteranceRows<rows> row(input.sources, share.first + k);
-    if (aligned) {
-      Gradient::template write<true>(row, input.sources.columns, usable, of, gradient, share.first + k,
-                                     gradient_is_aligned);
-    } else {
-      Gradient::template write<false>(row, input.sources.columns, usable, of, gradient, share.first + k,
-                                      gradient_is_aligned);
-    }
+    Gradient::write(row, input.sources.columns, usable, of, gradient, share.first + k, aligned, gradient_is_aligned);
   }
   Pairs::each_of(bits.strange != 0, [&](int k) {
     const double given = __shfl_sync(kWholeWarp, mine, k);

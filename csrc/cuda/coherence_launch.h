@@ -31,7 +31,9 @@ inline unsigned utterance_grid(int64_t utterances) { return grid_of(parts_of(utt
 template <class Stored, int rows, class Pass>
 void launch_rows(const CoherenceRows& input, const Pass& pass) {
   if (!input.of_predictions) {
-    if (input.sources.columns <= kFewFeatures) return pass.template embeddings<rows, 8>();
+    if constexpr (sizeof(Stored) < 8) {
+      if (input.sources.columns <= kFewFeatures) return pass.template embeddings<rows, 8>();
+    }
     return pass.template embeddings<rows, 32>();
   }
   int threads = 128;

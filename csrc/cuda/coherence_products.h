@@ -2,9 +2,10 @@
 
 // The products of the vectors of an utterance with each other, by 8 or 32 lanes that read 16 bytes at a time.
 //
-// The order of the sums hangs on the number of features alone, not on the type and not on how rows lie in memory.
-// Four neighbouring elements are a chunk; chunk k goes to sum k % (2 lanes). A lane holds two of these sums, `lanes`
-// apart, of 16-byte chunks, or next to each other where 16 bytes are two chunks of halves.
+// The order of the sums hangs on the number of features alone, not on the type and not on how rows lie in memory. Four
+// neighbouring elements are a chunk. Of 2 n chunks, a lane k < n / 2 adds up 2 k and 2 k + n, and lane k + n / 2 the
+// next one after each. 16 bytes are one chunk of float32; of halves they are two neighbours, one of which lanes n / 2
+// apart exchange.
 
 #include <type_traits>
 
@@ -33,13 +34,14 @@ struct UtteranceRows {
   }
 };
 
-/// Whether all rows can be read 16 bytes at a time.
+/// Whether all rows, and nothing else, can be read 16 bytes at a time.
 template <class Stored>
 bool rows_are_aligned(const Sources& sources) {
-  bool aligned = sources.modality_stride % 16 == 0;
+  constexpr auto size = static_cast<int64_t>(sizeof(Stored));
+  bool aligned = sources.modality_stride % 16 == 0 && sources.columns * size % 16 == 0;
   for (int k = 0; k < sources.count; ++k) {
     const Sources::Source& source = sources.sources[k];
-    aligned &= source.class_stride == static_cast<int64_t>(sizeof(Stored)) && source.row_stride % 16 == 0 &&
+    aligned &= source.class_stride == size && source.row_stride % 16 == 0 &&
                reinterpret_cast<uintptr_t>(source.data) % 16 == 0;
   }
   return aligned;
@@ -56,27 +58,28 @@ struct LaneElements {
 
   /// The first element of piece `piece` of a lane, within a step.
   __device__ __forceinline__ static int first(int lane, int piece) {
-    const int slot = piece * kPiece / 4;
-    return kIsHalf ? 8 * lane : 4 * (lane + slot * lanes) + piece * kPiece % 4;
+    if constexpr (kIsHalf) return 8 * lane;
+    const int chunk = lane % (lanes / 2) * 2 + lane / (lanes / 2) + piece * kPiece / 4 * lanes;
+    return 4 * chunk + piece * kPiece % 4;
   }
 
-  /// Eight elements; 0 past the last of the row.
-  template <bool aligned>
+  /// Eight elements of a row; 0 past its last.
   __device__ __forceinline__ static void load_row(const char* row, int64_t stride, int64_t step, int64_t columns,
-                                                  int lane, Real (&x)[8]) {
+                                                  bool aligned, int lane, Real (&x)[8]) {
+    if (aligned) {
 #pragma unroll
-    for (int piece = 0; piece < kPieces; ++piece) {
-      const int64_t f = step + first(lane, piece);
-      if (aligned && f + kPiece <= columns) {
-        const auto stored = *reinterpret_cast<const Whole*>(row + f * static_cast<int64_t>(sizeof(Stored)));
+      for (int piece = 0; piece < kPieces; ++piece) {
+        const int64_t f = step + first(lane, piece);
+        Whole stored{};
+        if (f < columns) stored = reinterpret_cast<const Whole*>(row)[f / kPiece];
 #pragma unroll
         for (int k = 0; k < kPiece; ++k) x[piece * kPiece + k] = widened(stored.values[k]);
-      } else {
+      }
+    } else {
 #pragma unroll
-        for (int k = 0; k < kPiece; ++k) {
-          const bool inside = f + k < columns;
-          x[piece * kPiece + k] = inside ? load<Stored>(row + (f + k) * stride) : Real(0);
-        }
+      for (int k = 0; k < 8; ++k) {
+        const int64_t f = step + first(lane, k / kPiece) + k % kPiece;
+        x[k] = f < columns ? load<Stored>(row + f * stride) : Real(0);
       }
     }
   }
@@ -84,19 +87,33 @@ struct LaneElements {
   /// Writes eight elements of a contiguous row.
   __device__ __forceinline__ static void store_row(Stored* row, int64_t step, int64_t columns, bool aligned, int lane,
                                                    const Real (&x)[8]) {
+    if (aligned) {
 #pragma unroll
-    for (int piece = 0; piece < kPieces; ++piece) {
-      const int64_t f = step + first(lane, piece);
-      if (aligned && f + kPiece <= columns) {
+      for (int piece = 0; piece < kPieces; ++piece) {
+        const int64_t f = step + first(lane, piece);
         Whole stored;
 #pragma unroll
         for (int k = 0; k < kPiece; ++k) stored.values[k] = narrowed<Stored>(x[piece * kPiece + k]);
-        *reinterpret_cast<Whole*>(row + f) = stored;
-      } else {
+        if (f < columns) reinterpret_cast<Whole*>(row)[f / kPiece] = stored;
+      }
+    } else {
 #pragma unroll
-        for (int k = 0; k < kPiece; ++k) {
-          if (f + k < columns) row[f + k] = narrowed<Stored>(x[piece * kPiece + k]);
-        }
+      for (int k = 0; k < 8; ++k) {
+        const int64_t f = step + first(lane, k / kPiece) + k % kPiece;
+        if (f < columns) row[f] = narrowed<Stored>(x[k]);
+      }
+    }
+  }
+
+  /// Halves as they are added up. All lanes of the warp take part.
+  __device__ __forceinline__ static void exchange(int lane, Real (&x)[8]) {
+    if constexpr (kIsHalf) {
+      const bool upper = lane >= lanes / 2;
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        const Real other = __shfl_xor_sync(kWholeWarp, upper ? x[k] : x[4 + k], lanes / 2);
+        x[k] = upper ? other : x[k];
+        x[4 + k] = upper ? x[4 + k] : other;
       }
     }
   }
@@ -151,56 +168,47 @@ struct CoherenceProducts {
 
   /// Finds the products of the rows i <= j and writes each to `products[pair * pitch]`. Every lane of the warp takes
   /// part; those of a group of `lanes` have the same rows. Only where `writes`, which a group shares, is it written.
-  template <bool aligned>
-  __device__ __forceinline__ static void find(const UtteranceRows<rows>& row, int64_t columns, bool writes,
-                                              double* products, int pitch) {
+  __device__ __forceinline__ static void find(const UtteranceRows<rows>& row, int64_t columns, bool aligned,
+                                              bool writes, double* products, int pitch) {
     const int lane = static_cast<int>(threadIdx.x) % lanes;
-    double totals[2][kPairs] = {};
+    double totals[kPairs] = {};
+#pragma unroll 1
     for (int64_t piece = 0; piece < columns; piece += kDotElements) {
-      Real sums[2][kPairs] = {};
+      Real sums[kPairs] = {};
       const int64_t end = columns - piece < kDotElements ? columns : piece + kDotElements;
-      for (int64_t step = piece; step < end; step += Elements::kStep) {
-        Real x[rows][8];
+#pragma unroll 1
+      for (int64_t step = piece; step < end; step += Elements::kStep) add_step(row, columns, aligned, step, lane, sums);
 #pragma unroll
-        for (int m = 0; m < rows; ++m) {
-          Elements::template load_row<aligned>(row.data[m], row.stride[m], step, columns, lane, x[m]);
-        }
-#pragma unroll
-        for (int slot = 0; slot < 2; ++slot) {
-          int pair = 0;
-#pragma unroll
-          for (int i = 0; i < rows; ++i) {
-#pragma unroll
-            for (int j = i; j < rows; ++j, ++pair) {
-#pragma unroll
-              for (int k = 0; k < 4; ++k) {
-                sums[slot][pair] = multiply_add(x[i][4 * slot + k], x[j][4 * slot + k], sums[slot][pair]);
-              }
-            }
-          }
-        }
-      }
-#pragma unroll
-      for (int pair = 0; pair < kPairs; ++pair) {
-        totals[0][pair] += sums[0][pair];
-        totals[1][pair] += sums[1][pair];
-      }
+      for (int pair = 0; pair < kPairs; ++pair) totals[pair] += sums[pair];
     }
     typedef SharedSums<lanes, kPairs> Sums;
     int first = 0, count = kPairs;
-    if constexpr (Elements::kIsHalf) {  // the two sums of a lane are neighbours: they are added last
-      Sums::add(totals[0], lane, first, count);
-      first = 0, count = kPairs;
-      Sums::add(totals[1], lane, first, count);
-    }
-    constexpr int added = Elements::kIsHalf ? Sums::kLeft : kPairs;
-#pragma unroll
-    for (int pair = 0; pair < added; ++pair) totals[0][pair] += totals[1][pair];
-    if constexpr (!Elements::kIsHalf) Sums::add(totals[0], lane, first, count);
+    Sums::add(totals, lane, first, count);
     if (!writes || (lane & Sums::kIdle) != 0) return;
 #pragma unroll
     for (int k = 0; k < Sums::kLeft; ++k) {
-      if (k < count) products[(first + k) * pitch] = totals[0][k];
+      if (k < count) products[(first + k) * pitch] = totals[k];
+    }
+  }
+
+ private:
+  __device__ __forceinline__ static void add_step(const UtteranceRows<rows>& row, int64_t columns, bool aligned,
+                                                  int64_t step, int lane, Real (&sums)[kPairs]) {
+    Real x[rows][8];
+#pragma unroll
+    for (int m = 0; m < rows; ++m) {
+      Elements::load_row(row.data[m], row.stride[m], step, columns, aligned, lane, x[m]);
+    }
+#pragma unroll
+    for (int m = 0; m < rows; ++m) Elements::exchange(lane, x[m]);
+    int pair = 0;
+#pragma unroll
+    for (int i = 0; i < rows; ++i) {
+#pragma unroll
+      for (int j = i; j < rows; ++j, ++pair) {
+#pragma unroll
+        for (int k = 0; k < 8; ++k) sums[pair] = multiply_add(x[i][k], x[j][k], sums[pair]);
+      }
     }
   }
 };

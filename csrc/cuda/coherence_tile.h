@@ -143,7 +143,7 @@ __device__ __forceinline__ PredictionTile<Stored, rows> tile_of_block(const Cohe
 }
 
 template <class Stored, int rows>
-__global__ void __launch_bounds__(128)
+__global__ void __launch_bounds__(128, 6)
     coherence_tile_fwd_kernel(const __grid_constant__ CoherenceRows input, double* c) {
   typedef PredictionTile<Stored, rows> Tile;
   SPCL_DYNAMIC_SHARED(typename Tile::Real, memory);
@@ -159,8 +159,8 @@ __global__ void __launch_bounds__(128)
 }
 
 template <class Stored, int rows>
-__global__ void __launch_bounds__(128) coherence_tile_bwd_kernel(const __grid_constant__ CoherenceRows input,
-                                                                 const double* of_c, GradientRows<Stored> gradient) {
+__global__ void __launch_bounds__(128, 6) coherence_tile_bwd_kernel(const __grid_constant__ CoherenceRows input,
+                                                                    const double* of_c, GradientRows<Stored> gradient) {
   typedef PredictionTile<Stored, rows> Tile;
   SPCL_DYNAMIC_SHARED(typename Tile::Real, memory);
   const Tile tile = tile_of_block<Stored, rows>(input, memory);

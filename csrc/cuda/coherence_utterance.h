@@ -53,6 +53,7 @@ class WarpUtterance {
     if (faulty_) return faulty_coherence();
     if (usable_ < 2) return undefined_coherence();
     double square = 0;
+#pragma unroll 1
     for (int64_t f = lane_; f < columns_; f += 32) {
       const double sum = sum_of_units(f);
       square = multiply_add(sum, sum, square);
@@ -67,17 +68,21 @@ class WarpUtterance {
     const double n = usable_;
     const bool has_gradient = !faulty_ && usable_ >= 2;
     const double share = has_gradient ? of_c / (n * (n - 1) / 2) : 0;
+#pragma unroll 1
     for (int64_t m = 0; has_gradient && m < modalities_; ++m) {
       double product = 0;
       if (inverse_[m] != 0) {
+#pragma unroll 1
         for (int64_t f = lane_; f < columns_; f += 32) product = multiply_add(unit(m, f), sum_of_units(f), product);
       }
       product = sum_of_group<32>(product);
       if (lane_ == 0) along_[m] = product;
     }
     __syncwarp();
+#pragma unroll 1
     for (int64_t f = lane_; f < columns_; f += 32) {
       const double sum = has_gradient ? sum_of_units(f) : 0;
+#pragma unroll 1
       for (int64_t m = 0; m < modalities_; ++m) {
         double value = 0;
         if (has_gradient && inverse_[m] != 0) {
@@ -103,6 +108,7 @@ class WarpUtterance {
 
   __device__ __forceinline__ double sum_of_units(int64_t f) const {
     double sum = 0;
+#pragma unroll 1
     for (int64_t m = 0; m < modalities_; ++m) {
       if (inverse_[m] != 0) sum += unit(m, f);
     }
@@ -112,6 +118,7 @@ class WarpUtterance {
   /// The largest number of a row, or the largest magnitude of an embedding; NaN where there is one.
   __device__ __forceinline__ double largest(int64_t m) const {
     Real most = of_predictions ? -infinity_of<Real>() : Real(0);
+#pragma unroll 1
     for (int64_t f = lane_; f < columns_; f += 32) {
       Real value = stored(m, f);
       if (!of_predictions && value < 0) value = -value;
@@ -122,6 +129,7 @@ class WarpUtterance {
 
   __device__ __forceinline__ double squared_norm(int64_t m, double shift) const {
     double square = 0;
+#pragma unroll 1
     for (int64_t f = lane_; f < columns_; f += 32) {
       const double value =
           of_predictions ? static_cast<double>(exp_of(stored(m, f) - static_cast<Real>(shift))) : stored(m, f) * shift;
@@ -134,6 +142,7 @@ class WarpUtterance {
   __device__ __forceinline__ void judge() {
     faulty_ = false;
     usable_ = 0;
+#pragma unroll 1
     for (int64_t m = 0; m < modalities_; ++m) {
       double shift = 1, inverse = 0;
       if (rows_.present.at(m, t_)) {

@@ -1,3 +1,4 @@
+#include "cuda/dialogues.h"
 #include "cuda/offsets.h"
 
 namespace spcl {

@@ -11,7 +11,7 @@ namespace on_device {
 namespace {
 
 template <class Stored, bool of_predictions>
-__global__ void __launch_bounds__(kUtteranceThreads)
+__global__ void __launch_bounds__(kUtteranceThreads, 8)
     coherence_utterance_fwd_kernel(const __grid_constant__ CoherenceRows input, double* c) {
   SPCL_DYNAMIC_SHARED(double, memory);
   typedef WarpUtterance<Stored, of_predictions> Utterance;

@@ -14,7 +14,7 @@ namespace {
 constexpr int kReadAgain = 4;
 
 template <class Stored, bool of_predictions>
-__global__ void __launch_bounds__(kUtteranceThreads)
+__global__ void __launch_bounds__(kUtteranceThreads, 8)
     coherence_utterance_bwd_kernel(const __grid_constant__ CoherenceRows input, const double* of_c,
                                    GradientRows<Stored> gradient) {
   SPCL_DYNAMIC_SHARED(double, memory);

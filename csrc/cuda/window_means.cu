@@ -1,7 +1,7 @@
 #include <type_traits>
 
+#include "cuda/dialogues.h"
 #include "cuda/math.h"
-#include "cuda/offsets.h"
 #include "cuda/window_coherence.h"
 
 namespace spcl {
@@ -41,9 +41,8 @@ struct ShareOfMean {
 /// that starts at row r is at [r / its length], which is free: two sums share no row. Those that a dialogue's end cuts
 /// off do not exist.
 struct Levels {
-  static constexpr int kMost = 15;
   static constexpr int64_t kRadix = 16;
-  Term* sums[kMost];
+  Term* sums;  // those of 16 rows, [rows / 16], then those of 256 and so on
   int count;
 };
 
@@ -72,9 +71,9 @@ __global__ void __launch_bounds__(kThreads)
   sums[place] = sum;
 }
 
-/// The sum over rows [from, to) of the dialogue that starts at `first`.
+/// The sum over rows [from, to) of the dialogue that starts at `first`, in a batch of `rows`.
 template <class Terms>
-__device__ __forceinline__ Term sum_over(int64_t from, int64_t to, int64_t first, const Terms& terms,
+__device__ __forceinline__ Term sum_over(int64_t from, int64_t to, int64_t first, int64_t rows, const Terms& terms,
                                          const Levels& levels) {
   Term sum{0, 0};
   const auto add = [&](const Term& term) {
@@ -85,17 +84,19 @@ __device__ __forceinline__ Term sum_over(int64_t from, int64_t to, int64_t first
     for (int64_t row = from; row < to; ++row) add(terms.at(row));
     return sum;
   }
-  // Up to ever longer sums, as far as the places fit, and down again.
+  // Up to ever longer sums, as far as the places fit, and down again. `sums` are those of `length` rows.
+  const Term* sums = nullptr;
   int level = 0;
   int64_t length = 1;
   const auto add_here = [&] {
-    add(level == 0 ? terms.at(from) : levels.sums[level - 1][from / length]);
+    add(level == 0 ? terms.at(from) : sums[from / length]);
     from += length;
   };
   while (level < levels.count) {
     const int64_t longer = length * Levels::kRadix;
     while ((from - first) % longer != 0 && to - from >= length) add_here();
     if (to - from < longer) break;
+    sums = level == 0 ? levels.sums : sums + rows / length;
     length = longer;
     ++level;
   }
@@ -104,6 +105,7 @@ __device__ __forceinline__ Term sum_over(int64_t from, int64_t to, int64_t first
     if (level == 0) return sum;
     length /= Levels::kRadix;
     --level;
+    sums -= level == 0 ? 0 : rows / length;
   }
 }
 
@@ -115,7 +117,7 @@ __device__ __forceinline__ RowRange window_of(const RowRange& dialogue, int64_t 
 }
 
 template <class Real>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     window_means_fwd_kernel(Dialogues dialogues, int64_t half, DefinedCoherence terms, Levels levels, Real* coherence,
                             int64_t* counts) {
   using Few = int64_t[kFewOffsets];
@@ -125,13 +127,13 @@ __global__ void __launch_bounds__(kThreads)
   if (row >= dialogues.rows) return;
   const RowRange dialogue = dialogue_of(offsets, dialogues.entries, row);
   const RowRange window = window_of(dialogue, row, half);
-  const Term sum = sum_over(window.first, window.last, dialogue.first, terms, levels);
+  const Term sum = sum_over(window.first, window.last, dialogue.first, dialogues.rows, terms, levels);
   const int64_t count = terms.c[row] == faulty_coherence() ? 0 : sum.count;
   coherence[row] = count > 0 ? static_cast<Real>(sum.value / static_cast<double>(count)) : nan_of<Real>();
   if (counts != nullptr) counts[row] = count;
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     window_means_bwd_kernel(Dialogues dialogues, int64_t half, ShareOfMean terms, Levels levels, double* of_c) {
   using Few = int64_t[kFewOffsets];
   SPCL_SHARED(Few, few);
@@ -140,23 +142,23 @@ __global__ void __launch_bounds__(kThreads)
   if (row >= dialogues.rows) return;
   const RowRange dialogue = dialogue_of(offsets, dialogues.entries, row);
   const RowRange window = window_of(dialogue, row, half);
-  of_c[row] = sum_over(window.first, window.last, dialogue.first, terms, levels).value;
+  of_c[row] = sum_over(window.first, window.last, dialogue.first, dialogues.rows, terms, levels).value;
 }
 
 unsigned blocks_of(int64_t threads) { return grid_of(parts_of(threads, kThreads), INT32_MAX); }
 
 template <class Terms>
 Levels make_levels(const Dialogues& dialogues, int64_t half, const Terms& terms, void* memory, cudaStream_t stream) {
-  Levels levels{};
+  Levels levels{static_cast<Term*>(memory), 0};
   if (half <= kShortHalf) return levels;
-  auto* place = static_cast<Term*>(memory);
+  Term *sums = levels.sums, *below = nullptr;
   // A window of 2 half + 1 rows has no room for longer sums.
   for (int64_t length = Levels::kRadix; length <= dialogues.rows && length / 2 <= half; length *= Levels::kRadix) {
-    const Term* const below = levels.count == 0 ? nullptr : levels.sums[levels.count - 1];
     SPCL_LAUNCH(window_level_kernel<Terms>, blocks_of(dialogues.rows / length), kThreads, 0, stream, dialogues, terms,
-                below, place, length);
-    levels.sums[levels.count++] = place;
-    place += dialogues.rows / length;
+                below, sums, length);
+    below = sums;
+    sums += dialogues.rows / length;
+    ++levels.count;
   }
   return levels;
 }
