@@ -1,5 +1,6 @@
 #include "cuda/emotion_transitions.h"
 #include "cuda/reduce.h"
+#include "cuda/row_bounds.h"
 #include "cuda/transition_tile.h"
 
 namespace spcl {
@@ -7,6 +8,7 @@ namespace on_device {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kBlocksAtOnce = 4;  // of a multiprocessor, at least
 typedef TransitionTile<kThreads> Tile;
 /// Longer dialogues have a tile of their own, or several, and all threads add up what they have. A dialogue's length
 /// alone decides how its numbers are added.
@@ -29,9 +31,9 @@ struct Codes {
   __device__ __forceinline__ int32_t undefined() const { return first() + 1; }
 };
 
-/// The changes of a dialogue, or a part of it.
+/// The changes of a part of a dialogue.
 struct Changes {
-  long long scored = 0, same = 0, cross = 0, speakers = 0;
+  int scored = 0, same = 0, cross = 0, speakers = 0;
   double weight = 0;
 };
 
@@ -45,13 +47,13 @@ __device__ __forceinline__ void add(Changes& changes, unsigned marks) {
 }
 
 template <class Real>
-__device__ __forceinline__ void store_changes(const TransitionsCall& call, int64_t d, const Changes& changes) {
-  const double total = call.similarity.data != nullptr ? changes.weight : static_cast<double>(changes.same);
-  call.same_speaker_shifts[d] = changes.same;
-  call.cross_speaker_shifts[d] = changes.cross;
-  call.speakers_of[d] = changes.speakers;
-  static_cast<Real*>(call.difficulty)[d] =
-      static_cast<Real>(difficulty_of_dialogue(total, changes.speakers, changes.scored));
+__device__ __forceinline__ void store_changes(const TransitionsCall& call, int64_t d, int64_t scored, int64_t same,
+                                              int64_t cross, int64_t speakers, double weight) {
+  const double total = call.similarity.data != nullptr ? weight : static_cast<double>(same);
+  call.same_speaker_shifts[d] = same;
+  call.cross_speaker_shifts[d] = cross;
+  call.speakers_of[d] = speakers;
+  static_cast<Real*>(call.difficulty)[d] = static_cast<Real>(difficulty_of_dialogue(total, speakers, scored));
 }
 
 __device__ __forceinline__ double weight_between(const TransitionsCall& call, int i, int j) {
@@ -117,18 +119,17 @@ __device__ __forceinline__ void long_dialogue(const TransitionsCall& call, int64
     }
     __syncthreads();
   }
-  changes.scored = sum_of_group<kThreads>(changes.scored);
-  changes.same = sum_of_group<kThreads>(changes.same);
-  changes.cross = sum_of_group<kThreads>(changes.cross);
-  changes.speakers = sum_of_group<kThreads>(changes.speakers);
-  changes.weight = sum_of_group<kThreads>(changes.weight);
-  if (threadIdx.x == 0) store_changes<Real>(call, d, changes);
+  const auto sum = [](int part) { return sum_of_group<kThreads>(int64_t{part}); };
+  const int64_t scored = sum(changes.scored), same = sum(changes.same), cross = sum(changes.cross);
+  const int64_t speakers = sum(changes.speakers);
+  const double weight = sum_of_group<kThreads>(changes.weight);
+  if (threadIdx.x == 0) store_changes<Real>(call, d, scored, same, cross, speakers, weight);
 }
 
 /// A block has `dialogues` of them, and takes as many at once as fit into a tile.
 template <class Real, bool whole>
-__global__ void __launch_bounds__(kThreads)
-    emotion_transitions_fwd_kernel(TransitionsCall call, int64_t dialogues, bool counts_apart) {
+__global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
+    emotion_transitions_fwd_kernel(const __grid_constant__ TransitionsCall call, int64_t dialogues, bool counts_apart) {
   using Marks = uint8_t[Tile::rows];
   using Starts = unsigned[(Tile::rows + 31) / 32];
   using Ends = int64_t[kThreads + 1];
@@ -198,7 +199,8 @@ __global__ void __launch_bounds__(kThreads)
         add(changes, marks[row]);
         if (weighs) changes.weight += weights[row];
       }
-      store_changes<Real>(call, d + thread, changes);
+      store_changes<Real>(call, d + thread, changes.scored, changes.same, changes.cross, changes.speakers,
+                          changes.weight);
     }
     __syncthreads();
     d += taken;
@@ -211,7 +213,7 @@ __global__ void __launch_bounds__(kThreads)
 /// The transitions from each class, a block each, and their surprisals where there is a table.
 template <class Real>
 __global__ void __launch_bounds__(kThreads)
-    emotion_transitions_classes_kernel(TransitionsCall call, IntegerMatrix counts) {
+    emotion_transitions_classes_kernel(const __grid_constant__ TransitionsCall call, IntegerMatrix counts) {
   const int32_t C = call.num_classes;
   for (int i = static_cast<int>(blockIdx.x); i < C; i += static_cast<int>(gridDim.x)) {
     double sum = 0;
@@ -228,7 +230,7 @@ __global__ void __launch_bounds__(kThreads)
 /// Turns codes into surprisals, from the end on: what was written last is still in the cache.
 template <class Real>
 __global__ void __launch_bounds__(kThreads)
-    emotion_transitions_surprisal_kernel(TransitionsCall call, IntegerMatrix counts) {
+    emotion_transitions_surprisal_kernel(const __grid_constant__ TransitionsCall call, IntegerMatrix counts) {
   typedef typename CodeOf<Real>::Code Code;
   constexpr int size = 16 / sizeof(Real);
   struct alignas(16) Piece {

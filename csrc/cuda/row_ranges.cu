@@ -1,4 +1,5 @@
 #include "cuda/reduce.h"
+#include "cuda/row_bounds.h"
 #include "cuda/row_ranges.h"
 
 namespace spcl {
@@ -8,7 +9,7 @@ namespace {
 constexpr int kThreads = 512;
 
 /// Offsets of a caller are right nearly always, so that one block does for the others.
-__global__ void __launch_bounds__(kThreads) row_ranges_fwd_kernel(RowRanges ranges) {
+__global__ void __launch_bounds__(kThreads) row_ranges_fwd_kernel(const __grid_constant__ RowRanges ranges) {
   const int64_t count = ranges.dialogues + 1, threads = int64_t{gridDim.x} * kThreads;
   bool is_wrong = false;
   for (int64_t k = int64_t{blockIdx.x} * kThreads + threadIdx.x; k < count; k += threads) {
