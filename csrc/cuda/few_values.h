@@ -40,13 +40,7 @@ struct FewValues {
       const Digit digit = Digit::of(kKeyBits<Keys>, pass);
       DigitCounter<Keys> counter(digit, threshold, counts, 1);
 #pragma unroll
-      for (int k = 0; k < each; ++k) {
-        if (pass == 0) {
-          counter.template add<true>(keys[k]);
-        } else {
-          counter.template add<false>(keys[k]);
-        }
-      }
+      for (int k = 0; k < each; ++k) counter.add(keys[k]);
       counter.flush();
       __syncthreads();
       constexpr int own = kBuckets / kThreadsOfFew;

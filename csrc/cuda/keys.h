@@ -83,40 +83,38 @@ template <class Keys>
 inline constexpr int kDigits = (kKeyBits<Keys> + kDigitBits - 1) / kDigitBits;
 
 /// Counts the digits of a thread's keys in a table of the block, equal neighbours together: additions to one address
-/// wait for one another, and where difficulties repeat there is nearly nothing to add.
+/// wait for one another, and where difficulties repeat there is nearly nothing to add. Without branches.
 template <class Keys>
 class DigitCounter {
  public:
   typedef typename Keys::Key Key;
 
-  /// `found`: the digits above. The count of bucket b is table[b * step].
-  __device__ DigitCounter(Digit digit, Key found, unsigned* table, int step)
-      : digit_(digit), found_(found), table_(table), step_(step) {}
+  /// Of keys that begin with the digits `found`. The count of bucket b is table[b * step].
+  __device__ __forceinline__ DigitCounter(Digit digit, Key found, unsigned* table, int step)
+      : shift_(digit.shift), step_(step), first_(0), width_(Keys::largest), table_(table), current_(table) {
+    const int below = digit.shift + digit.bits;
+    if (below == kKeyBits<Keys>) return;
+    first_ = found << below;
+    const Key up_to_nan = Keys::largest - first_, all = (Key{1} << below) - 1;
+    width_ = all < up_to_nan ? all : up_to_nan;
+  }
 
-  template <bool is_first>
   __device__ __forceinline__ void add(Key key) {
-    const Key digits = key >> digit_.shift;
-    if (key > Keys::largest) return;  // NaN
-    if (!is_first && digits >> digit_.bits != found_) return;
-    const unsigned bucket = static_cast<unsigned>(digits) & ((1u << digit_.bits) - 1);
-    if (bucket != bucket_) {
-      flush();
-      bucket_ = bucket;
-      times_ = 0;
-    }
-    ++times_;
+    const Key offset = key - first_;
+    unsigned* count = table_ + static_cast<unsigned>(offset >> shift_) * step_;
+    const bool is_counted = offset <= width_, is_another = is_counted && count != current_;
+    if (is_another) atomicAdd(current_, times_);
+    current_ = is_another ? count : current_;
+    times_ = is_another ? 1 : times_ + (is_counted ? 1 : 0);
   }
 
-  __device__ __forceinline__ void flush() {
-    if (times_ > 0) atomicAdd(table_ + bucket_ * step_, times_);
-  }
+  __device__ __forceinline__ void flush() { atomicAdd(current_, times_); }
 
  private:
-  Digit digit_;
-  Key found_;
-  unsigned* table_;
-  int step_;
-  unsigned bucket_ = 0, times_ = 0;
+  int shift_, step_;
+  Key first_, width_;
+  unsigned *table_, *current_;
+  unsigned times_ = 0;
 };
 
 }  // namespace on_device

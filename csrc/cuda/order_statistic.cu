@@ -66,14 +66,14 @@ __global__ void __launch_bounds__(kThreads) order_statistic_pass_kernel(Ranking 
 #pragma unroll
     for (int l = 0; l < kLoads; ++l) {
 #pragma unroll
-      for (int k = 0; k < size; ++k) counter.template add<is_first>(key_of<Keys>(loaded[l].values[k]));
+      for (int k = 0; k < size; ++k) counter.add(key_of<Keys>(loaded[l].values[k]));
     }
   }
   for (; p * size < ranking.count; p += threads) {
     typename Keys::Key keys[size];
     read_keys<Keys>(ranking.values, pieces, p * size, ranking.count, keys);
 #pragma unroll
-    for (int k = 0; k < size; ++k) counter.template add<is_first>(keys[k]);
+    for (int k = 0; k < size; ++k) counter.add(keys[k]);
   }
   counter.flush();
   __syncthreads();
