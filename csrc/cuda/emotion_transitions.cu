@@ -11,8 +11,8 @@ constexpr int kThreads = 256;
 constexpr int kBlocksAtOnce = 4;  // of a multiprocessor, at least
 typedef TransitionTile<kThreads> Tile;
 /// Longer dialogues have a tile of their own, or several, and all threads add up what they have. A dialogue's length
-/// alone decides how its numbers are added.
-constexpr int64_t kLongDialogue = 256;
+/// alone decides how its numbers are added; in no other does a sum of marks overflow.
+constexpr int64_t kLongDialogue = 255;
 constexpr int64_t kBlocks = 6144;  // at most: each adds its counts to those of all
 
 template <class Real>
@@ -37,13 +37,14 @@ struct Changes {
   double weight = 0;
 };
 
-constexpr unsigned kScored = 1, kSame = 2, kCross = 4, kNew = 8;  // of a row
+/// What a row adds to them, a byte each, so that up to 255 rows are added at once.
+constexpr uint32_t kScored = 1, kSame = 1 << 8, kCross = 1 << 16, kNew = 1 << 24;
 
-__device__ __forceinline__ void add(Changes& changes, unsigned marks) {
-  changes.scored += (marks & kScored) != 0;
-  changes.same += (marks & kSame) != 0;
-  changes.cross += (marks & kCross) != 0;
-  changes.speakers += (marks & kNew) != 0;
+__device__ __forceinline__ void add(Changes& changes, uint32_t marks) {
+  changes.scored += static_cast<int>(marks & 255);
+  changes.same += static_cast<int>(marks >> 8 & 255);
+  changes.cross += static_cast<int>(marks >> 16 & 255);
+  changes.speakers += static_cast<int>(marks >> 24);
 }
 
 template <class Real>
@@ -76,7 +77,7 @@ __device__ __forceinline__ void store_code(const TransitionsCall& call, int64_t 
 
 /// Writes what follows for a row from what is before it, and counts its transition; `counts`: the block's, or null.
 template <class Real>
-__device__ __forceinline__ unsigned finish_row(const TransitionsCall& call, int64_t row, int c, const Before& before,
+__device__ __forceinline__ uint32_t finish_row(const TransitionsCall& call, int64_t row, int c, const Before& before,
                                                unsigned* counts, double& weight) {
   const Codes codes{call.num_classes};
   const bool same = before.own >= 0 && before.own != c;
@@ -95,6 +96,12 @@ __device__ __forceinline__ unsigned finish_row(const TransitionsCall& call, int6
   return kScored | (same ? kSame : 0u) | (cross ? kCross : 0u) | (before.is_new ? kNew : 0u);
 }
 
+__device__ __forceinline__ bool look_back(const TransitionsCall& call, const Tile& tile, Before& before, int row,
+                                          int lowest, Tile::Phases phases) {
+  if (call.breaks) return tile.look_back<true>(before, row, lowest, phases);
+  return tile.look_back<false>(before, row, lowest, phases);
+}
+
 /// A dialogue that has the block for itself: its rows tile by tile, every thread with its own sums.
 template <class Real, bool whole>
 __device__ __forceinline__ void long_dialogue(const TransitionsCall& call, int64_t d, int64_t begin, int64_t end,
@@ -102,14 +109,14 @@ __device__ __forceinline__ void long_dialogue(const TransitionsCall& call, int64
   Changes changes;
   for (int64_t first = begin; first < end; first += Tile::rows) {
     const int count = static_cast<int>(min(int64_t{Tile::rows}, end - first));
-    tile.template load<whole>(call, first, count);
+    const auto phases = tile.template load<whole>(call, first, count);
     __syncthreads();
-    for (int k = 0; k < Tile::each; ++k) {
-      const int row = static_cast<int>(threadIdx.x) + k * kThreads;
-      const int c = row < count ? tile.classes[row] : -1;
-      const int64_t speaker = row < count ? tile.speakers[row] : -1;
+    for (int start = 0; start < count; start += kThreads) {
+      const int row = start + static_cast<int>(threadIdx.x);
+      const int c = row < count ? tile.class_at(row, phases) : -1;
+      const int64_t speaker = row < count ? tile.speaker_at(row, phases) : -1;
       Before before;
-      const bool is_done = c < 0 || tile.look_back(before, row, 0, speaker, call.breaks);
+      const bool is_done = c < 0 || look_back(call, tile, before, row, 0, phases);
       if (first > begin) look_further_back(call, before, !is_done, speaker, begin, first);
       if (row < count) {
         double weight;
@@ -130,7 +137,7 @@ __device__ __forceinline__ void long_dialogue(const TransitionsCall& call, int64
 template <class Real, bool whole>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     emotion_transitions_fwd_kernel(const __grid_constant__ TransitionsCall call, int64_t dialogues, bool counts_apart) {
-  using Marks = uint8_t[Tile::rows];
+  using Marks = uint32_t[Tile::rows];
   using Starts = unsigned[(Tile::rows + 31) / 32];
   using Ends = int64_t[kThreads + 1];
   using Count = int;
@@ -174,7 +181,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
       continue;
     }
     const int count = static_cast<int>(ends[taken] - first);
-    tile.template load<whole>(call, first, count);
+    const auto phases = tile.template load<whole>(call, first, count);
     if (thread < taken && ends[thread] < ends[thread + 1]) {
       const int start = static_cast<int>(ends[thread] - first);
       atomicOr(starts + start / 32, 1u << start % 32);
@@ -184,21 +191,24 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
       int word = row / 32;
       unsigned before_row = starts[word] & ((2u << row % 32) - 1);
       while (before_row == 0) before_row = starts[--word];
-      const int start = word * 32 + 31 - __clz(static_cast<int>(before_row)), c = tile.classes[row];
+      const int start = word * 32 + 31 - __clz(static_cast<int>(before_row)), c = tile.class_at(row, phases);
       Before before;
-      if (c >= 0) tile.look_back(before, row, start, tile.speakers[row], call.breaks);
+      if (c >= 0) look_back(call, tile, before, row, start, phases);
       double weight;
-      marks[row] = static_cast<uint8_t>(finish_row<Real>(call, first + row, c, before, counts, weight));
+      marks[row] = finish_row<Real>(call, first + row, c, before, counts, weight);
       if (weighs) weights[row] = weight;
     }
     __syncthreads();
     if (thread < static_cast<int>(sizeof(Starts) / sizeof(unsigned))) starts[thread] = 0;
     if (thread < taken) {
+      const int end = static_cast<int>(ends[thread + 1] - first);
+      uint32_t sum = 0;
       Changes changes;
-      for (int row = static_cast<int>(ends[thread] - first); row < ends[thread + 1] - first; ++row) {
-        add(changes, marks[row]);
+      for (int row = static_cast<int>(ends[thread] - first); row < end; ++row) {
+        sum += marks[row];
         if (weighs) changes.weight += weights[row];
       }
+      add(changes, sum);
       store_changes<Real>(call, d + thread, changes.scored, changes.same, changes.cross, changes.speakers,
                           changes.weight);
     }

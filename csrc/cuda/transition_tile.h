@@ -39,75 +39,86 @@ struct alignas(16) IntegerPair {
 
 template <int threads>
 struct TransitionTile {
-  /// One less than the threads' pairs hold: the first row may be the second of a pair.
-  static constexpr int pairs = 2;
-  static constexpr int rows = 2 * pairs * threads - 1;
-  static constexpr int each = 2 * pairs;  // rows of a thread, `threads` apart
+  static constexpr int pairs = 2;                       // that a thread loads of labels, and of speakers
+  static constexpr int rows = 2 * pairs * threads - 1;  // the first one may be the second of a pair
 
-  int64_t speakers[rows + 1];
-  int16_t classes[rows + 1];
+  alignas(16) int64_t speakers[rows + 1];
+  alignas(4) int16_t classes[rows + 1];
 
-  __device__ __forceinline__ void store_label(const TransitionsCall& call, int row, int64_t label) {
-    const bool is_scored =
-        static_cast<uint64_t>(label) < static_cast<uint64_t>(call.num_classes) && label != call.ignore_index;
-    classes[row] = static_cast<int16_t>(is_scored ? label : -1);
-  }
+  /// Where the first row is in each of the two.
+  struct Phases {
+    int label = 0, speaker = 0;
+  };
 
-  /// Loads `count` rows from row `first` on; `whole`: labels and speakers are int64 without gaps.
-  template <bool whole>
-  __device__ __forceinline__ void load(const TransitionsCall& call, int64_t first, int count) {
-    const int thread = static_cast<int>(threadIdx.x);
-    if constexpr (whole) {
-      const char* labels = call.labels.data + first * 8;
-      const char* who = call.speakers.data + first * 8;
-      const int label_phase = phase_of(labels), speaker_phase = phase_of(who);
-      IntegerPair y[pairs], s[pairs];
-#pragma unroll
-      for (int k = 0; k < pairs; ++k) {
-        y[k] = load_pair(labels, 2 * (thread + k * threads) - label_phase, count);
-        s[k] = load_pair(who, 2 * (thread + k * threads) - speaker_phase, count);
-      }
-#pragma unroll
-      for (int k = 0; k < pairs; ++k) {
-        const int row = 2 * (thread + k * threads) - label_phase, other = row + label_phase - speaker_phase;
-        if (row >= 0 && row < count) store_label(call, row, y[k].first);
-        if (row + 1 < count) store_label(call, row + 1, y[k].second);
-        if (other >= 0 && other < count) speakers[other] = s[k].first;
-        if (other + 1 < count) speakers[other + 1] = s[k].second;
-      }
-    } else {
-      int64_t y[each], s[each];
-#pragma unroll
-      for (int k = 0; k < each; ++k) {
-        const int row = thread + k * threads;
-        y[k] = row < count ? call.labels.at(first + row) : 0;
-        s[k] = row < count ? call.speakers.at(first + row) : 0;
-      }
-#pragma unroll
-      for (int k = 0; k < each; ++k) {
-        const int row = thread + k * threads;
-        if (row < count) store_label(call, row, y[k]);
-        if (row < count) speakers[row] = s[k];
-      }
-    }
-  }
+  __device__ __forceinline__ int class_at(int row, Phases phases) const { return classes[row + phases.label]; }
+  __device__ __forceinline__ int64_t speaker_at(int row, Phases phases) const { return speakers[row + phases.speaker]; }
 
-  /// What is before `row` from row `lowest` of this tile on; true when nothing further back matters.
-  __device__ __forceinline__ bool look_back(Before& before, int row, int lowest, int64_t speaker, bool breaks) const {
-    for (int other = row - 1; other >= lowest; --other) {
-      if (before.look(classes[other], speakers[other], speaker, breaks)) return true;
+  /// What is before `row` from row `lowest` of the tile on; true when nothing further back matters. `breaks` known here
+  /// leaves few instructions, and there are as many as a GPU can just hide behind its loads.
+  template <bool breaks>
+  __device__ __forceinline__ bool look_back(Before& before, int row, int lowest, Phases phases) const {
+    const int64_t speaker = speaker_at(row, phases);
+    int other = row - 1;
+    while (!breaks && other >= lowest && class_at(other, phases) < 0) --other;
+    if (other < lowest) return false;
+    if (before.look(class_at(other, phases), speaker_at(other, phases), speaker, breaks)) return true;
+    while (--other >= lowest) {
+      if (speaker_at(other, phases) == speaker && before.look(class_at(other, phases), speaker, speaker, breaks)) {
+        return true;
+      }
     }
     return false;
   }
 
+  /// Loads `count` rows from row `first` on; `whole`: labels and speakers are int64 without gaps.
+  template <bool whole>
+  __device__ __forceinline__ Phases load(const TransitionsCall& call, int64_t first, int count) {
+    const int thread = static_cast<int>(threadIdx.x);
+    // Pairs from an even address on, with a row of a neighbour where one is there.
+    if (whole && first > 0 && first + count < call.ranges.rows) {
+      const char *labels = call.labels.data + first * 8, *who = call.speakers.data + first * 8;
+      const Phases phases{phase_of(labels), phase_of(who)};
+      const auto* label_pairs = reinterpret_cast<const IntegerPair*>(labels - 8 * phases.label);
+      const auto* speaker_pairs = reinterpret_cast<const IntegerPair*>(who - 8 * phases.speaker);
+      IntegerPair y[pairs], s[pairs];
+#pragma unroll
+      for (int k = 0; k < pairs; ++k) {
+        const int pair = thread + k * threads;
+        if (2 * pair < count + phases.label) y[k] = label_pairs[pair];
+        if (2 * pair < count + phases.speaker) s[k] = speaker_pairs[pair];
+      }
+#pragma unroll
+      for (int k = 0; k < pairs; ++k) {
+        const int pair = thread + k * threads;
+        const uint32_t low = static_cast<uint16_t>(class_of(call, y[k].first));
+        const uint32_t high = static_cast<uint16_t>(class_of(call, y[k].second));
+        if (2 * pair < count + phases.label) reinterpret_cast<uint32_t*>(classes)[pair] = low | high << 16;
+        if (2 * pair < count + phases.speaker) reinterpret_cast<IntegerPair*>(speakers)[pair] = s[k];
+      }
+      return phases;
+    }
+#pragma unroll
+    for (int k = 0; k < 2 * pairs; ++k) {
+      const int row = thread + k * threads;
+      if (row >= count) break;
+      if constexpr (whole) {
+        classes[row] = class_of(call, reinterpret_cast<const int64_t*>(call.labels.data)[first + row]);
+        speakers[row] = reinterpret_cast<const int64_t*>(call.speakers.data)[first + row];
+      } else {
+        classes[row] = class_of(call, call.labels.at(first + row));
+        speakers[row] = call.speakers.at(first + row);
+      }
+    }
+    return {};
+  }
+
  private:
+  __device__ __forceinline__ static int16_t class_of(const TransitionsCall& call, int64_t label) {
+    const bool is_class = static_cast<uint64_t>(label) < static_cast<uint64_t>(call.num_classes);
+    return static_cast<int16_t>(is_class && label != call.ignore_index ? label : -1);
+  }
   __device__ __forceinline__ static int phase_of(const char* first) {
     return static_cast<int>(reinterpret_cast<uintptr_t>(first) / 8 % 2);
-  }
-  __device__ __forceinline__ static IntegerPair load_pair(const char* data, int row, int count) {
-    const auto* numbers = reinterpret_cast<const int64_t*>(data);
-    if (row >= 0 && row + 1 < count) return *reinterpret_cast<const IntegerPair*>(numbers + row);
-    return {row >= 0 && row < count ? numbers[row] : 0, row + 1 >= 0 && row + 1 < count ? numbers[row + 1] : 0};
   }
 };
 
