@@ -47,7 +47,8 @@ void with_few_classes(int64_t classes, const Body& body) {
 /// Calls `body` with the lanes that share a row of more classes.
 template <class Body>
 void with_lanes(int64_t classes, const Body& body) {
-  if (classes <= 64) return body(std::integral_constant<int, 4>{});
+  if (classes <= 32) return body(std::integral_constant<int, 2>{});
+  if (classes <= 128) return body(std::integral_constant<int, 8>{});
   if (classes <= 512) return body(std::integral_constant<int, 32>{});
   return body(std::integral_constant<int, kScoreThreads>{});
 }
@@ -128,15 +129,16 @@ struct TileBlock {
 };
 
 /// A row of numbers, read by the `lanes` lanes that share it, in steps of kStep classes: every lane takes pieces of
-/// neighbouring classes, which are 16 bytes where they lie so, as its `values`. Which lane has which class does not
-/// depend on how they lie.
+/// neighbouring classes as its `values`, 16 bytes at a time where they lie so. Which lane has which class depends
+/// neither on how they lie nor, of types that are computed alike, on the type.
 template <class Stored, int lanes>
 struct SharedRow {
   typedef typename Computed<Stored>::Real Real;
   static constexpr int kSize = static_cast<int>(sizeof(Stored));
-  static constexpr int kPiece = 16 / kSize;
-  static constexpr int kPieces = kSize == 2 ? 2 : 4;
+  static constexpr int kPiece = kSize == 8 ? 2 : 8;
+  static constexpr int kPieces = kSize == 8 ? 4 : 2;
   static constexpr int kValues = kPiece * kPieces;
+  static constexpr int kLoads = kPiece * kSize / 16;  // of a piece
   static constexpr int64_t kStep = int64_t{lanes} * kValues;
 
   const char* data;
@@ -166,7 +168,7 @@ struct SharedRow {
     if (is_aligned && first + kStep <= classes) {
 #pragma unroll
       for (int p = 0; p < kPieces; ++p) {
-        reinterpret_cast<uint4*>(stored)[p] = *reinterpret_cast<const uint4*>(data + class_at(first, p) * kSize);
+        copy_piece(data + class_at(first, p) * kSize, stored + p * kPiece);
       }
 #pragma unroll
       for (int k = 0; k < kValues; ++k) values[k] = widened(stored[k]);
@@ -176,7 +178,7 @@ struct SharedRow {
     for (int p = 0; p < kPieces; ++p) {
       const int64_t c = class_at(first, p);
       if (is_aligned && c + kPiece <= classes) {
-        reinterpret_cast<uint4*>(stored)[p] = *reinterpret_cast<const uint4*>(data + c * kSize);
+        copy_piece(data + c * kSize, stored + p * kPiece);
 #pragma unroll
         for (int k = 0; k < kPiece; ++k) values[p * kPiece + k] = widened(stored[p * kPiece + k]);
       } else {
@@ -211,7 +213,7 @@ struct SharedRow {
       for (int k = 0; k < kPiece; ++k) stored[k] = narrowed<Stored>(values[p * kPiece + k]);
       const int64_t c = class_at(first, p);
       if (is_aligned && c + kPiece <= classes) {
-        *reinterpret_cast<uint4*>(out + c * kSize) = *reinterpret_cast<const uint4*>(stored);
+        copy_piece(stored, out + c * kSize);
       } else {
 #pragma unroll
         for (int k = 0; k < kPiece; ++k) {
@@ -219,6 +221,12 @@ struct SharedRow {
         }
       }
     }
+  }
+
+ private:
+  __device__ __forceinline__ static void copy_piece(const void* from, void* to) {
+#pragma unroll
+    for (int k = 0; k < kLoads; ++k) static_cast<uint4*>(to)[k] = static_cast<const uint4*>(from)[k];
   }
 };
 
