@@ -37,4 +37,41 @@ inline unsigned grid_of(int64_t parts, int64_t most = 1 << 20) {
   return static_cast<unsigned>(parts < most ? parts : most);
 }
 
+namespace on_device {
+
+/// An address in shared memory for copy_16_bytes. Like that of `pinned`, the compiler takes it as it is: it would
+/// compute either again for each of several conditional copies.
+#if defined(__CUDA_ARCH__)
+typedef unsigned SharedAddress;
+__device__ __forceinline__ SharedAddress shared_address(void* shared) {
+  auto address = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  asm("" : "+r"(address));
+  return address;
+}
+__device__ __forceinline__ const char* pinned(const char* address) {
+  asm("" : "+l"(address));
+  return address;
+}
+#else
+typedef char* SharedAddress;
+__device__ __forceinline__ SharedAddress shared_address(void* shared) { return static_cast<char*>(shared); }
+__device__ __forceinline__ const char* pinned(const char* address) { return address; }
+#endif
+
+/// Copies 16 bytes from memory to shared memory, both aligned to that, without passing through registers. They are
+/// there after await_copies() of the thread that asked, for other threads after a barrier behind it.
+__device__ __forceinline__ void copy_16_bytes(SharedAddress shared, const char* global) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
+#else
+  *reinterpret_cast<uint4*>(shared) = *reinterpret_cast<const uint4*>(global);
+#endif
+}
+__device__ __forceinline__ void await_copies() {
+#if defined(__CUDA_ARCH__)
+  asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
+}  // namespace on_device
 }  // namespace spcl

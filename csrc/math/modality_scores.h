@@ -45,12 +45,18 @@ struct RowSums {
 
   template <class Mask, class MultiplyAdd>
   SPCL_HD void add(Real shift, Real bounded, Real exponential, Mask is_true, MultiplyAdd multiply_add) {
-    tile_sum = tile_sum + exponential;
-    tile_weighted = multiply_add(exponential, bounded, tile_weighted);
+    add_to_tile(bounded, exponential, multiply_add);
     true_shift = is_true ? shift : true_shift;
     true_exp = is_true ? exponential : true_exp;
     const Real rival = is_true ? other_exp : exponential;
     other_exp = rival > other_exp ? rival : other_exp;
+  }
+
+  /// The sums alone, for a caller that knows the label's class and its rivals by other means.
+  template <class MultiplyAdd>
+  SPCL_HD void add_to_tile(Real bounded, Real exponential, MultiplyAdd multiply_add) {
+    tile_sum = tile_sum + exponential;
+    tile_weighted = multiply_add(exponential, bounded, tile_weighted);
   }
 
   /// For rows of a single tile: its sums are the totals.
@@ -69,10 +75,17 @@ struct RowSums {
 
   template <class Log>
   SPCL_HD RowScores<Real> finish(Log log) const {
+    return finish(log, [](Real part, Real total) SPCL_INLINE { return part / total; });
+  }
+
+  /// `divide` takes a part and the total, which is at least 1 or NaN.
+  template <class Log, class Divide>
+  SPCL_HD RowScores<Real> finish(Log log, Divide divide) const {
     // No true class (ignored, out of range, absent): every score is NaN, the entropy too.
     const Real total = true_exp == true_exp ? sum : true_exp;
     const Real log_total = log(total);
-    return {log_total - true_shift, true_exp / total, log_total - weighted / total, (true_exp - other_exp) / total};
+    return {log_total - true_shift, divide(true_exp, total), log_total - divide(weighted, total),
+            divide(true_exp - other_exp, total)};
   }
 
  private:

@@ -4,14 +4,13 @@
 
 #include <algorithm>
 #include <array>
-#include <string>
-#include <utility>
+#include <vector>
 
 #include "cpu/isa.h"
-#include "torch/check.h"
 #include "torch/new_tensor.h"
 #include "torch/ops.h"
 #include "torch/scores_call.h"
+#include "torch/scores_outputs.h"
 
 namespace spcl {
 namespace {
@@ -64,36 +63,8 @@ void modality_scores_out_cpu(const std::vector<Tensor>& logits, const Tensor& la
                              const Tensor& confidence, const Tensor& entropy, const Tensor& margin) {
   isa();
   const ScoresCall call = checked_scores_call(kOp, logits, labels, present, ignore_index);
-  std::vector<Extent> taken = call.logits.extents;
-  taken.push_back(call.label_extent);
-  taken.push_back(call.present.extent);
-  Outputs outputs{};
-  std::array<int64_t, 4> output_strides{};
-  size_t k = 0;
-  for (const auto& [name, tensor] : {std::pair<const char*, const Tensor&>{"loss", loss},
-                                     {"confidence", confidence},
-                                     {"entropy", entropy},
-                                     {"margin", margin}}) {
-    const std::string label(name);
-    SPCL_CHECK(tensor.scalar_type() == call.logits.result, kOp, label + " must have the dtype of the scores",
-               toString(tensor.scalar_type()));
-    SPCL_CHECK(
-        tensor.dim() == 2 && tensor.size(0) == call.logits.modalities && tensor.size(1) == call.logits.utterances, kOp,
-        label + " must be [M, T]", shape_text(tensor));
-    SPCL_CHECK(tensor.size(1) <= 1 || tensor.stride(1) == 1, kOp, label + " must have contiguous rows",
-               "stride " + std::to_string(tensor.stride(1)));
-    SPCL_CHECK(tensor.size(0) <= 1 || tensor.stride(0) >= tensor.size(1), kOp,
-               label + " must have rows that do not overlap", "stride " + std::to_string(tensor.stride(0)));
-    const Extent extent = checked_extent(kOp, name, tensor);
-    for (const Extent& other : taken) {
-      SPCL_CHECK(!extent.overlaps(other), kOp, "outputs must overlap neither inputs nor one another", label);
-    }
-    taken.push_back(extent);
-    outputs[k] = static_cast<char*>(tensor.mutable_data_ptr());
-    output_strides[k] = tensor.stride(0) * itemsize_of(call.logits.result);
-    ++k;
-  }
-  run(call, outputs, output_strides);
+  const ScoresOut out = checked_scores_out(kOp, call, loss, confidence, entropy, margin);
+  run(call, out.data, out.modality_strides);
 }
 
 }  // namespace spcl
