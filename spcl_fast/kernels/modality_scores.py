@@ -19,8 +19,7 @@ def row_sums(
 ):
     """What the scores of a block of rows are made of, `[ROWS]` each; NaN sums for a row without a softmax.
 
-    Returns z[y], the largest other logit, the larger of the two (d is the distance to it), sum e^d, sum e^d d; and d
-    as `[ROWS, COLUMNS]` where that is all columns.
+    Returns z[y], the largest other logit, the larger of the two (d is the distance to it), sum e^d and sum e^d d.
 
     A NaN or +Inf logit, or a row that is all -Inf, gives a NaN d somewhere, and so NaN sums: faults need no branch.
     """
@@ -46,7 +45,6 @@ def row_sums(
         top = tl.maximum(rival, true)
         totals = tl.zeros((ROWS, COLUMNS), REAL)
         products = tl.zeros((ROWS, COLUMNS), REAL)
-        d = totals
         for first in range(0, C, COLUMNS):
             c = first + columns
             held = scored[:, None] & (c < C)
@@ -57,7 +55,7 @@ def row_sums(
             products += tl.where(e == 0, 0.0, e * shift)
         total = tl.sum(totals, 1)
         weighted = tl.sum(products, 1)
-    return true, rival, top, total, weighted, d
+    return true, rival, top, total, weighted
 
 
 @triton.jit
@@ -80,10 +78,12 @@ def is_present(present, modality_stride, row_stride, m, rows, inside):
     return has
 
 
-_PLAIN = ["labels", "present", "T"]  # nothing about them may change how a row is summed
+# Nothing about these may change how a row is summed: they differ between a batch and a part of it.
+_OF_BATCH = ["labels", "present", "T"]
+_NUMBERS = ["T", "ignore_index"]
 
 
-@triton.jit(do_not_specialize_on_alignment=_PLAIN, do_not_specialize=["C", "ignore_index", "per_source"])
+@triton.jit(do_not_specialize_on_alignment=_OF_BATCH, do_not_specialize=_NUMBERS)
 def modality_scores_fwd_kernel(
     logits, row_strides, column_strides, modality_stride, per_source,
     labels, label_stride, present, present_modality_stride, present_stride,
@@ -99,7 +99,7 @@ def modality_scores_fwd_kernel(
             scored = labelled & is_present(present, present_modality_stride, present_stride, m, rows, inside)
             z = logits[s] + k * tl.cast(modality_stride, tl.int64) + rows * row_strides[s]
             column_stride = tl.cast(column_strides[s], tl.int64)
-            true, rival, top, total, weighted, _ = row_sums(
+            true, rival, top, total, weighted = row_sums(
                 z, column_stride, y, scored, C, REAL, ROWS, COLUMNS, ONLY_TILE
             )
             log_total = tl.log(total)
@@ -124,7 +124,7 @@ def _arriving(gradient, modality_stride, row_stride, m, rows, known, REAL: tl.co
     return arriving
 
 
-@triton.jit(do_not_specialize_on_alignment=_PLAIN, do_not_specialize=["C", "ignore_index", "per_source"])
+@triton.jit(do_not_specialize_on_alignment=_OF_BATCH, do_not_specialize=_NUMBERS)
 def modality_scores_bwd_kernel(
     logits, row_strides, column_strides, modality_stride, per_source,
     labels, label_stride, present, present_modality_stride, present_stride,
@@ -141,7 +141,7 @@ def modality_scores_bwd_kernel(
             scored = labelled & is_present(present, present_modality_stride, present_stride, m, rows, inside)
             z = logits[s] + k * tl.cast(modality_stride, tl.int64) + rows * row_strides[s]
             column_stride = tl.cast(column_strides[s], tl.int64)
-            true, rival, top, total, weighted, _ = row_sums(
+            true, rival, top, total, weighted = row_sums(
                 z, column_stride, y, scored, C, REAL, ROWS, COLUMNS, ONLY_TILE
             )
             known = scored & (total == total)
