@@ -79,15 +79,16 @@ class Tiles(NamedTuple):
         return {"ROWS": self.rows, "COLUMNS": self.columns, "ONLY_TILE": self.only_tile}
 
 
-def tiles(columns: int, real: tl.dtype, elements: int = 2048, most_rows: int = 256) -> Tiles:
+def tiles(columns: int, real: tl.dtype, elements: int = 1024) -> Tiles:
     """How rows of so many columns are tiled: by the columns and the dtype alone.
 
     Never by the number of rows: the order in which a row is summed may not depend on what else is in the batch.
+    What a program keeps for each row takes registers too, so that there are at most 64 of them.
     """
     if real == tl.float64:
         elements //= 2
     width = min(max(triton.next_power_of_2(columns), 2), elements)
-    return Tiles(min(max(elements // width, 1), most_rows), width, columns <= width)
+    return Tiles(min(elements // width, 64), width, columns <= width)
 
 
 def bits(number: float) -> int:

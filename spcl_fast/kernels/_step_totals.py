@@ -76,8 +76,8 @@ def self_paced_step_weigh_kernel(
     scored = l == l
     rho = harmonic_mean(s, l)
     if extra_difficulty is not None:
-        place = extra_difficulty + rows * tl.cast(extra_stride, tl.int64)
-        rho += tl.load(place, mask=inside, other=0.0).to(REAL)
+        extra = extra_difficulty + rows * tl.cast(extra_stride, tl.int64)
+        rho += tl.load(extra, mask=inside, other=0.0).to(REAL)
     if SELECTS_ALL:
         v = tl.where(scored, 1.0, 0.0).to(REAL)
     else:
@@ -166,9 +166,7 @@ def self_paced_step_totals_kernel(
 
 
 @triton.jit(do_not_specialize=_NUMBERS)
-def self_paced_step_bwd_kernel(
-    gradient, grad_loss, norm, result, count, REAL: tl.constexpr, BLOCK: tl.constexpr
-):
+def self_paced_step_bwd_kernel(gradient, grad_loss, norm, result, count, REAL: tl.constexpr, BLOCK: tl.constexpr):
     """`gradient` times `grad_loss / norm`, a norm of 0 taken for 1."""
     divisor = tl.load(norm).to(tl.float64)
     scale = (tl.load(grad_loss).to(tl.float64) / tl.where(divisor == 0, 1.0, divisor)).to(REAL)

@@ -15,7 +15,15 @@ from spcl_fast.kernels._sources import Sources, blocks, matrix_strides, on_devic
 
 @triton.jit
 def row_sums(
-    z, column_stride, y, scored, C, REAL: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, ONLY_TILE: tl.constexpr
+    z,
+    column_stride,
+    y,
+    scored,
+    C,
+    REAL: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    ONLY_TILE: tl.constexpr,
 ):
     """What the scores of a block of rows are made of, `[ROWS]` each; NaN sums for a row without a softmax.
 
@@ -78,6 +86,8 @@ def is_present(present, modality_stride, row_stride, m, rows, inside):
     return has
 
 
+BACKWARD_ELEMENTS = 512  # of a tile; twice as many would not fit in registers
+
 # Nothing about these may change how a row is summed: they differ between a batch and a part of it.
 _OF_BATCH = ["labels", "present", "T"]
 _NUMBERS = ["T", "ignore_index"]
@@ -99,9 +109,7 @@ def modality_scores_fwd_kernel(
             scored = labelled & is_present(present, present_modality_stride, present_stride, m, rows, inside)
             z = logits[s] + k * tl.cast(modality_stride, tl.int64) + rows * row_strides[s]
             column_stride = tl.cast(column_strides[s], tl.int64)
-            true, rival, top, total, weighted = row_sums(
-                z, column_stride, y, scored, C, REAL, ROWS, COLUMNS, ONLY_TILE
-            )
+            true, rival, top, total, weighted = row_sums(z, column_stride, y, scored, C, REAL, ROWS, COLUMNS, ONLY_TILE)
             log_total = tl.log(total)
             p = exponential(true - top) / total
             gap = p - exponential(rival - top) / total
@@ -141,9 +149,7 @@ def modality_scores_bwd_kernel(
             scored = labelled & is_present(present, present_modality_stride, present_stride, m, rows, inside)
             z = logits[s] + k * tl.cast(modality_stride, tl.int64) + rows * row_strides[s]
             column_stride = tl.cast(column_strides[s], tl.int64)
-            true, rival, top, total, weighted = row_sums(
-                z, column_stride, y, scored, C, REAL, ROWS, COLUMNS, ONLY_TILE
-            )
+            true, rival, top, total, weighted = row_sums(z, column_stride, y, scored, C, REAL, ROWS, COLUMNS, ONLY_TILE)
             known = scored & (total == total)
             of_loss = _arriving(grad_loss, grad_strides[0][0], grad_strides[0][1], m, rows, known, REAL)
             of_confidence = _arriving(grad_confidence, grad_strides[1][0], grad_strides[1][1], m, rows, known, REAL)
@@ -224,7 +230,7 @@ def modality_scores_backward(
     if z.C == 1:  # the margin is a constant, NaN
         grad_margin = None
     gradients = grad_loss, grad_confidence, grad_entropy, grad_margin
-    tile = tiles(z.C, z.real)
+    tile = tiles(z.C, z.real, elements=BACKWARD_ELEMENTS)
     with on_device_of(z.first):
         modality_scores_bwd_kernel[blocks(z.T, tile.rows)](
             *z.pointers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,6 @@ from spcl_fast.kernels._sources import Sources, Tiles, blocks, matrix_strides, o
 from spcl_fast.kernels._window_sums import window_gradients, window_means
 
 MOST_HELD = 4  # modalities whose vectors fit in the registers of a program together
-MOST_HELD_COLUMNS = 1024
 
 
 def window_coherence(
@@ -69,22 +69,13 @@ def window_coherence_backward(
         return gradient
     of_coherence = window_gradients(grad, counts, dialogues(offsets, e.T), window // 2)
     has = (present, *matrix_strides(present))
+    grid, tile, options = _launch(e, of_predictions)
     with on_device_of(e.first):
-        if _are_held(e):
-            tile = _tiles_of_few(e)
-            coherence_few_bwd_kernel[blocks(e.T, tile.rows)](
-                *(*_each(e), *has, of_coherence, gradient, e.T, e.C),
-                REAL=e.real,
-                OF_PREDICTIONS=of_predictions,
-                ROWS=tile.rows,
-                COLUMNS=tile.columns,
-            )
+        if _are_held(e, tile):
+            coherence_few_bwd_kernel[grid](*(*_each(e), *has, of_coherence, gradient, e.T, e.C), **options)
             return gradient
-        tile = tiles(e.C, e.real)
-        options = {"REAL": e.real, "OF_PREDICTIONS": of_predictions, "ROWS": tile.rows, "COLUMNS": tile.columns}
-        scales, norms = _norms(e, present, of_predictions, tile)
+        scales, norms = _norms(e, has, of_predictions)
         coefficients = torch.empty((e.M, e.M, e.T), dtype=e.result_dtype, device=e.first.device)
-        grid = blocks(e.T, tile.rows)
         coherence_many_coefficients_kernel[grid](
             *(*e.pointers, scales, norms, of_coherence, coefficients, e.M, e.T, e.C), **options
         )
@@ -107,36 +98,26 @@ def _forward(
         return
     coherence = torch.empty(e.T, dtype=torch.float64, device=e.first.device)
     has = (present, *matrix_strides(present))
+    grid, tile, options = _launch(e, of_predictions)
     with on_device_of(e.first):
-        if _are_held(e):
-            tile = _tiles_of_few(e)
-            coherence_few_fwd_kernel[blocks(e.T, tile.rows)](
-                *(*_each(e), *has, coherence, e.T, e.C),
-                REAL=e.real,
-                OF_PREDICTIONS=of_predictions,
-                ROWS=tile.rows,
-                COLUMNS=tile.columns,
-            )
+        if _are_held(e, tile):
+            coherence_few_fwd_kernel[grid](*(*_each(e), *has, coherence, e.T, e.C), **options)
         else:
-            tile = tiles(e.C, e.real)
-            scales, norms = _norms(e, present, of_predictions, tile)
-            coherence_many_fwd_kernel[blocks(e.T, tile.rows)](
-                *(*e.pointers, scales, norms, coherence, e.M, e.T, e.C),
-                REAL=e.real,
-                OF_PREDICTIONS=of_predictions,
-                ROWS=tile.rows,
-                COLUMNS=tile.columns,
-            )
+            scales, norms = _norms(e, has, of_predictions)
+            coherence_many_fwd_kernel[grid](*(*e.pointers, scales, norms, coherence, e.M, e.T, e.C), **options)
     window_means(coherence, dialogues(offsets, e.T), window // 2, result, counts)
 
 
-def _are_held(e: Sources) -> bool:
+def _launch(e: Sources, of_predictions: bool) -> tuple[tuple[int], Tiles, dict[str, Any]]:
+    """The programs of a kernel that goes over the rows, the tile of each, and its constants."""
+    tile = tiles(e.C, e.real)
+    options = {"REAL": e.real, "OF_PREDICTIONS": of_predictions, "ROWS": tile.rows, "COLUMNS": tile.columns}
+    return blocks(e.T, tile.rows), tile, options
+
+
+def _are_held(e: Sources, tile: Tiles) -> bool:
     """Whether a program can hold its rows of every modality at once, and so read them once."""
-    return e.M <= MOST_HELD and e.C <= MOST_HELD_COLUMNS
-
-
-def _tiles_of_few(e: Sources) -> Tiles:
-    return tiles(e.C, e.real, elements=1024)
+    return e.M <= MOST_HELD and tile.only_tile
 
 
 def _each(e: Sources) -> tuple[object, ...]:
@@ -146,14 +127,9 @@ def _each(e: Sources) -> tuple[object, ...]:
     return e.first.unbind(0), e.row_strides * e.M, e.column_strides * e.M
 
 
-def _norms(e: Sources, present: Tensor | None, of_predictions: bool, tile: Tiles) -> tuple[Tensor, Tensor]:
+def _norms(e: Sources, has: tuple[Tensor | None, int, int], of_predictions: bool) -> tuple[Tensor, Tensor]:
     """What vectors are scaled by, `[M, T]`, and their norms when scaled: 0 takes no part, NaN is at fault."""
     scales, norms = torch.empty((2, e.M, e.T), dtype=e.result_dtype, device=e.first.device)
-    coherence_many_norms_kernel[blocks(e.T, tile.rows)](
-        *(*e.pointers, present, *matrix_strides(present), scales, norms, e.M, e.T, e.C),
-        REAL=e.real,
-        OF_PREDICTIONS=of_predictions,
-        ROWS=tile.rows,
-        COLUMNS=tile.columns,
-    )
+    grid, _, options = _launch(e, of_predictions)
+    coherence_many_norms_kernel[grid](*(*e.pointers, *has, scales, norms, e.M, e.T, e.C), **options)
     return scales, norms
