@@ -53,7 +53,7 @@ def dialogues(offsets: Tensor, num_rows: int) -> Dialogues:
     """`offsets[D + 1]` as the reference reads them: clamped, then their running maximum. One launch."""
     count = offsets.shape[0]
     running = torch.empty(count + 1, dtype=torch.int64, device=offsets.device)
-    block = min(max(triton.next_power_of_2(count), 2), 2048)
+    block = min(max(triton.next_power_of_2(count), 2), 1024)
     with on_device_of(offsets):
         offsets_fwd_kernel[(1,)](offsets, offsets.stride(0), running, count, num_rows, BLOCK=block)
     return Dialogues(running, count - 1, (count - 1).bit_length())

@@ -65,7 +65,7 @@ def variants() -> Iterator[Variant]:
         yield Variant("modality_scores", "modality_scores_fwd_kernel", {"HAS_RIVALS": True, **tile})
     for tile in (small, {**large, "COLUMNS": 512}):
         yield Variant("modality_scores", "modality_scores_bwd_kernel", tile)
-    yield Variant("_offsets", "offsets_fwd_kernel", {"BLOCK": 2048})
+    yield Variant("_offsets", "offsets_fwd_kernel", {"BLOCK": 1024})
     for of_predictions, tile in ((False, {"ROWS": 4, "COLUMNS": 256}), (True, {"ROWS": 64, "COLUMNS": 8})):
         options = {"OF_PREDICTIONS": of_predictions, **tile}
         for kernel in ("coherence_few_fwd_kernel", "coherence_few_bwd_kernel"):

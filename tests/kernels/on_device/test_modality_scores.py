@@ -21,8 +21,8 @@ def rounding(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps * (1 if cuts else 0.5)
 
 
-def problem(M: int = 3, C: int = 6, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    return 2 * torch.randn(M, T, C, dtype=torch.float64).to(dtype), torch.randint(C, (T,))
+def problem(M: int = 3, C: int = 6, dtype: torch.dtype = torch.float64, rows: int = T) -> tuple[Tensor, Tensor]:
+    return 2 * torch.randn(M, rows, C, dtype=torch.float64).to(dtype), torch.randint(C, (rows,))
 
 
 def check(device, form, labels, z, *, present=None, ignore_index=-100, gradients=None) -> tuple[Tensor, Tensor]:
@@ -48,9 +48,9 @@ def check(device, form, labels, z, *, present=None, ignore_index=-100, gradients
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("C", [1, 2, 7, 130])
+@pytest.mark.parametrize("C", [1, 7, 130])
 def test_scores_and_gradients_are_those_of_the_reference(device, dtype, C) -> None:
-    z, y = problem(C=C, dtype=dtype)
+    z, y = problem(C=C, dtype=dtype, rows=T if C < 100 else 6)
     check(device, [z.to(device)], y, z)
 
 
@@ -116,7 +116,7 @@ def test_any_strides_and_sequences_give_the_same_bits(device, dtype) -> None:
 
 
 def test_more_sources_than_a_kernel_takes_are_stacked(device) -> None:
-    z, y = problem(M=34, C=3)
+    z, y = problem(M=34, C=3, rows=3)
     check(device, list(z.to(device)), y, z)
 
 

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from spcl_fast import kernels, reference
 from spcl_fast._options import NUMBERS, step_weighting
+from spcl_fast.kernels._offsets import dialogues
+from spcl_fast.reference import rows as reference_rows
 
 NAN, INF = float("nan"), float("inf")
 PARAMETERS: dict[str, dict[str, Any]] = {"mixture": {"lower": 0.3}, "polynomial": {"degree": 3.0}}
@@ -95,18 +97,17 @@ def same(a: Tensor, b: Tensor) -> bool:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("C", [1, 2, 7, 65])
+@pytest.mark.parametrize("C", [1, 7])
 def test_step_is_that_of_the_reference(device, dtype, C) -> None:
     check(device, *problem(C=C, dtype=dtype))
 
 
-@pytest.mark.parametrize("M", [2, 5])
 @pytest.mark.parametrize("scheme", [name for name in NUMBERS if name != "spld"])
-def test_step_of_every_scheme(device, scheme, M) -> None:
-    normalizer, aggregate = ("selected", "mean") if M == 2 else ("all", "sum")
-    for dtype, threshold in ((torch.float64, 0.7), (torch.float32, torch.tensor(0.7))):
-        problem_of = problem((9, 20, 3), M=M, dtype=dtype)
-        check(device, *problem_of, threshold, scheme=scheme, normalizer=normalizer, aggregate=aggregate)
+def test_step_of_every_scheme(device, scheme) -> None:
+    small = problem((9, 0, 3), M=2)
+    check(device, *small, 0.5, scheme=scheme, normalizer="selected", aggregate="mean")
+    z, y, o = problem((9, 3), M=5)
+    check(device, z.float(), y, o, torch.tensor(0.5), scheme=scheme)
 
 
 def test_spld_is_refused_by_name(device) -> None:
@@ -131,11 +132,10 @@ def test_step_with_what_may_be_given(device, name) -> None:
         options["extra_difficulty"] = torch.where(torch.arange(T) == 4, NAN, torch.rand(T))
     if name == "joint":
         options["joint"] = torch.randn(T, 7)
-    check(device, z, y, o, **options)
-    check(device, z.float(), y, o, **options)
+    check(device, z.float() if name in ("both", "joint") else z, y, o, **options)
 
 
-@pytest.mark.parametrize("threshold", [None, INF, 0.0, -1.0, NAN, 1e-300])
+@pytest.mark.parametrize("threshold", [None, 0.0, NAN])
 def test_thresholds_at_the_ends_of_their_range(device, threshold) -> None:
     check(device, *problem(), threshold)
 
@@ -149,8 +149,7 @@ def test_faulty_data_gives_what_the_reference_gives(device) -> None:
     y[[3, 40]] = torch.tensor([9, -(2**63)])
     z[0, 12, int(y[12].clamp(0, 4))] = -INF  # a loss of +Inf
     weight = torch.tensor([1.0, 0.0, 2.0, 0.0, 1.0])
-    for threshold in (0.9, INF):
-        check(device, z, y, o, threshold)
+    check(device, z, y, o, INF)
     check(device, z, y, o, 0.9, flags=False)
     check(device, z, y, o, INF, class_weight=weight)
     check(device, z, y, o, INF, class_weight=weight, label_smoothing=0.1)
@@ -171,17 +170,17 @@ def test_a_class_without_a_proper_weight_is_not_scored(device) -> None:
 @pytest.mark.parametrize("offsets", [[3, 5, 2, 40, 99], [-2, 5, 20], [0], [10, 5, 0], [0, 0, 55, 55]])
 def test_malformed_offsets_are_counted_and_read_as_their_running_maximum(device, offsets) -> None:
     z, y, _ = problem()
-    assert check(device, z, y, torch.tensor(offsets))[7][5] == (offsets[-1] != 55) * 1 or offsets[0] != 0
-    check(device, z, y, torch.tensor(offsets, dtype=torch.int32))
+    dtype = torch.int32 if len(offsets) == 3 else torch.int64
+    check(device, z, y, torch.tensor(offsets, dtype=dtype))
 
 
 def test_offsets_go_past_the_block_of_a_program(device) -> None:
-    z, y, _ = problem((60,))
-    offsets = torch.arange(5000).clamp(max=60)
-    offsets[3000] = 2  # fell
-    offsets[4999] = 59
-    got = check(device, z, y, offsets)
-    assert got[7][5] == 2
+    offsets = torch.arange(1100).clamp(max=60)
+    offsets[1050] = 2  # fell
+    offsets[1099] = 59
+    running = dialogues(offsets.to(device), 60)
+    assert running.offsets[1100] == 2
+    assert torch.equal(running.offsets[:1100].cpu(), reference_rows.running_offsets(offsets, 60))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -213,16 +212,16 @@ def test_more_sources_than_a_kernel_takes_are_stacked(device) -> None:
 
 
 def test_many_classes_are_tiled(device) -> None:
-    for options in ({}, {"label_smoothing": 0.1, "class_weight": torch.rand(1500)}):
-        check(device, *problem((3, 1), M=2, C=1500), **options)
-    z, y, o = problem((2,), M=2, C=65_536, dtype=torch.float32)
+    for options in ({}, {"label_smoothing": 0.1, "class_weight": torch.rand(1100)}):
+        check(device, *problem((2, 1), M=2, C=1100, dtype=torch.float32), **options)
+    z, y, o = problem((1,), M=2, C=65_536, dtype=torch.float32)
     got = raw(device, [z], y, o, INF)
     expected = reference.self_paced_step(z.double(), y, o, INF)
     torch.testing.assert_close(got[3].cpu().double(), expected.utterance_loss, rtol=1e-6, atol=0)
 
 
 def test_a_long_dialogue_and_many_programs(device) -> None:
-    check(device, *problem((3, 700, 0, 5), M=2, C=3))
+    check(device, *problem((3, 400, 0, 5), M=2, C=3))
 
 
 @pytest.mark.parametrize("D", [0, 3])
@@ -249,7 +248,7 @@ def test_a_norm_of_zero_is_one(device, by_weight) -> None:
 
 
 def test_a_difficulty_depends_on_its_dialogue_alone_and_repeats_bitwise(device) -> None:
-    lengths = [9, 300, 1, 0, 31]
+    lengths = [9, 100, 1, 0, 31]
     z, y, o = problem(lengths, C=7, dtype=torch.float32)
     z = z.to(device)
     whole = raw(device, [z], y, o)
