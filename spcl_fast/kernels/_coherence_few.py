@@ -54,9 +54,9 @@ def _held_vectors(
         is_finite = square < float("inf")
         at_fault = at_fault | (has & (is_finite == 0))
         usable = has & is_finite & (square > 0)
-        vectors = vectors + (tl.where(usable[:, None], x, 0.0),)  # noqa: RUF005
-        scales = scales + (scale,)  # noqa: RUF005
-        norms = norms + (tl.where(usable, tl.sqrt(square.to(tl.float64)), 0.0),)  # noqa: RUF005
+        vectors = vectors + (tl.where(usable[:, None], x, 0.0),)  # type: ignore[assignment]  # noqa: RUF005
+        scales = scales + (scale,)  # type: ignore[assignment]  # noqa: RUF005
+        norms = norms + (tl.where(usable, tl.sqrt(square.to(tl.float64)), 0.0),)  # type: ignore[assignment]  # noqa: RUF005
     return vectors, scales, norms, at_fault
 
 

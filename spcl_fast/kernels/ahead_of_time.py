@@ -67,7 +67,7 @@ def variants() -> Iterator[Variant]:
         yield Variant("modality_scores", "modality_scores_bwd_kernel", tile)
     yield Variant("_offsets", "offsets_fwd_kernel", {"BLOCK": 1024})
     for of_predictions, tile in ((False, {"ROWS": 4, "COLUMNS": 256}), (True, {"ROWS": 64, "COLUMNS": 8})):
-        options = {"OF_PREDICTIONS": of_predictions, **tile}
+        options: dict[str, Any] = {"OF_PREDICTIONS": of_predictions, **tile}
         for kernel in ("coherence_few_fwd_kernel", "coherence_few_bwd_kernel"):
             yield Variant("_coherence_few", kernel, options)
         for kernel in ("norms", "fwd", "coefficients", "bwd"):
