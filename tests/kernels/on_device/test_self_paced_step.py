@@ -110,6 +110,16 @@ def test_step_of_every_scheme(device, scheme) -> None:
     check(device, z.float(), y, o, torch.tensor(0.5), scheme=scheme)
 
 
+def test_the_threshold_itself_is_taken_and_a_tensor_is_not_rounded(device) -> None:
+    for dtype in (torch.float32, torch.float64):
+        z, y, o = problem((9, 3), dtype=dtype)
+        difficulty = raw(device, [z], y, o)[2].cpu()
+        for threshold in (difficulty[4], float(difficulty[4])):
+            weight = raw(device, [z], y, o, threshold)[1].cpu()
+            assert torch.equal(weight, (difficulty <= difficulty[4]).to(dtype))
+            assert weight[4] == 1
+
+
 def test_spld_is_refused_by_name(device) -> None:
     arguments = (None, 0.8, None, None, None, None, NUMBERS["spld"], 0.3, False, False, False, 0.0, -100, True, True)
     z, y, o = problem()
@@ -176,10 +186,10 @@ def test_malformed_offsets_are_counted_and_read_as_their_running_maximum(device,
 
 def test_offsets_go_past_the_block_of_a_program(device) -> None:
     offsets = torch.arange(1100).clamp(max=60)
-    offsets[1050] = 2  # fell
+    offsets[1024] = 2  # fell, where the second block begins
     offsets[1099] = 59
     running = dialogues(offsets.to(device), 60)
-    assert running.offsets[1100] == 2
+    assert running.offsets[1100] == 2  # misfits
     assert torch.equal(running.offsets[:1100].cpu(), reference_rows.running_offsets(offsets, 60))
 
 
