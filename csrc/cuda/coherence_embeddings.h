@@ -13,7 +13,7 @@ inline constexpr int kCoherenceThreads = 128;
 inline constexpr int kCoherenceWarps = kCoherenceThreads / 32;
 /// Blocks that a multiprocessor has registers for, in the forward and in the backward pass.
 template <class Stored, int rows>
-inline constexpr int kForwardBlocks = sizeof(Stored) == 8 ? 7 - rows : 12 - 2 * rows;
+inline constexpr int kForwardBlocks = sizeof(Stored) == 8 ? 7 - rows : (rows == 4 ? 3 : 12 - 2 * rows);
 template <class Stored, int rows>
 inline constexpr int kBackwardBlocks = sizeof(Stored) == 8 ? 6 - rows : 7 - rows;
 

@@ -73,13 +73,15 @@ struct EmbeddingGradient {
     const int lane = static_cast<int>(threadIdx.x) % lanes;
 #pragma unroll 1
     for (int64_t step = 0; step < columns; step += Elements::kStep) {
+      typename Elements::Loaded loaded[rows];
       Real x[rows][8], sum[8] = {};
 #pragma unroll
       for (int m = 0; m < rows; ++m) {
-        Elements::load_row(row.data[m], row.stride[m], step, columns, aligned, lane, x[m]);
+        loaded[m] = Elements::load_row(row.data[m], row.stride[m], step, columns, aligned, lane);
       }
 #pragma unroll
       for (int m = 0; m < rows; ++m) {
+        Elements::widen(loaded[m], x[m]);
 #pragma unroll
         for (int k = 0; k < 8; ++k) {
           x[m][k] = (usable >> m & 1) != 0 ? x[m][k] * of.inverse[m] : Real(0);  // there may be NaN

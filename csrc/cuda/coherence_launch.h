@@ -28,8 +28,19 @@ inline unsigned warps_grid(int64_t utterances, int per_warp) {
 inline unsigned tile_grid(int64_t utterances, int threads) { return grid_of(parts_of(utterances, threads), INT32_MAX); }
 inline unsigned utterance_grid(int64_t utterances) { return grid_of(parts_of(utterances, kUtteranceWarps), INT32_MAX); }
 
+/// The modalities of one tensor as tensors of their own, where there are not too many.
+inline CoherenceRows apart(const CoherenceRows& input) {
+  CoherenceRows rows = input;
+  if (input.sources.count > 1 || input.sources.modalities > kMostSources) return rows;
+  for (int m = 0; m < input.sources.modalities; ++m) rows.sources.sources[m] = input.sources.modality(m);
+  rows.sources.count = static_cast<int>(input.sources.modalities);
+  rows.sources.modality_stride = 0;
+  return rows;
+}
+
 template <class Stored, int rows, class Pass>
-void launch_rows(const CoherenceRows& input, const Pass& pass) {
+void launch_rows(const Pass& pass) {
+  const CoherenceRows& input = pass.input;
   if (!input.of_predictions) {
     if constexpr (sizeof(Stored) < 8) {
       if (input.sources.columns <= kFewFeatures) return pass.template embeddings<rows, 8>();
@@ -42,13 +53,14 @@ void launch_rows(const CoherenceRows& input, const Pass& pass) {
 }
 
 template <class Stored, class Pass>
-void launch_coherence(const CoherenceRows& input, const Pass& pass) {
+void launch_coherence(const Pass& pass) {
+  const CoherenceRows& input = pass.input;
   if (input.sources.rows == 0) return;
   const int64_t modalities = input.sources.modalities;
   if (modalities <= 4 && (!input.of_predictions || input.sources.columns <= kTileColumns)) {
-    if (modalities == 2) return launch_rows<Stored, 2>(input, pass);
-    if (modalities == 3) return launch_rows<Stored, 3>(input, pass);
-    return launch_rows<Stored, 4>(input, pass);
+    if (modalities == 2) return launch_rows<Stored, 2>(pass);
+    if (modalities == 3) return launch_rows<Stored, 3>(pass);
+    return launch_rows<Stored, 4>(pass);
   }
   const int64_t bytes = kUtteranceWarps * WarpUtterance<Stored, false>::numbers(modalities) * 8;
   if (input.of_predictions) return pass.template utterance<true>(bytes);

@@ -18,7 +18,7 @@ namespace on_device {
 /// Elements after which float32 sums are added to float64 ones: the error does not grow with the length of a row.
 inline constexpr int64_t kDotElements = 1024;
 
-/// The rows of an utterance.
+/// The rows of an utterance, of tensors that are apart.
 template <int rows>
 struct UtteranceRows {
   const char* data[rows];
@@ -27,9 +27,8 @@ struct UtteranceRows {
   __device__ __forceinline__ UtteranceRows(const Sources& sources, int64_t t) {
 #pragma unroll
     for (int m = 0; m < rows; ++m) {
-      const Sources::Source source = sources.modality(m);
-      data[m] = source.data + t * source.row_stride;
-      stride[m] = source.class_stride;
+      data[m] = sources.sources[m].data + t * sources.sources[m].row_stride;
+      stride[m] = sources.sources[m].class_stride;
     }
   }
 };
@@ -38,7 +37,7 @@ struct UtteranceRows {
 template <class Stored>
 bool rows_are_aligned(const Sources& sources) {
   constexpr auto size = static_cast<int64_t>(sizeof(Stored));
-  bool aligned = sources.modality_stride % 16 == 0 && sources.columns * size % 16 == 0;
+  bool aligned = sources.columns * size % 16 == 0;
   for (int k = 0; k < sources.count; ++k) {
     const Sources::Source& source = sources.sources[k];
     aligned &= source.class_stride == size && source.row_stride % 16 == 0 &&
@@ -64,24 +63,31 @@ struct LaneElements {
   }
 
   /// Eight elements of a row; 0 past its last.
-  __device__ __forceinline__ static void load_row(const char* row, int64_t stride, int64_t step, int64_t columns,
-                                                  bool aligned, int lane, Real (&x)[8]) {
+  struct alignas(16) Loaded {
+    Stored values[8];
+  };
+  __device__ __forceinline__ static Loaded load_row(const char* row, int64_t stride, int64_t step, int64_t columns,
+                                                    bool aligned, int lane) {
+    Loaded loaded{};
     if (aligned) {
 #pragma unroll
       for (int piece = 0; piece < kPieces; ++piece) {
         const int64_t f = step + first(lane, piece);
-        Whole stored{};
-        if (f < columns) stored = reinterpret_cast<const Whole*>(row)[f / kPiece];
-#pragma unroll
-        for (int k = 0; k < kPiece; ++k) x[piece * kPiece + k] = widened(stored.values[k]);
+        if (f < columns) reinterpret_cast<Whole*>(&loaded)[piece] = reinterpret_cast<const Whole*>(row)[f / kPiece];
       }
     } else {
 #pragma unroll
       for (int k = 0; k < 8; ++k) {
         const int64_t f = step + first(lane, k / kPiece) + k % kPiece;
-        x[k] = f < columns ? load<Stored>(row + f * stride) : Real(0);
+        if (f < columns) loaded.values[k] = *reinterpret_cast<const Stored*>(row + f * stride);
       }
     }
+    return loaded;
+  }
+
+  __device__ __forceinline__ static void widen(const Loaded& loaded, Real (&x)[8]) {
+#pragma unroll
+    for (int k = 0; k < 8; ++k) x[k] = widened(loaded.values[k]);
   }
 
   /// Writes eight elements of a contiguous row.
@@ -106,15 +112,14 @@ struct LaneElements {
   }
 
   /// Halves as they are added up. All lanes of the warp take part.
-  __device__ __forceinline__ static void exchange(int lane, Real (&x)[8]) {
+  __device__ __forceinline__ static void exchange(int lane, Loaded& loaded) {
     if constexpr (kIsHalf) {
       const bool upper = lane >= lanes / 2;
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        const Real other = __shfl_xor_sync(kWholeWarp, upper ? x[k] : x[4 + k], lanes / 2);
-        x[k] = upper ? other : x[k];
-        x[4 + k] = upper ? x[4 + k] : other;
-      }
+      uint4 words = reinterpret_cast<const uint4&>(loaded);
+      const unsigned low = __shfl_xor_sync(kWholeWarp, upper ? words.x : words.z, lanes / 2);
+      const unsigned high = __shfl_xor_sync(kWholeWarp, upper ? words.y : words.w, lanes / 2);
+      words = upper ? make_uint4(low, high, words.z, words.w) : make_uint4(words.x, words.y, low, high);
+      reinterpret_cast<uint4&>(loaded) = words;
     }
   }
 
@@ -194,13 +199,17 @@ struct CoherenceProducts {
  private:
   __device__ __forceinline__ static void add_step(const UtteranceRows<rows>& row, int64_t columns, bool aligned,
                                                   int64_t step, int lane, Real (&sums)[kPairs]) {
+    typename Elements::Loaded loaded[rows];
     Real x[rows][8];
 #pragma unroll
     for (int m = 0; m < rows; ++m) {
-      Elements::load_row(row.data[m], row.stride[m], step, columns, aligned, lane, x[m]);
+      loaded[m] = Elements::load_row(row.data[m], row.stride[m], step, columns, aligned, lane);
     }
 #pragma unroll
-    for (int m = 0; m < rows; ++m) Elements::exchange(lane, x[m]);
+    for (int m = 0; m < rows; ++m) {
+      Elements::exchange(lane, loaded[m]);
+      Elements::widen(loaded[m], x[m]);
+    }
     int pair = 0;
 #pragma unroll
     for (int i = 0; i < rows; ++i) {

@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(kUtteranceThreads, 8)
 
 template <class Stored>
 struct Forward {
-  const CoherenceRows& input;
+  const CoherenceRows input;
   double* c;
   cudaStream_t stream;
 
@@ -52,7 +52,7 @@ struct Forward {
 void coherence_cuda(const CoherenceRows& rows, double* c, cudaStream_t stream) {
   with_float_type(rows.sources.type, [&](auto* type) {
     typedef std::remove_pointer_t<decltype(type)> Stored;
-    on_device::launch_coherence<Stored>(rows, on_device::Forward<Stored>{rows, c, stream});
+    on_device::launch_coherence<Stored>(on_device::Forward<Stored>{on_device::apart(rows), c, stream});
   });
 }
 

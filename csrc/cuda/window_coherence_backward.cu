@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kUtteranceThreads, 8)
 
 template <class Stored>
 struct Backward {
-  const CoherenceRows& input;
+  const CoherenceRows input;
   const double* of_c;
   GradientRows<Stored> gradient;
   cudaStream_t stream;
@@ -61,7 +61,7 @@ void coherence_backward_cuda(const CoherenceRows& rows, const double* of_c, void
     typedef std::remove_pointer_t<decltype(type)> Stored;
     const on_device::GradientRows<Stored> of_rows{static_cast<Stored*>(gradient), rows.sources.rows,
                                                   rows.sources.columns};
-    on_device::launch_coherence<Stored>(rows, on_device::Backward<Stored>{rows, of_c, of_rows, stream});
+    on_device::launch_coherence<Stored>(on_device::Backward<Stored>{on_device::apart(rows), of_c, of_rows, stream});
   });
 }
 
