@@ -176,7 +176,6 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     const int taken = together;
     if (taken == 0) {
       long_dialogue<Real, whole>(call, d, first, ends[1], tile, counts);
-      __syncthreads();
       ++d;
       continue;
     }

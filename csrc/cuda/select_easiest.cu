@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kThreads)
   if (!is_last_block(&threshold.ticket)) return;
   const long long rank = threshold.rank;
   long long before = 0;
-  for (int64_t first = 0; before < rank; first += kThreads) {
+  for (int64_t first = 0; before < rank && first < chunks; first += kThreads) {
     const int64_t chunk = first + threadIdx.x;
     const long long found = chunk < chunks ? ties[chunk] : 0;
     const auto scanned = scan_of_block<kThreads>(found);
@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 }  // namespace on_device
 
-void select_easiest_cuda(const Ranking& ranking, OrderWork* work, unsigned* ties, bool* selected, cudaStream_t stream) {
+void select_easiest_cuda(const Ranking& ranking, OrderWork* work, bool* selected, cudaStream_t stream) {
   using namespace on_device;
   if (ranking.count == 0) return;
   with_float_type(ranking.values.type, [&]<class Stored>(Stored*) {
@@ -143,6 +143,7 @@ void select_easiest_cuda(const Ranking& ranking, OrderWork* work, unsigned* ties
     }
     order_statistic_cuda(ranking, work, nullptr, stream);
     const bool pieces = has_pieces<Keys>(ranking.values) && reinterpret_cast<uintptr_t>(selected) % 16 == 0;
+    auto* ties = reinterpret_cast<unsigned*>(work + 1);
     const int64_t chunks = parts_of(ranking.count, kTieChunk);
     const unsigned grid = grid_of(chunks);
     SPCL_LAUNCH(select_easiest_ties_kernel<Keys>, grid, kThreads, 0, stream, ranking, pieces, work, ties, chunks);

@@ -15,8 +15,7 @@ Tensor select_easiest_on_device(const Tensor& difficulty, double pace) {
   Tensor selected = call.empty({ranking.count}, ScalarType::Bool);
   Tensor memory =
       order_workspace(call, ranking, parts_of(ranking.count, kTieChunk) * static_cast<int64_t>(sizeof(unsigned)));
-  auto* work = static_cast<OrderWork*>(memory.mutable_data_ptr());
-  select_easiest_cuda(ranking, work, reinterpret_cast<unsigned*>(work + 1),
+  select_easiest_cuda(ranking, static_cast<OrderWork*>(memory.mutable_data_ptr()),
                       static_cast<bool*>(selected.mutable_data_ptr()), call.stream());
   call.check_launches();
   return selected;
