@@ -77,10 +77,26 @@ struct RowTile {
     for (int c = 0; c < classes; ++c) values[c] = widened(stored[c]);
   }
 
- private:
+  /// Writes row `row` of a tile that begins at a multiple of 16 bytes in memory; `values` are of the stored type.
+  __device__ __forceinline__ static void write(char* tile, int row, const Stored* values) {
+    char* target = tile + row * kPitch;
+    alignas(16) Stored stored[classes];
+#pragma unroll
+    for (int c = 0; c < classes; ++c) stored[c] = values[c];
+#pragma unroll
+    for (int unit = 0; unit < kRowBytes / kUnit; ++unit) {
+      if constexpr (kUnit == 16) reinterpret_cast<uint4*>(target)[unit] = reinterpret_cast<uint4*>(stored)[unit];
+      if constexpr (kUnit == 8) reinterpret_cast<uint2*>(target)[unit] = reinterpret_cast<uint2*>(stored)[unit];
+      if constexpr (kUnit == 4) reinterpret_cast<Stored*>(target)[unit] = stored[unit];
+    }
+  }
+
+  /// Where byte `byte` of the rows as they lie in memory is in a tile.
   __device__ __forceinline__ static int place(int byte) {
     return kIsPadded ? byte + byte / kRowBytes * 16 : byte;  // then phase is 0, and a piece has one row
   }
+
+ private:
   __device__ __forceinline__ static void copy_one(const char* base, char* tile, int byte) {
     *reinterpret_cast<Stored*>(tile + byte) = *reinterpret_cast<const Stored*>(base + byte);
   }

@@ -135,7 +135,7 @@ class Block {
   static void enter(void* self);
   void run_block(const std::function<void()>& kernel);
   bool release_block();
-  bool release_warps();
+  bool release_warp(size_t warp);
 
   std::vector<Thread> threads_;
   std::vector<SharedSlot*> slots_;
@@ -183,6 +183,8 @@ class Order {
     if (shuffles_) std::shuffle(order_.begin(), order_.end(), random_);
     return order_;
   }
+  /// Whether whoever could go on lets the others come first.
+  bool interrupts() { return shuffles_ && random_() % 2 == 0; }
 
  private:
   std::vector<size_t> order_;
@@ -222,21 +224,24 @@ inline bool Block::release_block() {
   return first != nullptr;
 }
 
-inline bool Block::release_warps() {
+inline bool Block::release_warp(size_t warp) {
   bool released = false;
-  for (size_t t = 0; t < count_; ++t) {
+  for (size_t t = 32 * warp; t < 32 * warp + 32 && t < count_; ++t) {
     const unsigned mask = threads_[t].mask;
-    if (threads_[t].state != State::kAtWarp || (mask >> t % 32 & 1) == 0) continue;
+    if (threads_[t].state != State::kAtWarp) continue;
     bool all = true;
     for (size_t l = 0; l < 32; ++l) {
       if (!(mask >> l & 1)) continue;
-      const size_t other = t / 32 * 32 + l;
-      if (other >= count_ || threads_[other].state == State::kDone) fail("a warp waits for a lane that has left");
+      const size_t other = 32 * warp + l;
+      if (other >= count_ || threads_[other].state == State::kDone) {
+        error_ = std::make_exception_ptr(std::runtime_error("cuda_on_cpu: a warp waits for a lane that has left"));
+        return false;
+      }
       all &= threads_[other].state == State::kAtWarp && threads_[other].mask == mask;
     }
     if (!all) continue;
     for (size_t l = 0; l < 32; ++l) {
-      if (mask >> l & 1) threads_[t / 32 * 32 + l].state = State::kReady;
+      if (mask >> l & 1) threads_[32 * warp + l].state = State::kReady;
     }
     released = true;
   }
@@ -251,17 +256,26 @@ inline void Block::run_block(const std::function<void()>& kernel) {
     threads_[t].generation = 0;
     start_fiber(threads_[t].fiber, &Block::enter, this);
   }
-  Order order(count_);
+  Order lanes(32), warps((count_ + 31) / 32);
   while (true) {
     bool ran = false;
-    for (const size_t t : order.next()) {
-      if (threads_[t].state != State::kReady) continue;
-      current_ = t;
-      switch_fiber(main_, threads_[t].fiber);
-      ran = true;
+    for (const size_t w : warps.next()) {
+      // A warp goes on as long as it waits for nobody but itself, so that it can be far ahead of the others.
+      bool goes_on = true;
+      while (goes_on) {
+        goes_on = false;
+        for (const size_t l : lanes.next()) {
+          const size_t t = 32 * w + l;
+          if (t >= count_ || threads_[t].state != State::kReady) continue;
+          current_ = t;
+          switch_fiber(main_, threads_[t].fiber);
+          ran = goes_on = true;
+        }
+        goes_on &= !error_ && release_warp(w) && !warps.interrupts();
+      }
     }
     try {
-      if (ran || (!error_ && (release_warps() || release_block()))) continue;
+      if (ran || (!error_ && release_block())) continue;
       const bool done = std::ranges::all_of(threads_.begin(), threads_.begin() + static_cast<int64_t>(count_),
                                             [](const Thread& thread) { return thread.state == State::kDone; });
       if (done) break;
