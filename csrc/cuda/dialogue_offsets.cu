@@ -6,7 +6,7 @@ namespace {
 
 constexpr int kThreads = DialogueOffsets::kThreads;
 
-/// A block a chunk: its first and largest offset, and where it is faulty the largest up to each.
+/// A block a chunk: a copy with each offset the largest up to it, and what the chunk is like.
 __global__ void __launch_bounds__(kThreads) dialogue_offsets_fwd_kernel(DialogueOffsets offsets) {
   using Parts = int64_t[kThreads / 32];
   SPCL_SHARED(Parts, parts);
@@ -18,6 +18,7 @@ __global__ void __launch_bounds__(kThreads) dialogue_offsets_fwd_kernel(Dialogue
     const int64_t raw = offsets.values.at(d), value = offsets.within(raw);
     is_faulty |= raw != value || (d > begin && raw < offsets.values.at(d - 1));
     largest = value > largest ? value : largest;
+    offsets.cleaned[d] = value;  // right unless the chunk is faulty
   }
   is_faulty = __syncthreads_or(is_faulty);
   largest = over_block<kThreads>(largest, [](int64_t a, int64_t b) { return a > b ? a : b; });

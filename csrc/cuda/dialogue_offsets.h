@@ -3,7 +3,8 @@
 // Offsets as the kernels read them: whatever they hold, each is taken as the largest up to it, within [0, T].
 //
 // Up to kThreads of them are read by every block for itself. More are cut into at most kThreads chunks, and a launch
-// before finds the largest of each and whether it is in order; only a chunk that is not gets a cleaned copy.
+// before copies each chunk, cleaned as if it were alone, and notes its largest: a block has to add only the largest of
+// the chunks before.
 
 #include "cuda/inputs.h"
 #include "cuda/reduce.h"
@@ -22,7 +23,7 @@ struct DialogueOffsets {
   int64_t dialogues, rows;
   int chunk_bits;        // a chunk has 2^chunk_bits offsets
   OffsetsChunk* chunks;  // nullptr: every block reads them all
-  int64_t* cleaned;      // of the chunks that are faulty
+  int64_t* cleaned;      // each chunk for itself
 
   SPCL_HD int64_t count() const { return dialogues + 1; }
   SPCL_HD int64_t num_chunks() const { return parts_of(count(), int64_t{1} << chunk_bits); }
@@ -60,13 +61,10 @@ class BlockOffsets {
  public:
   __device__ __forceinline__ explicit BlockOffsets(const DialogueOffsets& offsets) : offsets_(offsets) {
     using Marks = int64_t[kThreads];
-    using Flags = bool[kThreads];
     using Parts = int64_t[kThreads / 32];
     SPCL_SHARED(Marks, marks);
-    SPCL_SHARED(Flags, is_faulty);
     SPCL_SHARED(Parts, parts);
     marks_ = marks;
-    is_faulty_ = is_faulty;
     const int thread = static_cast<int>(threadIdx.x);
     int64_t value = 0;
     if (offsets.chunks == nullptr) {
@@ -78,7 +76,7 @@ class BlockOffsets {
       const OffsetsChunk chunk = offsets.chunks[thread];
       raw_ = chunk.first;
       value = chunk.largest;
-      is_faulty[thread] = chunk.is_faulty != 0;
+      is_faulty_ = chunk.is_faulty != 0;
     }
     marks[thread] = running_maximum<kThreads>(value, parts);
     __syncthreads();
@@ -87,9 +85,7 @@ class BlockOffsets {
   /// Offset `d`, of 0 to dialogues.
   __device__ __forceinline__ int64_t at(int64_t d) const {
     if (offsets_.chunks == nullptr) return marks_[d];
-    const int64_t chunk = d >> offsets_.chunk_bits;
-    const int64_t own = is_faulty_[chunk] ? offsets_.cleaned[d] : offsets_.within(offsets_.values.at(d));
-    const int64_t before = before_chunk(chunk);
+    const int64_t own = offsets_.cleaned[d], before = before_chunk(d >> offsets_.chunk_bits);
     return own > before ? own : before;
   }
 
@@ -117,7 +113,7 @@ class BlockOffsets {
     bool wrong = false;
     if (thread < offsets_.num_chunks()) {
       const bool is_last = thread == offsets_.num_chunks() - 1;
-      wrong = is_faulty_[thread] || raw_ < before_chunk(thread) || (thread == 0 && raw_ != 0) ||
+      wrong = is_faulty_ || raw_ < before_chunk(thread) || (thread == 0 && raw_ != 0) ||
               (is_last && marks_[thread] != offsets_.rows);
     }
     if (!__syncthreads_or(wrong)) return 0;
@@ -138,9 +134,10 @@ class BlockOffsets {
   }
 
   const DialogueOffsets& offsets_;
-  const int64_t* marks_;   // the offsets, or the largest up to the end of each chunk
-  const bool* is_faulty_;  // chunks
-  int64_t raw_ = 0;        // what was read by this thread
+  const int64_t* marks_;  // the offsets, or the largest up to the end of each chunk
+  // What this thread has read: an offset as it was, or a chunk.
+  int64_t raw_ = 0;
+  bool is_faulty_ = false;
 };
 
 }  // namespace on_device

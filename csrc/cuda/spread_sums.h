@@ -46,7 +46,9 @@ __device__ __forceinline__ void spread_dialogues(const SpreadSlots& slots, int c
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
   const int half = lane / kSpreadLanes, part = lane % kSpreadLanes;
   const auto plus = [](auto a, auto b) { return a + b; };
+#pragma unroll 1
   for (int base = 2 * warp; base < count; base += warps * slots.slots) {
+#pragma unroll 1
     for (int k = 0; k < slots.slots && base + warps * k < count; k += 2) {
       const int j = base + warps * k + half;
       int64_t begin = 0, end = 0;
@@ -55,12 +57,15 @@ __device__ __forceinline__ void spread_dialogues(const SpreadSlots& slots, int c
       int64_t* counts = slots.counts(warp, k + half);
       int64_t scored = 0;
       if (can_be_missing) {
+#pragma unroll 1
         for (int64_t row = begin + part; row < end; row += kSpreadLanes) scored += is_scored(row);
         scored = over_lanes<kSpreadLanes>(scored, plus);
       }
+#pragma unroll 1
       for (int64_t first = 0; first < slots.modalities; first += kSpreadModalities) {
         double sum[kSpreadModalities] = {};
-        int64_t known[kSpreadModalities] = {};
+        unsigned known[kSpreadModalities] = {};  // of one lane
+#pragma unroll 2
         for (int64_t row = begin + part; row < end; row += kSpreadLanes) {
 #pragma unroll
           for (int i = 0; i < kSpreadModalities; ++i) {
@@ -70,15 +75,16 @@ __device__ __forceinline__ void spread_dialogues(const SpreadSlots& slots, int c
             known[i] += p == p;
           }
         }
-        if (!can_be_missing && first == 0) scored = over_lanes<kSpreadLanes>(known[0], plus);
+        if (!can_be_missing && first == 0) scored = over_lanes<kSpreadLanes>(int64_t{known[0]}, plus);
 #pragma unroll
         for (int i = 0; i < kSpreadModalities; ++i) {
           if (first + i >= slots.modalities) continue;
           sum[i] = over_lanes<kSpreadLanes>(sum[i], plus);
-          if (can_be_missing) known[i] = over_lanes<kSpreadLanes>(known[i], plus);
+          int64_t count_of = scored;
+          if (can_be_missing) count_of = over_lanes<kSpreadLanes>(int64_t{known[i]}, plus);
           if (part == 0) {
             sums[first + i] = sum[i];
-            counts[first + i] = can_be_missing ? known[i] : scored;
+            counts[first + i] = count_of;
           }
         }
       }

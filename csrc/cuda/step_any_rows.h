@@ -13,7 +13,7 @@ class AnyRows {
  public:
   typedef typename Computed<Stored>::Real Real;
   static constexpr int kClasses = 0;
-  static constexpr int kBlocks = sizeof(Real) == 8 ? 2 : 4;
+  static constexpr int kBlocks = sizeof(Real) == 8 ? 2 : 3;
 
   __device__ __forceinline__ AnyRows(const StepCall& call, const StepPlan&, char*)
       : call_(call),
@@ -30,18 +30,20 @@ class AnyRows {
   }
 
   /// Scores the rows [begin, end).
-  __device__ __forceinline__ void score(const StepResults<Real>& to, int64_t begin, int64_t end,
-                                        StepCounts<Real>& counts) const {
+  __device__ __forceinline__ void score(const StepResults<Real>& to, int64_t begin, int64_t end, double* totals) const {
     constexpr int rows = kStepThreads / lanes;
+    unsigned bad_label = 0, nonfinite = 0;
     for (int64_t first = begin; first < end; first += rows) {
-      score_row(to, first + static_cast<int>(threadIdx.x) / lanes, end, counts);
+      score_row(to, first + static_cast<int>(threadIdx.x) / lanes, end, bad_label, nonfinite);
     }
+    add_count(totals + kBadLabel, bad_label);
+    add_count(totals + kNonfinite, nonfinite);
   }
 
  private:
   /// All threads of the group, the warp or the block take part, with rows or without.
-  __device__ __forceinline__ void score_row(const StepResults<Real>& to, int64_t row, int64_t end,
-                                            StepCounts<Real>& counts) const {
+  __device__ __forceinline__ void score_row(const StepResults<Real>& to, int64_t row, int64_t end, unsigned& bad_label,
+                                            unsigned& nonfinite) const {
     const bool is_active = row < end, counts_it = is_active && lane() == 0;
     bool is_bad = false, is_finite = true, has_any = false;
     int32_t label = -1;
@@ -51,10 +53,10 @@ class AnyRows {
       const Real p = softmax_at(m, row, label, has);
       is_finite &= p == p || !has;
       has_any |= has;
-      if (counts_it) to.confidence(m)[row] = has ? p : nan_of<Real>();
+      if (counts_it) to.confidence(m, row) = has ? p : nan_of<Real>();
     }
     const int64_t limit = is_active ? classes_ : 0;  // a row that is not there has no classes
-    Real* gradient = to.gradient == nullptr ? nullptr : to.gradient + row * classes_;
+    Real* gradient = to.has_gradient() ? to.gradient(row) : nullptr;
 
     Real maximum = -infinity_of<Real>();
     for (int64_t c = lane(); c < limit; c += lanes) {
@@ -92,10 +94,10 @@ class AnyRows {
     is_finite &= loss == loss && has_proper_weight(label);
     const bool is_scored = is_candidate && is_finite;
     if (counts_it) {
-      counts.bad_label += is_bad;
-      counts.nonfinite += is_candidate && (!is_finite || loss == infinity_of<Real>());
-      to.utterance_loss[row] = is_scored ? loss : nan_of<Real>();
-      for (int64_t m = 0; !is_scored && m < call_.logits.modalities; ++m) to.confidence(m)[row] = nan_of<Real>();
+      bad_label += is_bad;
+      nonfinite += is_candidate && (!is_finite || loss == infinity_of<Real>());
+      to.loss(row) = is_scored ? loss : nan_of<Real>();
+      for (int64_t m = 0; !is_scored && m < call_.logits.modalities; ++m) to.confidence(m, row) = nan_of<Real>();
     }
     if (gradient == nullptr) return;
     const Real inverse = 1 / sum;

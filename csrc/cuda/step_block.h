@@ -39,28 +39,21 @@ struct StepPlan {
   SPCL_HD static int64_t num_totals(int64_t modalities) { return kStepTotals + 2 * modalities; }
 };
 
-/// A thread's share of the totals.
-template <class Real>
-struct StepCounts {
-  unsigned scored = 0, selected = 0, nonfinite = 0, bad_label = 0, bad_offset = 0, undefined = 0;
-  double loss = 0, weighted_loss = 0, weight = 0;
-};
-
-/// The results of a call with their type.
+/// The results of a call with their type. Nothing is held here that would have to stay in registers.
 template <class Real>
 struct StepResults {
   const StepCall& call;
-  Real *weight, *difficulty, *utterance_loss, *spread, *gradient;
 
-  __device__ __forceinline__ explicit StepResults(const StepCall& of)
-      : call(of),
-        weight(static_cast<Real*>(of.weight)),
-        difficulty(static_cast<Real*>(of.difficulty)),
-        utterance_loss(static_cast<Real*>(of.utterance_loss)),
-        spread(static_cast<Real*>(of.spread)),
-        gradient(static_cast<Real*>(of.gradient)) {}
-  __device__ __forceinline__ Real* confidence(int64_t m) const {
-    return static_cast<Real*>(call.confidence) + m * call.logits.rows;
+  __device__ __forceinline__ Real& weight(int64_t row) const { return static_cast<Real*>(call.weight)[row]; }
+  __device__ __forceinline__ Real& difficulty(int64_t row) const { return static_cast<Real*>(call.difficulty)[row]; }
+  __device__ __forceinline__ Real& loss(int64_t row) const { return static_cast<Real*>(call.utterance_loss)[row]; }
+  __device__ __forceinline__ Real& confidence(int64_t m, int64_t row) const {
+    return static_cast<Real*>(call.confidence)[m * call.logits.rows + row];
+  }
+  __device__ __forceinline__ Real& spread(int64_t dialogue) const { return static_cast<Real*>(call.spread)[dialogue]; }
+  __device__ __forceinline__ bool has_gradient() const { return call.gradient != nullptr; }
+  __device__ __forceinline__ Real* gradient(int64_t row) const {
+    return static_cast<Real*>(call.gradient) + row * call.logits.columns;
   }
 };
 
@@ -73,14 +66,23 @@ __device__ __forceinline__ double proper_class_weight(const StepCall& call, int6
 /// The first chunk of 32 rows of this thread's warp among those of the rows from `begin`.
 __device__ __forceinline__ int64_t first_chunk(int64_t begin) { return begin / 32 * 32 + threadIdx.x / 32 * 32; }
 
+/// Adds what the lanes of a warp counted or summed to a total of that warp. Every lane takes part.
+__device__ __forceinline__ void add_count(double* total, unsigned count) {
+  count = __reduce_add_sync(kWholeWarp, count);
+  if (threadIdx.x % 32 == 0) *total += static_cast<double>(count);
+}
+__device__ __forceinline__ void add_sum(double* total, double sum) {
+  sum = sum_of_group<32>(sum);
+  if (threadIdx.x % 32 == 0) *total += sum;
+}
+
 /// Multiplies the gradient of a chunk's rows by `factor`, a number of each lane, neighbours writing neighbours.
 template <int classes, class Real>
-__device__ __forceinline__ void scale_gradient(Real* gradient, int64_t num_classes, int64_t chunk, Real factor) {
+__device__ __forceinline__ void scale_gradient(Real* rows, int64_t num_classes, Real factor) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   if (!__any_sync(kWholeWarp, factor != 1)) return;
   const auto scale = [](Real& value, Real by) { value = by == 0 ? Real{} : value * by; };
   if constexpr (classes > 0) {
-    Real* rows = gradient + chunk * classes;
 #pragma unroll
     for (int k = 0; k < classes; ++k) {
       const int index = k * 32 + lane;
@@ -91,63 +93,69 @@ __device__ __forceinline__ void scale_gradient(Real* gradient, int64_t num_class
     for (int row = 0; row < 32; ++row) {
       const Real of_row = __shfl_sync(kWholeWarp, factor, row);
       if (of_row == 1) continue;
-      for (int64_t c = lane; c < num_classes; c += 32) scale(gradient[(chunk + row) * num_classes + c], of_row);
+      for (int64_t c = lane; c < num_classes; c += 32) scale(rows[row * num_classes + c], of_row);
     }
   }
 }
 
 /// Difficulties, weights, totals and gradient of the rows [begin, end), whose difficulties hold their spreads.
 template <int classes, class Real>
-__device__ __forceinline__ void weigh_rows(const StepResults<Real>& to, const WeightRule<Real>& weight_of,
-                                           int64_t begin, int64_t end, double* totals, StepCounts<Real>& counts) {
+__device__ __forceinline__ void weigh_rows(const StepResults<Real>& to, int64_t begin, int64_t end, double* totals) {
   const StepCall& call = to.call;
+  const WeightRule<Real> weight_of(call.weighting);
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int64_t modalities = call.logits.modalities;
+  unsigned scored = 0, undefined = 0, selected = 0;
+  double loss_sum = 0, weighted_loss = 0, weight_sum = 0;
+#pragma unroll 1
   for (int64_t chunk = first_chunk(begin); chunk < end; chunk += kStepThreads) {
     const int64_t row = chunk + lane;
     Real factor = 1;
     if (row >= begin && row < end) {
-      const Real loss = to.utterance_loss[row];
-      Real rho = harmonic_mean(to.difficulty[row], loss);
+      const Real loss = to.loss(row);
+      Real rho = harmonic_mean(to.difficulty(row), loss);
       if (call.extra_difficulty.data != nullptr) rho += static_cast<Real>(call.extra_difficulty.at(row));
       const bool is_scored = loss == loss;
       const Real v = call.selects_all ? static_cast<Real>(is_scored) : weight_of(rho);
-      to.difficulty[row] = rho;
-      to.weight[row] = v;
-      counts.scored += is_scored;
-      counts.undefined += is_scored && rho != rho;
-      counts.selected += v > 0;
-      counts.loss += is_scored ? static_cast<double>(loss) : 0.0;
-      counts.weighted_loss += v > 0 ? static_cast<double>(v * loss) : 0.0;
-      counts.weight += static_cast<double>(v);
+      to.difficulty(row) = rho;
+      to.weight(row) = v;
+      scored += is_scored;
+      undefined += is_scored && rho != rho;
+      selected += v > 0;
+      loss_sum += is_scored ? static_cast<double>(loss) : 0.0;
+      weighted_loss += v > 0 ? static_cast<double>(v * loss) : 0.0;
+      weight_sum += static_cast<double>(v);
       if (is_scored) factor = v;  // the gradient of the others is 0
     }
-    if (to.gradient != nullptr) scale_gradient<classes>(to.gradient, call.logits.columns, chunk, factor);
+    if (to.has_gradient()) scale_gradient<classes>(to.gradient(chunk), call.logits.columns, factor);
   }
-  const auto plus = [](double a, double b) { return a + b; };
+  add_count(totals + kScored, scored);
+  add_count(totals + kUndefined, undefined);
+  add_count(totals + kSelected, selected);
+  add_sum(totals + kLoss, loss_sum);
+  add_sum(totals + kWeightedLoss, weighted_loss);
+  add_sum(totals + kWeightSum, weight_sum);
+#pragma unroll 1
   for (int64_t first = 0; first < modalities; first += kSpreadModalities) {
-    double all[kSpreadModalities] = {}, selected[kSpreadModalities] = {};
+    double all[kSpreadModalities] = {}, chosen[kSpreadModalities] = {};
+#pragma unroll 1
     for (int64_t chunk = first_chunk(begin); chunk < end; chunk += kStepThreads) {
       const int64_t row = chunk + lane;
       if (row < begin || row >= end) continue;
-      const Real v = to.weight[row];
+      const Real v = to.weight(row);
 #pragma unroll
       for (int i = 0; i < kSpreadModalities; ++i) {
         if (first + i >= modalities) continue;
-        const Real p = to.confidence(first + i)[row];
+        const Real p = to.confidence(first + i, row);
         all[i] += p == p ? static_cast<double>(p) : 0.0;
-        selected[i] += p == p ? static_cast<double>(p * v) : 0.0;
+        chosen[i] += p == p ? static_cast<double>(p * v) : 0.0;
       }
     }
 #pragma unroll
     for (int i = 0; i < kSpreadModalities; ++i) {
       if (first + i >= modalities) continue;
-      all[i] = over_lanes<32>(all[i], plus);
-      selected[i] = over_lanes<32>(selected[i], plus);
-      if (lane == 0) {
-        totals[kStepTotals + first + i] += all[i];
-        totals[kStepTotals + modalities + first + i] += selected[i];
-      }
+      add_sum(totals + kStepTotals + first + i, all[i]);
+      add_sum(totals + kStepTotals + modalities + first + i, chosen[i]);
     }
   }
 }
@@ -155,40 +163,34 @@ __device__ __forceinline__ void weigh_rows(const StepResults<Real>& to, const We
 /// The rows [begin, end) that no dialogue has, which offsets at fault can leave.
 template <class Real>
 __device__ __forceinline__ void leave_out_rows(const StepResults<Real>& to, int64_t begin, int64_t end,
-                                               StepCounts<Real>& counts) {
+                                               double* totals) {
+  if (begin >= end) return;
   const StepCall& call = to.call;
+  unsigned bad_label = 0;
+#pragma unroll 1
   for (int64_t row = begin + threadIdx.x; row < end; row += kStepThreads) {
     bool is_bad = false;
     call.labels.class_of(row, is_bad);
-    counts.bad_label += is_bad;
-    to.weight[row] = 0;
-    to.difficulty[row] = nan_of<Real>();
-    to.utterance_loss[row] = nan_of<Real>();
-    for (int64_t m = 0; m < call.logits.modalities; ++m) to.confidence(m)[row] = nan_of<Real>();
+    bad_label += is_bad;
+    to.weight(row) = 0;
+    to.difficulty(row) = nan_of<Real>();
+    to.loss(row) = nan_of<Real>();
+    for (int64_t m = 0; m < call.logits.modalities; ++m) to.confidence(m, row) = nan_of<Real>();
   }
-  if (to.gradient == nullptr) return;
+  add_count(totals + kBadLabel, bad_label);
+  if (!to.has_gradient()) return;
   const int64_t classes = call.logits.columns;
-  for (int64_t k = begin * classes + threadIdx.x; k < end * classes; k += kStepThreads) to.gradient[k] = 0;
+#pragma unroll 1
+  for (int64_t k = begin * classes + threadIdx.x; k < end * classes; k += kStepThreads) to.gradient(0)[k] = 0;
 }
 
-/// Writes what the block came to. `totals` are those of this thread's warp, and lie behind one another.
-template <class Real>
-__device__ __forceinline__ void write_totals(const StepCounts<Real>& counts, double* totals, const StepPlan& plan,
-                                             int64_t num_totals) {
-  const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
-  const unsigned whole[] = {counts.scored,    counts.selected,   counts.nonfinite,
-                            counts.bad_label, counts.bad_offset, counts.undefined};
-  const double sums[] = {counts.loss, counts.weighted_loss, counts.weight};
-#pragma unroll
-  for (int k = 0; k < kStepTotals; ++k) {
-    const double own = k < kLoss ? static_cast<double>(whole[k]) : sums[k - kLoss];
-    const double total = sum_of_group<32>(own);
-    if (lane == 0) totals[k] = total;
-  }
+/// Writes what the block came to. `totals` are those of this thread's warp; those of the warps lie behind one another.
+__device__ __forceinline__ void write_totals(const double* totals, const StepPlan& plan, int64_t num_totals) {
+  const double* first = totals - threadIdx.x / 32 * num_totals;
   __syncthreads();
   for (int64_t k = threadIdx.x; k < num_totals; k += kStepThreads) {
     double total = 0;
-    for (int w = 0; w < kStepWarps; ++w) total += totals[(w - warp) * num_totals + k];
+    for (int w = 0; w < kStepWarps; ++w) total += first[w * num_totals + k];
     plan.partials[k * gridDim.x + blockIdx.x] = total;
   }
 }
@@ -205,14 +207,12 @@ __global__ void __launch_bounds__(kStepThreads, Scorer::kBlocks)
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   const int64_t modalities = call.logits.modalities, num_totals = StepPlan::num_totals(modalities);
   double* totals = reinterpret_cast<double*>(memory + plan.shared_bytes) - (kStepWarps - warp) * num_totals;
-  for (int64_t k = kStepTotals + lane; k < num_totals; k += 32) totals[k] = 0;
+  for (int64_t k = lane; k < num_totals; k += 32) totals[k] = 0;
 
-  const StepResults<Real> to(call);
-  const WeightRule<Real> weight_of(call.weighting);
-  StepCounts<Real> counts;
+  const StepResults<Real> to{call};
   const BlockOffsets offsets(call.offsets);
   const Scorer scorer(call, plan, memory);
-  if (call.flags) counts.bad_offset = offsets.count_faults();
+  if (call.flags) add_count(totals + kBadOffset, offsets.count_faults());
 
   const int64_t begin = blockIdx.x * plan.span;
   const bool is_last = blockIdx.x == gridDim.x - 1;
@@ -230,7 +230,7 @@ __global__ void __launch_bounds__(kStepThreads, Scorer::kBlocks)
     __syncthreads();
     const int count = shared_count;
     const int64_t group_begin = starts[0], group_end = starts[count];
-    scorer.score(to, group_begin, group_end, counts);
+    scorer.score(to, group_begin, group_end, totals);
     __syncthreads();
     spread_dialogues<Real, kStepWarps>(
         slots, count, call.present.data != nullptr, call.of_means,
@@ -238,20 +238,23 @@ __global__ void __launch_bounds__(kStepThreads, Scorer::kBlocks)
           from = starts[j];
           until = starts[j + 1];
         },
-        [&](int64_t m, int64_t row) { return to.confidence(m)[row]; },
-        [&](int64_t row) { return to.utterance_loss[row] == to.utterance_loss[row]; },
+        [&](int64_t m, int64_t row) { return to.confidence(m, row); },
+        [&](int64_t row) { return to.loss(row) == to.loss(row); },
         [&](int j, int64_t from, int64_t until, int part, Real spread) {
-          if (part == 0) to.spread[dialogue + j] = spread;
-          for (int64_t row = from + part; row < until; row += kSpreadLanes) to.difficulty[row] = spread;
+          if (part == 0) to.spread(dialogue + j) = spread;
+          for (int64_t row = from + part; row < until; row += kSpreadLanes) to.difficulty(row) = spread;
         });
     __syncthreads();
-    weigh_rows<Scorer::kClasses>(to, weight_of, group_begin, group_end, totals, counts);
+    weigh_rows<Scorer::kClasses>(to, group_begin, group_end, totals);
     dialogue += count;
   }
   const int64_t first_row = offsets.at(0), end_row = offsets.at(call.offsets.dialogues);
-  leave_out_rows(to, begin, first_row < end ? first_row : end, counts);
-  leave_out_rows(to, end_row > begin ? end_row : begin, end, counts);
-  write_totals(counts, totals, plan, num_totals);
+#pragma unroll 1
+  for (int side = 0; side < 2; ++side) {
+    const int64_t from = side == 0 ? begin : (end_row > begin ? end_row : begin);
+    leave_out_rows(to, from, side == 0 && first_row < end ? first_row : end, totals);
+  }
+  write_totals(totals, plan, num_totals);
 }
 
 }  // namespace on_device

@@ -56,13 +56,29 @@ __device__ __forceinline__ Real softmax_at(const Real* z, int label) {
   return own / sum;
 }
 
+/// Copies 16 bytes to shared memory without a register in between: many such copies are on their way at a time. They
+/// have arrived after `wait_for_copies`, for the thread that asked for them.
+__device__ __forceinline__ void copy_apart(char* shared, const char* global) {
+#if defined(__CUDA_ARCH__)
+  const auto target = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target), "l"(global) : "memory");
+#else
+  *reinterpret_cast<uint4*>(shared) = *reinterpret_cast<const uint4*>(global);
+#endif
+}
+__device__ __forceinline__ void wait_for_copies() {
+#if defined(__CUDA_ARCH__)
+  asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
 template <class Stored, int classes>
 class FixedRows {
  public:
   typedef typename Computed<Stored>::Real Real;
   static constexpr int kClasses = classes;
-  static constexpr int kBlocks = 4;  // of a multiprocessor: 64 registers a thread
-  /// Modalities staged together: two loads of 16 bytes a lane each, at most.
+  static constexpr int kBlocks = 3;  // of a multiprocessor: 80 registers a thread
+  /// Modalities staged together, as shared memory allows for all blocks of a multiprocessor.
   static constexpr int kMostSlots = sizeof(Stored) * classes > 28 ? 2 : (sizeof(Stored) * classes > 16 ? 3 : 4);
 
   static bool fits(const Sources& logits) {
@@ -85,11 +101,14 @@ class FixedRows {
         gradient_tile_(tiles_ + plan.tile_slots * kSlotBytes) {}
 
   /// Scores the rows [begin, end).
-  __device__ __forceinline__ void score(const StepResults<Real>& to, int64_t begin, int64_t end,
-                                        StepCounts<Real>& counts) const {
+  __device__ __forceinline__ void score(const StepResults<Real>& to, int64_t begin, int64_t end, double* totals) const {
+    unsigned bad_label = 0, nonfinite = 0;
+#pragma unroll 1
     for (int64_t chunk = first_chunk(begin); chunk < end; chunk += kStepThreads) {
-      score_chunk(to, chunk, begin, end, counts);
+      score_chunk(to, chunk, begin, end, bad_label, nonfinite);
     }
+    add_count(totals + kBadLabel, bad_label);
+    add_count(totals + kNonfinite, nonfinite);
   }
 
  private:
@@ -101,19 +120,20 @@ class FixedRows {
   static constexpr int kPieces = (32 * Tile::kRowBytes / 16 + (Tile::kUnit < 16 ? 1 : 0) + 31) / 32;
 
   __device__ __forceinline__ void score_chunk(const StepResults<Real>& to, int64_t chunk, int64_t begin, int64_t end,
-                                              StepCounts<Real>& counts) const {
+                                              unsigned& bad_label, unsigned& nonfinite) const {
     const int lane = static_cast<int>(threadIdx.x % 32);
     const int64_t row = chunk + lane, modalities = call_.logits.modalities;
     const bool is_active = row >= begin && row < end;
     bool is_bad = false, is_finite = true, has_any = false;
     int label = -1;
     if (is_active) label = call_.labels.class_of(row, is_bad);
-    counts.bad_label += is_bad;
+    bad_label += is_bad;
 
     Real joint[classes];
 #pragma unroll
     for (int c = 0; c < classes; ++c) joint[c] = Real(-0.0);  // what any number, -0 too, is added to and stays the same
     const int step = slots_ > 0 ? slots_ : kMostSlots;
+#pragma unroll 1
     for (int64_t first = 0; first < modalities; first += step) {
       __syncwarp();  // what the tiles held has been read
       if (slots_ > 0) {
@@ -121,10 +141,10 @@ class FixedRows {
         __syncwarp();
       }
       if (!is_active) continue;
-#pragma unroll
-      for (int k = 0; k < kMostSlots; ++k) {
+      // Not unrolled: the instructions of one modality are many, and other warps are there to wait with.
+#pragma unroll 1
+      for (int k = 0; k < step && first + k < modalities; ++k) {
         const int64_t m = first + k;
-        if (k >= step || m >= modalities) continue;
         Real z[classes];
         read(chunk, row, m, k, z);
         const bool has = call_.present.at(m, row);
@@ -133,7 +153,7 @@ class FixedRows {
         has_any |= has;
 #pragma unroll
         for (int c = 0; c < classes; ++c) joint[c] += has ? z[c] : Real{};
-        to.confidence(m)[row] = has ? p : nan_of<Real>();
+        to.confidence(m, row) = has ? p : nan_of<Real>();
       }
     }
     if (is_active) {
@@ -142,39 +162,25 @@ class FixedRows {
       const bool is_candidate = label >= 0 && has_any;
       is_finite &= loss == loss && weights_.is_proper(label < 0 ? 0 : label);
       const bool is_scored = is_candidate && is_finite;
-      counts.nonfinite += is_candidate && (!is_finite || loss == infinity_of<Real>());
-      to.utterance_loss[row] = is_scored ? loss : nan_of<Real>();
+      nonfinite += is_candidate && (!is_finite || loss == infinity_of<Real>());
+      to.loss(row) = is_scored ? loss : nan_of<Real>();
       if (!is_scored) {
-        for (int64_t m = 0; m < modalities; ++m) to.confidence(m)[row] = nan_of<Real>();
+        for (int64_t m = 0; m < modalities; ++m) to.confidence(m, row) = nan_of<Real>();
       }
 #pragma unroll
       for (int c = 0; c < classes; ++c) joint[c] = is_scored ? joint[c] : Real{};
     }
-    if (to.gradient != nullptr) write_gradient(to, chunk, begin, end, joint);
+    if (to.has_gradient()) write_gradient(to, chunk, begin, end, joint);
   }
 
-  /// Loads the chunk's rows of the modalities from `first`: all loads before all stores, so that they wait together.
+  /// Copies the chunk's rows of the modalities from `first`. A barrier of the warp has to follow.
   __device__ __forceinline__ void stage(int64_t chunk, int64_t first) const {
     const int lane = static_cast<int>(threadIdx.x % 32);
-    uint4 loaded[kMostSlots][kPieces];
-#pragma unroll
-    for (int k = 0; k < kMostSlots; ++k) {
-      if (k >= slots_ || first + k >= call_.logits.modalities) continue;
+    const int64_t all = call_.logits.rows * Tile::kRowBytes;
+#pragma unroll 1
+    for (int k = 0; k < slots_ && first + k < call_.logits.modalities; ++k) {
       const char* data = call_.logits.modality(first + k).data;
-      const int64_t base = chunk * Tile::kRowBytes - phase_of(data), all = call_.logits.rows * Tile::kRowBytes;
-#pragma unroll
-      for (int i = 0; i < kPieces; ++i) {
-        const int64_t byte = base + (i * 32 + lane) * 16;
-        if (is_needed(i * 32 + lane, data) && byte >= 0 && byte + 16 <= all) {
-          loaded[k][i] = __ldcs(reinterpret_cast<const uint4*>(data + byte));
-        }
-      }
-    }
-#pragma unroll
-    for (int k = 0; k < kMostSlots; ++k) {
-      if (k >= slots_ || first + k >= call_.logits.modalities) continue;
-      const char* data = call_.logits.modality(first + k).data;
-      const int64_t base = chunk * Tile::kRowBytes - phase_of(data), all = call_.logits.rows * Tile::kRowBytes;
+      const int64_t base = chunk * Tile::kRowBytes - phase_of(data);
       char* tile = tiles_ + k * kSlotBytes;
 #pragma unroll
       for (int i = 0; i < kPieces; ++i) {
@@ -182,8 +188,9 @@ class FixedRows {
         const int64_t byte = base + piece * 16;
         if (!is_needed(piece, data)) continue;
         if (byte >= 0 && byte + 16 <= all) {
-          *reinterpret_cast<uint4*>(tile + Tile::place(piece * 16)) = loaded[k][i];
+          copy_apart(tile + Tile::place(piece * 16), data + byte);
         } else if constexpr (Tile::kUnit < 16) {  // at the ends of the tensor: number by number
+#pragma unroll 1
           for (int b = 0; b < 16; b += static_cast<int>(sizeof(Stored))) {
             if (byte + b < 0 || byte + b >= all) continue;
             *reinterpret_cast<Stored*>(tile + piece * 16 + b) = *reinterpret_cast<const Stored*>(data + byte + b);
@@ -191,6 +198,7 @@ class FixedRows {
         }
       }
     }
+    wait_for_copies();
   }
   /// A chunk starts at a multiple of 16 bytes from the first row: all chunks have the phase of the tensor.
   __device__ __forceinline__ static int phase_of(const char* data) {
@@ -274,7 +282,7 @@ class FixedRows {
     const int lane = static_cast<int>(threadIdx.x % 32);
     GradientTile::write(gradient_tile_, lane, gradient);
     __syncwarp();
-    Real* rows = to.gradient + chunk * classes;
+    Real* rows = to.gradient(chunk);
     if (chunk >= begin && chunk + 32 <= end) {
       for (int piece = lane; piece < 32 * GradientTile::kRowBytes / 16; piece += 32) {
         reinterpret_cast<uint4*>(rows)[piece] =

@@ -13,7 +13,9 @@ template <class Stored>
 void launch_step_of_any_rows(const StepCall& call, StepPlan plan, cudaStream_t stream) {
   share_out_memory(call, plan, 0, [](int) { return int64_t{0}; });
   const int64_t classes = call.logits.columns;
-  if (classes <= 8) return launch_step_with<AnyRows<Stored, 1>>(call, plan, stream);
+  if constexpr (sizeof(Stored) == 8) {  // of the narrower types a thread has a row in the kernels below
+    if (classes <= 8) return launch_step_with<AnyRows<Stored, 1>>(call, plan, stream);
+  }
   if (classes <= 64) return launch_step_with<AnyRows<Stored, 8>>(call, plan, stream);
   if (classes <= 1024) return launch_step_with<AnyRows<Stored, 32>>(call, plan, stream);
   launch_step_with<AnyRows<Stored, kStepThreads>>(call, plan, stream);
