@@ -7,6 +7,16 @@ namespace {
 
 constexpr int kThreads = 256;
 
+/// Halves are rounded from float32, as torch rounds float64.
+template <class Stored, class Real>
+__device__ __forceinline__ Stored rounded(Real value) {
+  if constexpr (sizeof(Stored) == 2) {
+    return narrowed<Stored>(static_cast<float>(value));
+  } else {
+    return narrowed<Stored>(value);
+  }
+}
+
 /// As many numbers as fill 16 bytes of the narrower type a thread, in loads and stores of 16 bytes; what is left at
 /// the end, or all of it where an address is not a multiple of 16, one by one.
 template <class Real, class Stored>
@@ -27,11 +37,11 @@ __global__ void __launch_bounds__(kThreads)
     const From from = reinterpret_cast<const From*>(values)[p];
     To to;
 #pragma unroll
-    for (int k = 0; k < size; ++k) to.values[k] = narrowed<Stored>(from.values[k] * factor);
+    for (int k = 0; k < size; ++k) to.values[k] = rounded<Stored>(from.values[k] * factor);
     reinterpret_cast<To*>(result)[p] = to;
   }
   for (int64_t i = pieces * size + thread; i < gradient.count; i += threads) {
-    result[i] = narrowed<Stored>(values[i] * factor);
+    result[i] = rounded<Stored>(values[i] * factor);
   }
 }
 
