@@ -100,6 +100,11 @@ struct RowTile {
     }
   }
 
+  /// Where byte `byte` of the rows as they lie in memory is in a tile.
+  __device__ __forceinline__ static int place(int byte) {
+    return kIsPadded ? byte + byte / kRowBytes * 16 : byte;  // then phase is 0, and a piece has one row
+  }
+
   /// Row `row` of the rows that begin at `rows` in shared memory.
   __device__ __forceinline__ static void read(const char* rows, int row, Real* values) {
     const char* source = rows + row * kPitch;
@@ -165,9 +170,6 @@ struct RowTile {
       if (phase > 0 && in_first >= phase && in_first < end) body(in_first);
       if (in_last < end && (last > 0 || phase == 0)) body(in_last);
     }
-  }
-  __device__ __forceinline__ static int place(int byte) {
-    return kIsPadded ? byte + byte / kRowBytes * 16 : byte;  // then phase is 0, and a piece has one row
   }
   __device__ __forceinline__ static void copy_one(const char* base, char* tile, int byte) {
     *reinterpret_cast<Stored*>(tile + byte) = *reinterpret_cast<const Stored*>(base + byte);
