@@ -3,6 +3,7 @@
 // What every kernel is written with, for nvcc and, emulated, for the C++ compiler (tests/cuda_on_cpu.h).
 
 #include <cstdint>
+#include <source_location>
 
 #include "math/portable.h"
 
@@ -60,11 +61,18 @@ __device__ __forceinline__ const char* pinned(const char* address) { return addr
 
 /// Copies 16 bytes from memory to shared memory, both aligned to that, without passing through registers. They are
 /// there after await_copies() of the thread that asked, for other threads after a barrier behind it.
-__device__ __forceinline__ void copy_16_bytes(SharedAddress shared, const char* global) {
+#if defined(SPCL_CUDA_ON_CPU)
+inline void copy_16_bytes(SharedAddress shared, const char* global) {
+  ::cuda_on_cpu::block().start_copy(shared, global, 16);
+}
+inline void await_copies(std::source_location where = std::source_location::current()) {
+  ::cuda_on_cpu::block().await_copies(where.file_name(), static_cast<int>(where.line()));
+}
+#else
+__device__ __forceinline__ void copy_16_bytes([[maybe_unused]] SharedAddress shared,
+                                              [[maybe_unused]] const char* global) {
 #if defined(__CUDA_ARCH__)
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
-#else
-  *reinterpret_cast<uint4*>(shared) = *reinterpret_cast<const uint4*>(global);
 #endif
 }
 __device__ __forceinline__ void await_copies() {
@@ -72,6 +80,7 @@ __device__ __forceinline__ void await_copies() {
   asm volatile("cp.async.wait_all;" ::: "memory");
 #endif
 }
+#endif
 
 }  // namespace on_device
 }  // namespace spcl

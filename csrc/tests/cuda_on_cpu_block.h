@@ -23,6 +23,12 @@ class SharedSlot;
 /// Where a thread of the block stands.
 enum class State { kReady, kAtBlock, kAtWarp, kDone };
 
+struct Copy {
+  void* target;
+  const void* source;
+  size_t bytes;
+};
+
 struct Thread {
   Fiber fiber;
   State state = State::kDone;
@@ -32,6 +38,7 @@ struct Thread {
   int generation = 0;           // of the warp's exchanges
   uint64_t posted[2] = {0, 0};  // what it gives in an exchange, by the parity of the generation
   int predicate = 0;
+  std::vector<Copy> copies;  // asked for, and not waited for yet
 };
 
 /// The block that is running. There is one at a time.
@@ -57,6 +64,16 @@ class Block {
   void sync_warp(const char* file, int line) {
     if (is_skipped(file, line)) return;
     wait(State::kAtWarp, lanes_of_warp(), file, line);
+  }
+
+  /// A copy that happens when its thread waits for it: until then nobody can rely on it.
+  void start_copy(void* target, const void* source, size_t bytes) {
+    threads_[current_].copies.push_back({target, source, bytes});
+  }
+  void await_copies(const char* file, int line) {
+    if (is_skipped(file, line)) return;
+    for (const Copy& copy : threads_[current_].copies) std::memcpy(copy.target, copy.source, copy.bytes);
+    threads_[current_].copies.clear();
   }
 
   /// The value of lane `source` of this warp; every lane of `mask` takes part.
@@ -254,6 +271,7 @@ inline void Block::run_block(const std::function<void()>& kernel) {
   for (size_t t = 0; t < count_; ++t) {
     threads_[t].state = State::kReady;
     threads_[t].generation = 0;
+    threads_[t].copies.clear();
     start_fiber(threads_[t].fiber, &Block::enter, this);
   }
   Order lanes(32), warps((count_ + 31) / 32);

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-_BARRIER = re.compile(r"\b__sync(?:threads|warp)\w*\s*\(")
+_BARRIER = re.compile(r"\b__sync(?:threads|warp)\w*\s*\(|\bawait_copies\(\);")
 #: how the comment of a barrier begins that orders what other blocks see. The emulator runs blocks one after the
 #: other, so nothing fails without such a barrier there
 BETWEEN_BLOCKS = "between blocks"
@@ -29,7 +29,7 @@ class Barrier(NamedTuple):
 
 
 def find(folder: Path) -> Iterator[Barrier]:
-    """Every barrier in the sources of a folder; what a comment says is none."""
+    """Every barrier and every wait for copies in the sources of a folder; what a comment says is none."""
     for path in sorted(folder.iterdir()):
         for number, line in enumerate(path.read_text().splitlines(), 1):
             code, _, comment = line.partition("//")
