@@ -95,8 +95,7 @@ class DigitCounter {
     const int below = digit.shift + digit.bits;
     if (below == kKeyBits<Keys>) return;
     first_ = found << below;
-    const Key up_to_nan = Keys::largest - first_, all = (Key{1} << below) - 1;
-    width_ = all < up_to_nan ? all : up_to_nan;
+    width_ = (Key{1} << below) - 1;  // a NaN may be in it, but only above +Inf, where no rank leads
   }
 
   __device__ __forceinline__ void add(Key key) {

@@ -84,8 +84,8 @@ struct TransitionTile {
 #pragma unroll
       for (int k = 0; k < pairs; ++k) {
         const int pair = thread + k * threads;
-        if (2 * pair < count + phases.label) y[k] = label_pairs[pair];
-        if (2 * pair < count + phases.speaker) s[k] = speaker_pairs[pair];
+        y[k] = 2 * pair < count + phases.label ? label_pairs[pair] : IntegerPair{};
+        s[k] = 2 * pair < count + phases.speaker ? speaker_pairs[pair] : IntegerPair{};
       }
 #pragma unroll
       for (int k = 0; k < pairs; ++k) {

@@ -73,8 +73,11 @@ def problem(lengths: list[int], C: int = 7, S: int = 3, bad: float = 0.1) -> tup
 
 LENGTHS = {
     "around a long dialogue": [LONG - 1, LONG, LONG + 1, 1, LONG + 1, LONG, 0, LONG],
-    "exactly a tile": [*[LONG] * 4, TILE - 4 * LONG, 5],
-    "one more than a tile": [*[LONG] * 4, TILE - 4 * LONG + 1, 5],
+    # the empty ones leave all others to one block; the tile begins at an even row, at an odd one
+    "exactly a tile": [256, *[LONG] * 4, TILE - 4 * LONG, 5, *[0] * 200],
+    "exactly a tile from an odd row on": [257, *[LONG] * 4, TILE - 4 * LONG, 5, *[0] * 200],
+    "one more than a tile": [256, *[LONG] * 4, TILE - 4 * LONG + 1, 5, *[0] * 200],
+    "one more than a tile from an odd row on": [257, *[LONG] * 4, TILE - 4 * LONG + 1, 5, *[0] * 200],
     "tiles of one dialogue": [TILE - 1, TILE, TILE + 1, 2 * TILE, 2 * TILE + 1, 3],
     "a block of many tiles": [250] * 14 + [0] * 200 + [7] * 30,
     "more dialogues than threads": [1] * 300 + [0] * 300 + [2, 0, 3] * 100,
