@@ -59,6 +59,11 @@ __device__ __forceinline__ int64_t running_maximum(int64_t value, int64_t* parts
 /// What a block knows of the offsets. All its threads make one together.
 class BlockOffsets {
  public:
+  /// Rows [first, last) of one dialogue.
+  struct Rows {
+    int64_t first, last;
+  };
+
   __device__ __forceinline__ explicit BlockOffsets(const DialogueOffsets& offsets) : offsets_(offsets) {
     using Marks = int64_t[kThreads];
     using Parts = int64_t[kThreads / 32];
@@ -100,6 +105,21 @@ class BlockOffsets {
       low = below == 0 ? high : low + (below - 1) * step + 1;
     }
     return low;
+  }
+
+  /// The rows of the dialogue that a row is in; none where it is in no dialogue.
+  __device__ __forceinline__ Rows dialogue_of(int64_t row) const {
+    int64_t low = 0, high = offsets_.count();  // how many offsets are at most `row`
+    while (low < high) {
+      const int64_t middle = low + (high - low) / 2;
+      if (at(middle) <= row) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    if (low == 0 || low == offsets_.count()) return {row, row};
+    return {at(low - 1), at(low)};
   }
 
   /// How many offsets are not what they are in a batch without faults, of the part that falls to this thread of the

@@ -1,6 +1,5 @@
 #include "cuda/emotion_transitions.h"
 #include "cuda/reduce.h"
-#include "cuda/row_bounds.h"
 #include "cuda/transition_tile.h"
 
 namespace spcl {
@@ -152,11 +151,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
   unsigned* counts = counts_apart ? reinterpret_cast<unsigned*>(weights + (weighs ? Tile::rows + 1 : 0)) : nullptr;
   for (int k = thread; counts_apart && k < transitions; k += kThreads) counts[k] = 0;
   if (thread < static_cast<int>(sizeof(Starts) / sizeof(unsigned))) starts[thread] = 0;
-  const Bounds bounds = bounds_of_block<kThreads>(call.ranges);
-  __syncthreads();
+  const BlockOffsets bounds(call.offsets);  // behind a barrier
 
-  const int64_t D = call.ranges.dialogues, lowest = bounds.at(0), highest = bounds.at(D);
-  const int64_t nobodys = lowest + call.ranges.rows - highest;
+  const int64_t D = call.offsets.dialogues, lowest = bounds.at(0), highest = bounds.at(D);
+  const int64_t nobodys = lowest + call.offsets.rows - highest;
   for (int64_t k = int64_t{blockIdx.x} * kThreads + thread; k < nobodys; k += int64_t{gridDim.x} * kThreads) {
     store_code<Real>(call, k < lowest ? k : k - lowest + highest, Codes{call.num_classes}.undefined());
   }
@@ -257,7 +255,7 @@ __global__ void __launch_bounds__(kThreads)
     const int64_t count = counts.at(i, number - i * call.num_classes);
     return static_cast<Real>(surprisal_of_transition(count, call.from_class[i], call.num_classes));
   };
-  const int64_t rows = call.ranges.rows, pieces = rows / size, threads = int64_t{gridDim.x} * kThreads;
+  const int64_t rows = call.offsets.rows, pieces = rows / size, threads = int64_t{gridDim.x} * kThreads;
   const int64_t thread = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (thread < rows - pieces * size) {
     const int64_t row = pieces * size + thread;
@@ -274,7 +272,7 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class Real>
 void launch(const TransitionsCall& call, cudaStream_t stream) {
-  const int64_t C = call.num_classes, T = call.ranges.rows, D = call.ranges.dialogues;
+  const int64_t C = call.num_classes, T = call.offsets.rows, D = call.offsets.dialogues;
   const auto whole = [](const Integers& integers) {
     return integers.type == IntegerType::kInt64 && integers.stride == sizeof(int64_t);
   };
@@ -302,9 +300,10 @@ void launch(const TransitionsCall& call, cudaStream_t stream) {
 }  // namespace
 }  // namespace on_device
 
-void emotion_transitions_cuda(const TransitionsCall& call, cudaStream_t stream) {
-  if (call.ranges.rows == 0 && call.ranges.dialogues == 0) return;
-  look_through_ranges(call.ranges, stream);
+void emotion_transitions_cuda(const TransitionsCall& batch, void* offsets_memory, cudaStream_t stream) {
+  TransitionsCall call = batch;
+  if (call.offsets.rows == 0 && call.offsets.dialogues == 0) return;
+  prepare_offsets_cuda(call.offsets, offsets_memory, stream);
   if (call.is_wide) {
     on_device::launch<double>(call, stream);
   } else {

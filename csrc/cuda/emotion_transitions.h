@@ -1,6 +1,6 @@
 #pragma once
 
-#include "cuda/row_ranges.h"
+#include "cuda/dialogue_offsets.h"
 
 namespace spcl {
 
@@ -17,7 +17,7 @@ struct IntegerMatrix {
 /// A call of the op; the results are contiguous.
 struct TransitionsCall {
   Integers labels, speakers;
-  RowRanges ranges;
+  DialogueOffsets offsets;
   int32_t num_classes;  // at most 2^15, so that a class has 15 bits and a transition 30
   int64_t ignore_index;
   bool breaks;           // an utterance that is not scored cuts the chains it stands in
@@ -39,7 +39,7 @@ struct TransitionsCall {
 
 inline constexpr int kClassesInTable = 64;
 
-/// Up to four launches.
-void emotion_transitions_cuda(const TransitionsCall& call, cudaStream_t stream);
+/// Up to four launches. `offsets_memory` is what the offsets need.
+void emotion_transitions_cuda(const TransitionsCall& call, void* offsets_memory, cudaStream_t stream);
 
 }  // namespace spcl

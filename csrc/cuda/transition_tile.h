@@ -75,7 +75,7 @@ struct TransitionTile {
   __device__ __forceinline__ Phases load(const TransitionsCall& call, int64_t first, int count) {
     const int thread = static_cast<int>(threadIdx.x);
     // Pairs from an even address on, with a row of a neighbour where one is there.
-    if (whole && first > 0 && first + count < call.ranges.rows) {
+    if (whole && first > 0 && first + count < call.offsets.rows) {
       const char *labels = call.labels.data + first * 8, *who = call.speakers.data + first * 8;
       const Phases phases{phase_of(labels), phase_of(who)};
       const auto* label_pairs = reinterpret_cast<const IntegerPair*>(labels - 8 * phases.label);

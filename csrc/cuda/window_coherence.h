@@ -1,7 +1,7 @@
 #pragma once
 
+#include "cuda/dialogue_offsets.h"
 #include "cuda/inputs.h"
-#include "cuda/offsets.h"
 
 namespace spcl {
 
@@ -28,11 +28,11 @@ int64_t window_bytes(int64_t rows, int64_t half);
 
 /// The mean of the defined c over each window, float or double, and unless `counts` is nullptr how many there are.
 /// One launch, for long windows one more for each power of 16 that fits.
-void window_means_cuda(const Dialogues& dialogues, int64_t half, const double* c, FloatType type, void* coherence,
+void window_means_cuda(const DialogueOffsets& dialogues, int64_t half, const double* c, FloatType type, void* coherence,
                        int64_t* counts, void* memory, cudaStream_t stream);
 
 /// The gradient in each c from that in the means, and from their counts.
-void window_means_backward_cuda(const Dialogues& dialogues, int64_t half, const Numbers& of_coherence,
+void window_means_backward_cuda(const DialogueOffsets& dialogues, int64_t half, const Numbers& of_coherence,
                                 const int64_t* counts, double* of_c, void* memory, cudaStream_t stream);
 
 }  // namespace spcl

@@ -1,6 +1,5 @@
 #include <type_traits>
 
-#include "cuda/dialogues.h"
 #include "cuda/math.h"
 #include "cuda/window_coherence.h"
 
@@ -8,7 +7,8 @@ namespace spcl {
 namespace on_device {
 namespace {
 
-constexpr int kThreads = kFewOffsets;
+constexpr int kThreads = DialogueOffsets::kThreads;
+typedef BlockOffsets::Rows RowRange;
 
 struct alignas(16) Term {
   double value;
@@ -49,15 +49,14 @@ struct Levels {
 /// Sums of `length` rows, 16 times those of the level below.
 template <class Terms>
 __global__ void __launch_bounds__(kThreads)
-    window_level_kernel(Dialogues dialogues, Terms terms, const Term* below, Term* sums, int64_t length) {
-  using Few = int64_t[kFewOffsets];
-  SPCL_SHARED(Few, few);
-  const int64_t* const offsets = offsets_of_block(dialogues, few);
+    window_level_kernel(const __grid_constant__ DialogueOffsets dialogues, Terms terms, const Term* below, Term* sums,
+                        int64_t length) {
+  const BlockOffsets offsets(dialogues);
   const int64_t place = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (place >= dialogues.rows / length) return;
   // A sum that starts in rows [place length, (place + 1) length) holds the last of them.
   const int64_t row = place * length + length - 1;
-  const RowRange dialogue = dialogue_of(offsets, dialogues.entries, row);
+  const RowRange dialogue = offsets.dialogue_of(row);
   const int64_t start = dialogue.first + (row - dialogue.first) / length * length;
   if (dialogue.last - start < length) return;
   const int64_t step = length / Levels::kRadix;
@@ -118,14 +117,12 @@ __device__ __forceinline__ RowRange window_of(const RowRange& dialogue, int64_t 
 
 template <class Real>
 __global__ void __launch_bounds__(kThreads, 4)
-    window_means_fwd_kernel(Dialogues dialogues, int64_t half, DefinedCoherence terms, Levels levels, Real* coherence,
-                            int64_t* counts) {
-  using Few = int64_t[kFewOffsets];
-  SPCL_SHARED(Few, few);
-  const int64_t* const offsets = offsets_of_block(dialogues, few);
+    window_means_fwd_kernel(const __grid_constant__ DialogueOffsets dialogues, int64_t half, DefinedCoherence terms,
+                            Levels levels, Real* coherence, int64_t* counts) {
+  const BlockOffsets offsets(dialogues);
   const int64_t row = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (row >= dialogues.rows) return;
-  const RowRange dialogue = dialogue_of(offsets, dialogues.entries, row);
+  const RowRange dialogue = offsets.dialogue_of(row);
   const RowRange window = window_of(dialogue, row, half);
   const Term sum = sum_over(window.first, window.last, dialogue.first, dialogues.rows, terms, levels);
   const int64_t count = terms.c[row] == faulty_coherence() ? 0 : sum.count;
@@ -134,13 +131,12 @@ __global__ void __launch_bounds__(kThreads, 4)
 }
 
 __global__ void __launch_bounds__(kThreads, 4)
-    window_means_bwd_kernel(Dialogues dialogues, int64_t half, ShareOfMean terms, Levels levels, double* of_c) {
-  using Few = int64_t[kFewOffsets];
-  SPCL_SHARED(Few, few);
-  const int64_t* const offsets = offsets_of_block(dialogues, few);
+    window_means_bwd_kernel(const __grid_constant__ DialogueOffsets dialogues, int64_t half, ShareOfMean terms,
+                            Levels levels, double* of_c) {
+  const BlockOffsets offsets(dialogues);
   const int64_t row = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (row >= dialogues.rows) return;
-  const RowRange dialogue = dialogue_of(offsets, dialogues.entries, row);
+  const RowRange dialogue = offsets.dialogue_of(row);
   const RowRange window = window_of(dialogue, row, half);
   of_c[row] = sum_over(window.first, window.last, dialogue.first, dialogues.rows, terms, levels).value;
 }
@@ -148,7 +144,8 @@ __global__ void __launch_bounds__(kThreads, 4)
 unsigned blocks_of(int64_t threads) { return grid_of(parts_of(threads, kThreads), INT32_MAX); }
 
 template <class Terms>
-Levels make_levels(const Dialogues& dialogues, int64_t half, const Terms& terms, void* memory, cudaStream_t stream) {
+Levels make_levels(const DialogueOffsets& dialogues, int64_t half, const Terms& terms, void* memory,
+                   cudaStream_t stream) {
   Levels levels{static_cast<Term*>(memory), 0};
   if (half <= kShortHalf) return levels;
   Term *sums = levels.sums, *below = nullptr;
@@ -171,7 +168,7 @@ int64_t window_bytes(int64_t rows, int64_t half) {
   return rows / (on_device::Levels::kRadix - 1) * static_cast<int64_t>(sizeof(on_device::Term));
 }
 
-void window_means_cuda(const Dialogues& dialogues, int64_t half, const double* c, FloatType type, void* coherence,
+void window_means_cuda(const DialogueOffsets& dialogues, int64_t half, const double* c, FloatType type, void* coherence,
                        int64_t* counts, void* memory, cudaStream_t stream) {
   using namespace on_device;
   if (dialogues.rows == 0) return;
@@ -188,7 +185,7 @@ void window_means_cuda(const Dialogues& dialogues, int64_t half, const double* c
   }
 }
 
-void window_means_backward_cuda(const Dialogues& dialogues, int64_t half, const Numbers& of_coherence,
+void window_means_backward_cuda(const DialogueOffsets& dialogues, int64_t half, const Numbers& of_coherence,
                                 const int64_t* counts, double* of_c, void* memory, cudaStream_t stream) {
   using namespace on_device;
   if (dialogues.rows == 0) return;

@@ -2,7 +2,7 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include "torch/cuda/row_ranges.h"
+#include "torch/cuda/device_call.h"
 #include "torch/ops.h"
 
 namespace spcl {
@@ -37,7 +37,8 @@ TransitionsTensors emotion_transitions_on_device(const Tensor& labels, const Ten
   TransitionsCall batch{};
   batch.labels = integers_of(checked_integers(kOp, "labels", labels, T));
   batch.speakers = integers_of(checked_integers(kOp, "speakers", speakers, T));
-  batch.ranges = row_ranges_of(kOp, offsets, T);
+  const Integers bounds = offsets_of(kOp, offsets);
+  batch.offsets = dialogue_offsets(bounds, offsets.size(0) - 1, T);
   batch.num_classes = static_cast<int32_t>(C);
   batch.ignore_index = ignore_index;
   batch.breaks = breaks;
@@ -48,7 +49,7 @@ TransitionsTensors emotion_transitions_on_device(const Tensor& labels, const Ten
   batch.has_fitted = fitted.has_value();
   if (fitted) batch.fitted = integer_matrix(*fitted, C);
 
-  const int64_t D = batch.ranges.dialogues;
+  const int64_t D = batch.offsets.dialogues;
   const ScalarType real = batch.is_wide ? ScalarType::Double : ScalarType::Float;
   Tensor counts = call.empty({C, C}, ScalarType::Long);
   Tensor same = call.empty({D}, ScalarType::Long);
@@ -57,11 +58,10 @@ TransitionsTensors emotion_transitions_on_device(const Tensor& labels, const Ten
   Tensor difficulty = call.empty({D}, real);
   Tensor surprisal = call.empty({T}, real);
   const int64_t table_bytes = C <= kClassesInTable ? 8 * C * C : 0;
-  Tensor memory = call.workspace(8 * C + table_bytes + batch.ranges.bytes());
+  Tensor memory = call.workspace(8 * C + table_bytes + dialogue_offsets_bytes(batch.offsets));
   auto* work = static_cast<char*>(memory.mutable_data_ptr());
   batch.from_class = reinterpret_cast<double*>(work);
   if (table_bytes > 0) batch.table = work + 8 * C;
-  use_memory(call, batch.ranges, work + 8 * C + table_bytes);
 
   batch.counts = static_cast<unsigned long long*>(counts.mutable_data_ptr());
   batch.same_speaker_shifts = static_cast<long long*>(same.mutable_data_ptr());
@@ -70,7 +70,7 @@ TransitionsTensors emotion_transitions_on_device(const Tensor& labels, const Ten
   batch.difficulty = difficulty.mutable_data_ptr();
   batch.surprisal = surprisal.mutable_data_ptr();
   call.zero(batch.counts, 8 * C * C);
-  emotion_transitions_cuda(batch, call.stream());
+  emotion_transitions_cuda(batch, work + 8 * C + table_bytes, call.stream());
   call.check_launches();
   return {counts, same, cross, num_speakers, difficulty, surprisal};
 }

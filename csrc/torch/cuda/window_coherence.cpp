@@ -32,8 +32,8 @@ class CoherenceCall {
     SPCL_CHECK(window >= 1 && window % 2 == 1, kOp, "window must be odd and at least 1", window);
     rows = {sources_of(kOp, "embeddings", input), present_of(has_), of_predictions};
     half = std::min(window / 2, input.utterances);
-    offsets_ = offsets_of(kOp, offsets);
-    entries_ = offsets.size(0);
+    const Integers bounds = offsets_of(kOp, offsets);
+    offsets_ = dialogue_offsets(bounds, offsets.size(0) - 1, input.utterances);
   }
   CoherenceCall(const CoherenceCall&) = delete;
   CoherenceCall& operator=(const CoherenceCall&) = delete;
@@ -44,24 +44,23 @@ class CoherenceCall {
   class Memory {
    public:
     explicit Memory(const CoherenceCall& call)
-        : dialogues_bytes_(clean_offsets_bytes(call.entries_)),
+        : offsets(call.offsets_),
           numbers_bytes_((call.input.utterances + 1) / 2 * 16),
           tensor_(call.device.workspace(numbers_bytes_ + window_bytes(call.input.utterances, call.half) +
-                                        dialogues_bytes_)) {
+                                        dialogue_offsets_bytes(call.offsets_))) {
       char* const begin = static_cast<char*>(tensor_.mutable_data_ptr());
       numbers = reinterpret_cast<double*>(begin);
       windows = begin + numbers_bytes_;
-      char* const clean = begin + numbers_bytes_ + window_bytes(call.input.utterances, call.half);
-      if (dialogues_bytes_ > 0) call.device.zero(clean + dialogues_bytes_ - 8, 8);
-      dialogues = clean_offsets_cuda(call.offsets_, call.entries_, call.input.utterances, clean, call.device.stream());
+      prepare_offsets_cuda(offsets, begin + numbers_bytes_ + window_bytes(call.input.utterances, call.half),
+                           call.device.stream());
     }
 
     double* numbers;  // [utterances]
     void* windows;
-    Dialogues dialogues;
+    DialogueOffsets offsets;
 
    private:
-    const int64_t dialogues_bytes_, numbers_bytes_;
+    const int64_t numbers_bytes_;
     Tensor tensor_;
   };
 
@@ -72,15 +71,14 @@ class CoherenceCall {
 
  private:
   const PresentInput has_;
-  Integers offsets_;
-  int64_t entries_;
+  DialogueOffsets offsets_;
 };
 
 void forward(const CoherenceCall& call, void* coherence, int64_t* counts) {
   if (call.input.utterances == 0) return;
   const CoherenceCall::Memory memory(call);
   coherence_cuda(call.rows, memory.numbers, call.device.stream());
-  window_means_cuda(memory.dialogues, call.half, memory.numbers, call.input.type, coherence, counts, memory.windows,
+  window_means_cuda(memory.offsets, call.half, memory.numbers, call.input.type, coherence, counts, memory.windows,
                     call.device.stream());
   call.device.check_launches();
 }
@@ -132,7 +130,7 @@ Tensor window_coherence_backward_on_device(const Tensor& grad, const Tensor& cou
       call.device.empty({call.input.modalities, utterances, call.input.columns}, embeddings.front().scalar_type());
   if (utterances == 0) return gradient;
   const CoherenceCall::Memory memory(call);
-  window_means_backward_cuda(memory.dialogues, call.half, of_coherence, of_windows, memory.numbers, memory.windows,
+  window_means_backward_cuda(memory.offsets, call.half, of_coherence, of_windows, memory.numbers, memory.windows,
                              call.device.stream());
   coherence_backward_cuda(call.rows, memory.numbers, gradient.mutable_data_ptr(), call.device.stream());
   call.device.check_launches();
