@@ -1,3 +1,4 @@
+#include "cuda/block_offsets.h"
 #include "cuda/dialogue_offsets.h"
 
 namespace spcl {

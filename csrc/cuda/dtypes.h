@@ -63,6 +63,16 @@ __device__ __forceinline__ Float16 narrowed<Float16, float>(float value) {
 #endif
 }
 
+// A float64 is rounded to float32 between: two roundings, which torch's own conversion has too.
+template <>
+__device__ __forceinline__ BFloat16 narrowed<BFloat16, double>(double value) {
+  return narrowed<BFloat16>(static_cast<float>(value));
+}
+template <>
+__device__ __forceinline__ Float16 narrowed<Float16, double>(double value) {
+  return narrowed<Float16>(static_cast<float>(value));
+}
+
 template <class Stored>
 __device__ __forceinline__ typename Computed<Stored>::Real load(const char* address) {
   return widened(*reinterpret_cast<const Stored*>(address));

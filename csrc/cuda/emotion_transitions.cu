@@ -1,3 +1,4 @@
+#include "cuda/block_offsets.h"
 #include "cuda/emotion_transitions.h"
 #include "cuda/reduce.h"
 #include "cuda/transition_tile.h"

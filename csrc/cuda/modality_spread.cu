@@ -1,3 +1,4 @@
+#include "cuda/block_offsets.h"
 #include "cuda/modality_spread.h"
 #include "cuda/spread_sums.h"
 
@@ -10,7 +11,7 @@ constexpr int kThreads = DialogueOffsets::kThreads, kWarps = kThreads / 32;
 constexpr int kDialogues = 2 * kWarps;
 
 template <class Stored>
-__global__ void __launch_bounds__(kThreads) modality_spread_fwd_kernel(const __grid_constant__ SpreadCall call) {
+__global__ void __launch_bounds__(kThreads, 2) modality_spread_fwd_kernel(const __grid_constant__ SpreadCall call) {
   typedef typename Computed<Stored>::Real Real;
   SPCL_DYNAMIC_SHARED(char, memory);
   const BlockOffsets offsets(call.offsets);

@@ -13,7 +13,7 @@ class AnyRows {
  public:
   typedef typename Computed<Stored>::Real Real;
   static constexpr int kClasses = 0;
-  static constexpr int kBlocks = sizeof(Real) == 8 ? 2 : 3;
+  static constexpr int kBlocks = sizeof(Real) == 8 ? 1 : 3;
 
   __device__ __forceinline__ AnyRows(const StepCall& call, const StepPlan&, char*)
       : call_(call),

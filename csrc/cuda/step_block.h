@@ -10,6 +10,7 @@
 // Rows go by chunks of 32 that start at multiples of 32, a warp a chunk, so that whole ones are aligned. What a row or
 // a dialogue comes to does not depend on the chunk, the group or the block.
 
+#include "cuda/block_offsets.h"
 #include "cuda/self_paced_step.h"
 #include "cuda/spread_sums.h"
 #include "cuda/weight_rule.h"

@@ -56,22 +56,6 @@ __device__ __forceinline__ Real softmax_at(const Real* z, int label) {
   return own / sum;
 }
 
-/// Copies 16 bytes to shared memory without a register in between: many such copies are on their way at a time. They
-/// have arrived after `wait_for_copies`, for the thread that asked for them.
-__device__ __forceinline__ void copy_apart(char* shared, const char* global) {
-#if defined(__CUDA_ARCH__)
-  const auto target = static_cast<unsigned>(__cvta_generic_to_shared(shared));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target), "l"(global) : "memory");
-#else
-  *reinterpret_cast<uint4*>(shared) = *reinterpret_cast<const uint4*>(global);
-#endif
-}
-__device__ __forceinline__ void wait_for_copies() {
-#if defined(__CUDA_ARCH__)
-  asm volatile("cp.async.wait_all;" ::: "memory");
-#endif
-}
-
 template <class Stored, int classes>
 class FixedRows {
  public:
@@ -180,7 +164,7 @@ class FixedRows {
 #pragma unroll 1
     for (int k = 0; k < slots_ && first + k < call_.logits.modalities; ++k) {
       const char* data = call_.logits.modality(first + k).data;
-      const int64_t base = chunk * Tile::kRowBytes - phase_of(data);
+      const int64_t base = chunk * Tile::kRowBytes - Tile::phase_of(data);
       char* tile = tiles_ + k * kSlotBytes;
 #pragma unroll
       for (int i = 0; i < kPieces; ++i) {
@@ -188,7 +172,7 @@ class FixedRows {
         const int64_t byte = base + piece * 16;
         if (!is_needed(piece, data)) continue;
         if (byte >= 0 && byte + 16 <= all) {
-          copy_apart(tile + Tile::place(piece * 16), data + byte);
+          copy_16_bytes(shared_address(tile + Tile::place(piece * 16)), data + byte);
         } else if constexpr (Tile::kUnit < 16) {  // at the ends of the tensor: number by number
 #pragma unroll 1
           for (int b = 0; b < 16; b += static_cast<int>(sizeof(Stored))) {
@@ -198,14 +182,11 @@ class FixedRows {
         }
       }
     }
-    wait_for_copies();
+    await_copies();
   }
   /// A chunk starts at a multiple of 16 bytes from the first row: all chunks have the phase of the tensor.
-  __device__ __forceinline__ static int phase_of(const char* data) {
-    return Tile::kUnit < 16 ? static_cast<int>(reinterpret_cast<uintptr_t>(data) % 16) : 0;
-  }
   __device__ __forceinline__ static bool is_needed(int piece, const char* data) {
-    return piece * 16 < phase_of(data) + 32 * Tile::kRowBytes;
+    return piece * 16 < Tile::phase_of(data) + 32 * Tile::kRowBytes;
   }
 
   __device__ __forceinline__ void read(int64_t chunk, int64_t row, int64_t m, int slot, Real* z) const {

@@ -1,5 +1,6 @@
 #include <type_traits>
 
+#include "cuda/block_offsets.h"
 #include "cuda/math.h"
 #include "cuda/window_coherence.h"
 
