@@ -49,6 +49,7 @@ DISASSEMBLY = """
         /*0010*/                   LDG.E.EF.128 R12, desc[UR4][R2.64] ;
         /*0020*/              @!P0 LDG.E R4, desc[UR4][R2.64] ;
         /*0030*/                   STG.E.64 desc[UR4][R2.64], R4 ;
+        /*0040*/                   LDGSTS.E.BYPASS.128 [R5], desc[UR4][R2.64] ;
 	.section	.text._Z7spilledv,"ax",@progbits
 .text._Z7spilledv:
         /*0010*/                   STL [R1], R12 ;
@@ -68,7 +69,7 @@ def test_the_resources_of_every_kernel_are_read():
 
 def test_what_kernels_do_to_memory_is_read():
     counts = module("kernels").parse_instructions(DISASSEMBLY)
-    assert counts["_Z5cleanv"] == {"LDG.128": 1, "LDG": 1, "STG.64": 1}
+    assert counts["_Z5cleanv"] == {"LDG.128": 1, "LDG": 1, "STG.64": 1, "LDGSTS.128": 1}
     assert counts["_Z7spilledv"] == {"STL": 1, "LDL": 1}
 
 

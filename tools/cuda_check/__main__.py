@@ -81,13 +81,13 @@ def compiled(architectures: str = ARCHITECTURES) -> list[str]:
     return [f"{kernels.readable([k.name])[0]} ({k.architecture}): {k.fault}" for k in found if k.fault]
 
 
-def emulated(orders: tuple[str, ...] = ("forward", "reverse", "1")) -> list[str]:
+def emulated(orders: tuple[str, ...] = ("forward", "reverse", "1"), tests: tuple[str, ...] = TESTS) -> list[str]:
     """The tests of the ops on the CUDA sources, emulated."""
-    library = f"--library={libraries.emulated()}"
+    options = (f"--library={libraries.emulated()}", "--backends=cpu")
     return [
         f"tests fail when threads take their turns in the order {order!r}"
         for order in orders
-        if not run_pytest([*TESTS], {"SPCL_CUDA_ON_CPU_ORDER": order}, library)
+        if not run_pytest([*tests], {"SPCL_CUDA_ON_CPU_ORDER": order}, *options)
     ]
 
 
@@ -106,7 +106,7 @@ def sanitized() -> list[str]:
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
     library = f"--library={libraries.emulated(sanitize=True)}"
-    passed = run_pytest([*TESTS], environment, library, "--capture=sys")
+    passed = run_pytest([*TESTS], environment, library, "--backends=cpu", "--capture=sys", "-k", "not compile")
     return [] if passed else ["tests fail under the sanitizers"]
 
 
@@ -162,7 +162,7 @@ def loaded() -> list[str]:
 
 def in_short() -> list[str]:
     """What every change is held to: one architecture, one order."""
-    faults = emulated(("reverse",))
+    faults = emulated(("reverse",), ("tests/ops", "tests/cuda"))
     try:
         return faults + compiled("90-real")
     except NotRunError as reason:

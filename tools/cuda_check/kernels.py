@@ -14,12 +14,15 @@ from typing import NamedTuple
 from libraries import find_nvcc
 
 #: kernels that memory limits, by a pattern of their names: each has to load 16 bytes at a time
-BANDWIDTH_BOUND = (r"modality_scores_fwd_tile", r"self_paced_weights_fwd")
+BANDWIDTH_BOUND = (
+    *(r"modality_scores_[fb]wd_kernel", r"coherence_embeddings_[fb]wd_kernel", r"order_statistic_pass_kernel"),
+    *(r"self_paced_weights_fwd_kernel", r"self_paced_step_fwd_kernel\w*FixedRows", r"self_paced_step_bwd_kernel"),
+)
 _ARCHITECTURE = re.compile(r"^arch = (sm_\w+)")
 _FUNCTION = re.compile(r"^\s*Function (\w+):")
 _USED = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 _SECTION = re.compile(r"^\s*\.section\s+\.text\.(\w+)|^\.text\.(\w+):")
-_INSTRUCTION = re.compile(r"\b(LDG|STG|LDL|STL|LDS|STS)((?:\.\w+)*)")
+_INSTRUCTION = re.compile(r"\b(LDGSTS|LDG|STG|LDL|STL|LDS|STS)((?:\.\w+)*)")
 
 
 class Kernel(NamedTuple):
@@ -38,6 +41,11 @@ class Kernel(NamedTuple):
     instructions: Counter[str]
 
     @property
+    def wide_loads(self) -> int:
+        """Loads of 16 bytes from memory, into registers or past them into shared memory."""
+        return self.instructions["LDG.128"] + self.instructions["LDGSTS.128"]
+
+    @property
     def fault(self) -> str | None:
         """Why this kernel is not accepted; None when it is."""
         if self.stack or self.local:
@@ -45,7 +53,7 @@ class Kernel(NamedTuple):
         if touching := self.instructions["LDL"] + self.instructions["STL"]:
             return f"{touching} instructions touch local memory"
         is_bound = any(re.search(pattern, self.name) for pattern in BANDWIDTH_BOUND)
-        if is_bound and not self.instructions["LDG.128"]:
+        if is_bound and not self.wide_loads:
             return "memory limits it, and it has no load of 16 bytes"
         return None
 
@@ -132,6 +140,6 @@ def table(kernels: list[Kernel]) -> str:
     width = max(map(len, names), default=0)
     lines = [f"{'kernel':{width}}  arch    registers  shared  stack  16-byte loads and stores"]
     for name, k in sorted(zip(names, kernels, strict=True)):
-        wide = f"{k.instructions['LDG.128']} and {k.instructions['STG.128']}"
+        wide = f"{k.wide_loads} and {k.instructions['STG.128']}"
         lines.append(f"{name:{width}}  {k.architecture:6}  {k.registers:9}  {k.shared:6}  {k.stack:5}  {wide}")
     return "\n".join(lines)

@@ -116,7 +116,8 @@ inline Present present_of(const PresentInput& input) { return {input.data, input
 
 /// Offsets [D + 1] with at least one entry, whatever they hold.
 inline Integers offsets_of(const char* op, const Tensor& offsets) {
-  SPCL_CHECK(offsets.dim() == 1 && offsets.size(0) >= 1, op, "offsets must be [D + 1]", shape_text(offsets));
+  SPCL_CHECK(offsets.dim() == 1, op, "offsets must be [D + 1]", shape_text(offsets));
+  SPCL_CHECK(offsets.size(0) >= 1, op, "offsets must have at least one entry", "none");
   return integers_of(checked_integers(op, "offsets", offsets, offsets.size(0)));
 }
 
