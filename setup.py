@@ -130,6 +130,8 @@ class CMakeBuild(build_ext):
         if "CMAKE_BUILD_PARALLEL_LEVEL" not in os.environ:
             build += ["--parallel", str(os.cpu_count() or 1)]
         destination = ROOT / "spcl_fast" if self.inplace else Path(self.build_lib).resolve() / "spcl_fast"
+        if not nvcc:  # one of an earlier build has other ops than the libraries beside it
+            (destination / "libspcl_fast_cuda.so").unlink(missing_ok=True)
         for command in (configure, build, [cmake, "--install", tree, "--prefix", destination]):
             if subprocess.run([str(part) for part in command], check=False).returncode:
                 fail(f"{' '.join(map(str, command[:2]))} failed; its messages are above")

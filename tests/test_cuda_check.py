@@ -94,7 +94,7 @@ def test_every_barrier_is_found(tmp_path):
         "  __syncthreads();  // between blocks: all before the ticket\n"
     )
     found = list(module("barriers").find(tmp_path))
-    assert [(barrier.place, barrier.between_blocks) for barrier in found] == [
+    assert [(barrier.place, barrier.is_unseen) for barrier in found] == [
         *(("op.cu:1", False), ("op.cu:3", False), ("op.cu:4", False)),
         ("op.cu:5", True),
     ]
@@ -148,7 +148,7 @@ def test_the_emulation_keeps_what_it_promises(emulation, order):
 
 def test_the_emulation_shows_every_barrier_that_is_missing(emulation):
     header = ROOT / "csrc" / "cuda"
-    places = [b for b in module("barriers").find(header) if b.path.name == "reduce.h" and not b.between_blocks]
+    places = [b for b in module("barriers").find(header) if b.path.name == "reduce.h" and not b.is_unseen]
     assert len(places) == 3
     for barrier in places:
         outcomes = [

@@ -142,6 +142,7 @@ class WarpUtterance {
   __device__ __forceinline__ void judge() {
     faulty_ = false;
     usable_ = 0;
+    __syncwarp();  // behind exchanges: what is there of an earlier utterance has been read
 #pragma unroll 1
     for (int64_t m = 0; m < modalities_; ++m) {
       double shift = 1, inverse = 0;

@@ -34,38 +34,6 @@ struct RowTile {
            reinterpret_cast<uintptr_t>(data) % kUnit == 0;
   }
 
-  /// Copies `rows` rows from `first` to `tile`, which is aligned to 16 bytes. All threads of the block take part; a
-  /// barrier has to follow.
-  __device__ __forceinline__ static void copy(const char* first, int rows, char* tile) {
-    const int phase = static_cast<int>(reinterpret_cast<uintptr_t>(first) % 16);
-    const int end = phase + rows * kRowBytes;
-    const char* base = first - phase;
-    const int threads = static_cast<int>(blockDim.x);
-    // Loads before stores: four of them are on their way at a time.
-    for (int piece = static_cast<int>(threadIdx.x); piece * 16 < end; piece += 4 * threads) {
-      uint4 loaded[4];
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        const int byte = (piece + k * threads) * 16;
-        if (byte >= phase && byte + 16 <= end) loaded[k] = __ldcs(reinterpret_cast<const uint4*>(base + byte));
-      }
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        const int byte = (piece + k * threads) * 16;
-        if (byte >= phase && byte + 16 <= end) *reinterpret_cast<uint4*>(tile + place(byte)) = loaded[k];
-      }
-    }
-    if constexpr (kUnit < 16) {  // the first and the last piece, where they are not whole
-      const int lane = static_cast<int>(threadIdx.x);
-      const int last = end / 16 * 16;
-      for (int k = lane; k < 16 / static_cast<int>(sizeof(Stored)); k += threads) {
-        const int in_first = k * static_cast<int>(sizeof(Stored)), in_last = last + in_first;
-        if (phase > 0 && in_first >= phase && in_first < end) copy_one(base, tile, in_first);
-        if (in_last < end && (last > 0 || phase == 0)) copy_one(base, tile, in_last);
-      }
-    }
-  }
-
   /// Reads row `row` of a tile whose rows began at the address `first` of memory.
   __device__ __forceinline__ static void read(const char* tile, const char* first, int row, Real* values) {
     read(tile + phase_of(first), row, values);
@@ -76,8 +44,8 @@ struct RowTile {
     return kUnit < 16 ? static_cast<int>(reinterpret_cast<uintptr_t>(data) % 16) : 0;
   }
 
-  /// The same as copy() by copies that run while the block of `threads` threads goes on: await_copies() has to follow,
-  /// and then a barrier.
+  /// Copies `rows` rows from `first` to `tile`, which is aligned to 16 bytes, while the block of `threads` threads goes
+  /// on. All of them take part; await_copies() has to follow, and then a barrier.
   template <int threads>
   __device__ __forceinline__ static void start_copy(const char* first, int rows, char* tile) {
     const int phase = phase_of(first), end = phase + rows * kRowBytes;

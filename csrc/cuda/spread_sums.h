@@ -48,6 +48,7 @@ __device__ __forceinline__ void spread_dialogues(const SpreadSlots& slots, int c
   const auto plus = [](auto a, auto b) { return a + b; };
 #pragma unroll 1
   for (int base = 2 * warp; base < count; base += warps * slots.slots) {
+    __syncwarp();  // behind exchanges: what the slots held has been read
 #pragma unroll 1
     for (int k = 0; k < slots.slots && base + warps * k < count; k += 2) {
       const int j = base + warps * k + half;

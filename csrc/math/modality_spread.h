@@ -22,7 +22,7 @@ SPCL_HD double spread_of_dialogue(double* sums, const int64_t* counts, int64_t m
     if (of_means) {
       sums[m] = sums[m] / n;
     } else if (counts[m] != scored) {
-      sums[m] = static_cast<double>(scored) * (sums[m] / n);
+      sums[m] = rounded_product(static_cast<double>(scored), sums[m] / n);
     }
     smallest = sums[m] < smallest ? sums[m] : smallest;
     ++having;

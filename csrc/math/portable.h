@@ -8,3 +8,17 @@
 #define SPCL_HD inline __attribute__((always_inline))
 #define SPCL_INLINE __attribute__((always_inline))  // of a lambda, behind its parameters
 #endif
+
+namespace spcl {
+
+/// a b, rounded before anything is added to it: nvcc may make a product and a sum one operation, the C++ compiler is
+/// told not to.
+SPCL_HD double rounded_product(double a, double b) {
+#if defined(__CUDA_ARCH__)
+  return __dmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+
+}  // namespace spcl

@@ -179,7 +179,7 @@ namespace cuda_on_cpu {
 /// Runs every block of a grid, one after the other.
 inline void launch(dim3 grid, dim3 threads, size_t shared_bytes, const std::function<void()>& kernel) {
   if (grid.x == 0 || grid.y == 0 || grid.z != 1 || threads.x == 0 || threads.x > 1024 || threads.y != 1 ||
-      shared_bytes > 48 * 1024 || grid.y > 65535) {
+      shared_bytes > kSharedBytes || grid.y > 65535) {
     throw std::runtime_error("cuda_on_cpu: a launch that a GPU would refuse");
   }
   static std::mutex one_at_a_time;

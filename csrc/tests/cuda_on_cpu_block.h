@@ -20,6 +20,9 @@ namespace cuda_on_cpu {
 
 class SharedSlot;
 
+/// What a block has of shared memory, declared and added by a launch.
+inline constexpr size_t kSharedBytes = 48 * 1024;
+
 /// Where a thread of the block stands.
 enum class State { kReady, kAtBlock, kAtWarp, kDone };
 
@@ -68,6 +71,9 @@ class Block {
 
   /// A copy that happens when its thread waits for it: until then nobody can rely on it.
   void start_copy(void* target, const void* source, size_t bytes) {
+    if ((reinterpret_cast<uintptr_t>(target) | reinterpret_cast<uintptr_t>(source)) % bytes != 0) {
+      fail("a copy between addresses that are not aligned to its size");
+    }
     threads_[current_].copies.push_back({target, source, bytes});
   }
   void await_copies(const char* file, int line) {
@@ -178,12 +184,21 @@ class SharedSlot {
     block().add(this);
     poison();
   }
-  void* memory() const { return memory_; }
-  void poison() { std::memset(memory_, 0xFF, bytes_); }
+  void* memory() {
+    is_used_ = true;
+    return memory_;
+  }
+  void poison() {
+    std::memset(memory_, 0xFF, bytes_);
+    is_used_ = false;
+  }
+  /// Its bytes if this block has come across it.
+  size_t used_bytes() const { return is_used_ ? bytes_ : 0; }
 
  private:
   size_t bytes_;
   void* memory_;
+  bool is_used_ = false;
 };
 
 /// The order in which `count` threads or blocks take their turns.
@@ -321,6 +336,9 @@ inline void Block::run_grid(unsigned columns, unsigned rows, unsigned threads, s
     if (shared_bytes > 0) std::memset(dynamic_.get(), 0xFF, shared_bytes);
     for (SharedSlot* slot : slots_) slot->poison();
     run_block(kernel);
+    size_t bytes = shared_bytes;
+    for (const SharedSlot* slot : slots_) bytes += slot->used_bytes();
+    if (bytes > kSharedBytes) fail("a block that needs more shared memory than a GPU gives unasked");
   }
 }
 

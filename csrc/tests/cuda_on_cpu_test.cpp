@@ -91,6 +91,19 @@ __global__ void two_barriers_kernel(int which) {
   }
 }
 
+__global__ void copies_kernel(const char* from, int* found) {
+  SPCL_DYNAMIC_SHARED(char, to);
+  spcl::on_device::copy_16_bytes(spcl::on_device::shared_address(to), from);
+  spcl::on_device::await_copies();
+  *found = to[15];
+}
+
+__global__ void much_shared_kernel() {
+  using Much = char[40 * 1024];
+  SPCL_SHARED(Much, much);
+  much[0] = 0;
+}
+
 void test_order() {
   std::vector<int> values(64), reversed(64), ranks(96, -1);
   for (int k = 0; k < 64; ++k) values[static_cast<size_t>(k)] = k;
@@ -143,6 +156,15 @@ void test_errors() {
   expect(error_of([] { SPCL_LAUNCH(two_barriers_kernel, 1, 32, 0, nullptr, 32); }).empty(), "and at one are none");
   expect(says(error_of([] { SPCL_LAUNCH(two_barriers_kernel, 1, 2048, 0, nullptr, 0); }), "a GPU would refuse"),
          "a launch that a GPU would refuse is an error");
+  expect(says(error_of([] { SPCL_LAUNCH(much_shared_kernel, 1, 32, 8 * 1024 + 1, nullptr); }), "shared memory"),
+         "and so is one of more shared memory than there is");
+  expect(error_of([] { SPCL_LAUNCH(much_shared_kernel, 1, 32, 8 * 1024, nullptr); }).empty(), "and no more is none");
+  alignas(16) const char bytes[32] = {};
+  int found = 0;
+  const auto copy = [&](int from) {
+    return error_of([&] { SPCL_LAUNCH(copies_kernel, 1, 1, 16, nullptr, bytes + from, &found); });
+  };
+  expect(copy(16).empty() && says(copy(8), "not aligned"), "a copy past the registers needs aligned addresses");
 }
 
 }  // namespace

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 _BARRIER = re.compile(r"\b__sync(?:threads|warp)\w*\s*\(|\bawait_copies\(\);")
-#: how the comment of a barrier begins that orders what other blocks see. The emulator runs blocks one after the
-#: other, so nothing fails without such a barrier there
-BETWEEN_BLOCKS = "between blocks"
+#: how the comment of a barrier begins without which nothing fails in the emulator: one that orders what other blocks
+#: see, since it runs blocks one after the other, and one behind an exchange of the warp, which orders memory only there
+UNSEEN = ("between blocks", "behind exchanges")
 #: in each of these orders threads take their turns; a missing barrier shows in one of them
 ORDERS = ("reverse", "forward", "1", "2", "3")
 
@@ -20,7 +20,7 @@ class Barrier(NamedTuple):
 
     path: Path
     line: int
-    between_blocks: bool
+    is_unseen: bool
 
     @property
     def place(self) -> str:
@@ -34,7 +34,7 @@ def find(folder: Path) -> Iterator[Barrier]:
         for number, line in enumerate(path.read_text().splitlines(), 1):
             code, _, comment = line.partition("//")
             if _BARRIER.search(code):
-                yield Barrier(path, number, comment.strip().startswith(BETWEEN_BLOCKS))
+                yield Barrier(path, number, comment.strip().startswith(UNSEEN))
 
 
 def tests_of(barrier: Barrier, folder: Path) -> list[Path]:
