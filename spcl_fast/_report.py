@@ -105,7 +105,7 @@ def _who_computes(op: str, device: str) -> str:
     """The backend that a call without `backend=` takes, and why not one of those before it."""
     differentiable = op in backends.DIFFERENTIABLE
     try:
-        name, passed_over = backends.choice(op, None, device, differentiable)
+        name, passed_over = backends.choice(op, None, torch.device(device), differentiable)
     except (RuntimeError, ValueError) as error:  # SPCL_FAST_BACKEND names one that is off, or none
         return f"none: {error}"
     text = f"{name}, with gradient" if differentiable else name
@@ -116,6 +116,6 @@ def _who_computes(op: str, device: str) -> str:
         if not reason.startswith("it runs on")
     ]
     if op in ("self_paced_step", "self_paced_weights"):
-        ranked = backends.choice(op, None, device, differentiable, ranks=True)[0]
+        ranked = backends.choice(op, None, torch.device(device), differentiable, ranks=True)[0]
         reasons += [] if ranked == name else [f"scheme 'spld': {ranked}"]
     return f"{text} ({'; '.join(reasons)})" if reasons else text
