@@ -48,9 +48,12 @@ def why_not_cuda() -> str | None:
 
 
 def why_not_on(device: torch.device) -> str | None:
-    """Why the CUDA library has no code for a GPU; None as long as CUDA has not started, which this never does."""
-    if not torch.cuda.is_initialized():  # there is no tensor on a GPU yet
-        return None
+    """Why the CUDA library cannot run on a GPU: there is none, or it has no code for it; starts no CUDA context.
+
+    The second is known once CUDA has started, and so from the first tensor on a GPU on.
+    """
+    if not torch.cuda.is_initialized():
+        return None if torch.cuda.is_available() else "no GPU driver is active"
     built_for = cuda_architectures()
     major, minor = torch.cuda.get_device_capability(device)
     if not built_for or any(_runs_on(word, major, minor) for word in built_for):

@@ -30,6 +30,8 @@ def gpus(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(backends._BACKENDS, "triton", without_triton)
     built_for("80-real", "90", monkeypatch=monkeypatch)
 
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
     def start(*capabilities: tuple[int, int]) -> None:
         monkeypatch.setattr(torch.cuda, "is_initialized", lambda: bool(capabilities))
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capabilities[device.index or 0])
@@ -98,6 +100,12 @@ def test_before_cuda_has_started_nothing_is_asked_and_nothing_remembered(gpus) -
     gpus((7, 5))
     assert chosen() == "reference"
     assert backends.choose("modality_scores", None, torch.device("cpu"), needs_grad=False) == "cpu"
+
+
+def test_without_a_driver_there_is_none(gpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert backends.why_not("cuda") == "no GPU driver is active"
+    assert chosen() == "reference"
 
 
 def test_a_build_that_says_nothing_is_no_reason(gpus, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,9 @@ GPU = torch.device("cuda")
 
 
 @pytest.fixture(autouse=True)
-def no_wish_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def a_driver_and_no_wish_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SPCL_FAST_BACKEND", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(backends, "_chosen", {})
     monkeypatch.setattr(backends, "_missed", set())
 
