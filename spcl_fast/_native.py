@@ -6,6 +6,8 @@ loaded before it is asked for, and loading starts no CUDA context.
 
 from __future__ import annotations
 
+import importlib
+import re
 import threading
 from pathlib import Path
 
@@ -43,6 +45,48 @@ def why_not_cuda() -> str | None:
             if _cuda_outcome is None:
                 _cuda_outcome = _load_cuda()
     return _cuda_outcome or None
+
+
+def why_not_on(device: torch.device) -> str | None:
+    """Why the CUDA library cannot run on a GPU: there is none, or it has no code for it; starts no CUDA context.
+
+    The second is known once CUDA has started, and so from the first tensor on a GPU on.
+    """
+    if not torch.cuda.is_initialized():
+        return None if torch.cuda.is_available() else "no GPU driver is active"
+    built_for = cuda_architectures()
+    major, minor = torch.cuda.get_device_capability(device)
+    if not built_for or any(_runs_on(word, major, minor) for word in built_for):
+        return None
+    name = torch.cuda.get_device_name(device)
+    return (
+        f"{CUDA_LIBRARY.name} is built for {', '.join(built_for)}, and {name} has compute capability {major}.{minor}; "
+        f"build it with SPCL_FAST_CUDA_ARCHITECTURES={major}{minor}-real"
+    )
+
+
+def cuda_architectures() -> tuple[str, ...]:
+    """What the CUDA library is built for, in CMake's words; empty where no build says so."""
+    try:
+        return tuple(importlib.import_module("spcl_fast._build").CUDA_ARCHITECTURES)
+    except (ImportError, AttributeError):
+        return ()
+
+
+def _runs_on(word: str, major: int, minor: int) -> bool:
+    """Whether code for an architecture runs on a GPU; what is not a number, such as "native", is taken to.
+
+    Machine code runs on the same major number from its minor number on, PTX on everything newer. What is compiled for
+    one architecture's own features ("90a") or those of a family ("100f") runs there alone, also as PTX.
+    """
+    found = re.fullmatch(r"(\d+)(\d)([af]?)(?:-(real|virtual))?", word)
+    if found is None:
+        return True
+    of_major, of_minor, features, kind = int(found[1]), int(found[2]), found[3], found[4]
+    if features == "a":
+        return (major, minor) == (of_major, of_minor)
+    same_major = major == of_major and minor >= of_minor
+    return same_major or (kind != "real" and not features and (major, minor) >= (of_major, of_minor))
 
 
 def is_loaded() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import sys
@@ -87,10 +88,20 @@ def _gpus() -> list[tuple[str, str]]:
         capability = f"capability {gpu.major}.{gpu.minor}, " if torch.version.hip is None else ""
         memory = f"{gpu.total_memory / 2**30:.0f} GiB"
         found.append((f"cuda:{index}", f"{gpu.name}, {capability}{memory}"))
-    if torch.version.cuda is not None:
-        version = torch._C._cuda_getDriverVersion()  # type: ignore[attr-defined]
+    version = _driver_version() if torch.version.hip is None else 0
+    if version:
         found.append(("gpu driver", f"runs CUDA up to {version // 1000}.{version % 1000 // 10}"))
     return found
+
+
+def _driver_version() -> int:
+    """Of CUDA, as 1000 times its version, which torch does not tell; 0 where the driver does not either."""
+    version = ctypes.c_int(0)
+    try:
+        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):
+        return 0
+    return version.value
 
 
 def _why_not_arrays() -> str | None:
@@ -105,7 +116,7 @@ def _who_computes(op: str, device: str) -> str:
     """The backend that a call without `backend=` takes, and why not one of those before it."""
     differentiable = op in backends.DIFFERENTIABLE
     try:
-        name, passed_over = backends.choice(op, None, device, differentiable)
+        name, passed_over = backends.choice(op, None, torch.device(device), differentiable)
     except (RuntimeError, ValueError) as error:  # SPCL_FAST_BACKEND names one that is off, or none
         return f"none: {error}"
     text = f"{name}, with gradient" if differentiable else name
@@ -116,6 +127,6 @@ def _who_computes(op: str, device: str) -> str:
         if not reason.startswith("it runs on")
     ]
     if op in ("self_paced_step", "self_paced_weights"):
-        ranked = backends.choice(op, None, device, differentiable, ranks=True)[0]
+        ranked = backends.choice(op, None, torch.device(device), differentiable, ranks=True)[0]
         reasons += [] if ranked == name else [f"scheme 'spld': {ranked}"]
     return f"{text} ({'; '.join(reasons)})" if reasons else text

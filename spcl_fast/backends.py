@@ -30,17 +30,26 @@ DIFFERENTIABLE = frozenset({"modality_scores", "window_coherence", "self_paced_s
 
 _log = logging.getLogger("spcl_fast")
 _missed: set[str] = set()  # backends whose absence has been logged
-_chosen: dict[tuple[str, str | None, str | None, str, bool, bool], str] = {}  # by what was asked, with the library on
+_chosen: dict[tuple[object, ...], str] = {}  # by what was asked, with the library on
 
 
 class _Backend(NamedTuple):
-    """What a backend can do. `why_not` gives the reason it is off, or None, and loads what it needs."""
+    """What a backend can do.
+
+    `why_not` gives the reason it is off, or None, and loads what it needs; `why_not_on` the reason it is off on one
+    device, as soon as that has started.
+    """
 
     ops: frozenset[str]
     differentiable: frozenset[str]
     devices: frozenset[str] | None  # None: any
     ranks: bool  # whether it has the weights that rank difficulties, those of "spld"
     why_not: Callable[[], str | None]
+    why_not_on: Callable[[torch.device], str | None] = lambda device: None
+
+    def off(self, device: torch.device) -> str | None:
+        """Why it is off for tensors on this device; None when it is on."""
+        return self.why_not() or self.why_not_on(device)
 
     def refusal(self, op: str, device_type: str, needs_grad: bool, ranks: bool = False) -> str | None:
         """Why this backend, when it is on, cannot do the call; None when it can."""
@@ -78,6 +87,7 @@ _BACKENDS = {
         devices=frozenset({"cuda"}),
         ranks=False,
         why_not=lambda: _native.why_not_cuda(),
+        why_not_on=lambda device: _native.why_not_on(device),
     ),
     "triton": _Backend(
         ops=DIFFERENTIABLE,
@@ -101,12 +111,12 @@ _OFF = "off: "  # how `choice` says that a backend could have done the call
 
 
 def why_not(name: str) -> str | None:
-    """The reason the backend `name` is off on this machine; None when it is on.
+    """The reason the backend `name` is off on this machine, and on its GPU once that is in use; None when it is on.
 
     Raises:
         ValueError: no backend has this name.
     """
-    return _named(name, "").why_not()
+    return _named(name, "").off(torch.device("cuda"))
 
 
 def available() -> dict[str, bool]:
@@ -134,30 +144,30 @@ def choose(op: str, backend: str | None, device: torch.device, *, needs_grad: bo
         RuntimeError: a backend asked for by name, either way, that is off on this machine.
     """
     environment = os.environ.get(ENVIRONMENT)
-    key = (op, backend, environment, device.type, needs_grad, ranks)
+    key = (op, backend, environment, device, needs_grad, ranks)
     if _native.is_loaded() and key in _chosen:  # nothing that the choice depends on can have changed
         return _chosen[key]
-    name, passed_over = choice(op, backend, device.type, needs_grad, ranks)
+    name, passed_over = choice(op, backend, device, needs_grad, ranks)
     for other, reason in passed_over.items():
         if reason.startswith(_OFF) and other not in _missed:
             _missed.add(other)
             _log.info("backend %r is off, so a slower one computes its calls: %s", other, reason.removeprefix(_OFF))
-    if _native.is_loaded():
+    if _native.is_loaded() and (device.type != "cuda" or torch.cuda.is_initialized()):
         _chosen[key] = name
     return name
 
 
 def choice(
-    op: str, backend: str | None, device_type: str, needs_grad: bool, ranks: bool = False
+    op: str, backend: str | None, device: torch.device, needs_grad: bool, ranks: bool = False
 ) -> tuple[str, dict[str, str]]:
     """What `choose` finds, and why it found none of the faster ones, by their names."""
     wanted = backend or os.environ.get(ENVIRONMENT)
     if wanted:
         asked = f"{op}: " if backend else f"{op}: {ENVIRONMENT}: "
         chosen = _named(wanted, asked)
-        refusal = chosen.refusal(op, device_type, needs_grad, ranks)
+        refusal = chosen.refusal(op, device.type, needs_grad, ranks)
         if refusal is None:
-            reason = chosen.why_not()
+            reason = chosen.off(device)
             if reason is not None:
                 raise RuntimeError(f"{asked}backend {wanted!r} is off: {reason}")
             return wanted, {}
@@ -165,8 +175,8 @@ def choice(
             raise ValueError(f"{asked}backend {wanted!r} cannot do this call: {refusal}")
     passed_over: dict[str, str] = {}
     for name in _FASTEST_FIRST.get(op, ()):
-        refusal = _BACKENDS[name].refusal(op, device_type, needs_grad, ranks)
-        reason = None if refusal is not None else _BACKENDS[name].why_not()
+        refusal = _BACKENDS[name].refusal(op, device.type, needs_grad, ranks)
+        reason = None if refusal is not None else _BACKENDS[name].off(device)
         if refusal is None and reason is None:
             return name, passed_over
         passed_over[name] = refusal or f"{_OFF}{reason}"

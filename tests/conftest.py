@@ -7,6 +7,7 @@ host alone (`host_only`, and the folders that test nothing else) is skipped by n
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ BACKENDS = {"cpu": ["reference", "cpu"], "cuda": ["reference", "cuda", "triton"]
 HOST_FOLDERS = ("native", "cli", "merc", "report")
 HOST_FILES = (
     *("test_balance", "test_batch", "test_benchmark_parts", "test_benchmarks", "test_cuda_check", "test_gpu_bench"),
-    *("test_gpu_check", "test_import", "test_readme"),
+    *("test_gpu_build", "test_gpu_check", "test_import", "test_readme"),
 )
 
 
@@ -33,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("spcl_fast")
     group.addoption("--device", choices=sorted(BACKENDS), default="cpu", help="where the tensors of the tests lie")
     group.addoption("--backends", metavar="NAMES", help="backends to test, by commas; default: those of the device")
+    group.addoption("--seconds", type=float, help="no test is begun later; what has failed until then is still shown")
     group.addoption("--library", metavar="PATH", help="library that defines the ops, in place of libspcl_fast.so")
 
 
@@ -61,6 +63,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 _names = pytest.StashKey[list[str]]()
+_start = time.monotonic()
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    seconds = item.config.getoption("--seconds")
+    if seconds is not None and nextitem is not None and time.monotonic() - _start > seconds:
+        item.session.shouldstop = "out of time"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

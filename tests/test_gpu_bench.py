@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -268,3 +269,64 @@ def test_the_table_says_not_run_until_there_is_a_result(monkeypatch, tmp_path):
     assert tables.gpu().endswith("|\n\nMeasured on a GPU with torch 2.11: a copy moves 2,990 GB/s there.")
     (line,) = (line for line in tables.gpu().splitlines() if "| 354 µs |" in line)
     assert line.endswith("| 354 µs | 350 µs | not run | 8.0 ms | not run | 93 % | 1 |")
+
+
+class PretendedCuda:
+    """Streams and graphs by name: what waits is refused in the mode for it, and in a capture."""
+
+    def __init__(self, monkeypatch):
+        self.current, self.mode, self.captures, self.capturing = "here", "default", 0, False
+        for name in ("stream", "graph", "set_stream"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda: self)
+        monkeypatch.setattr(torch.cuda, "Stream", lambda: self)
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: "a graph")
+        monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: setattr(self, "mode", mode))
+
+    def wait_stream(self, other):
+        pass
+
+    @contextlib.contextmanager
+    def stream(self, stream):
+        yield
+
+    @contextlib.contextmanager
+    def graph(self, graph):
+        self.captures, self.capturing, self.current = self.captures + 1, True, "that of captures"
+        yield  # torch leaves its stream current where a capture fails
+        self.capturing, self.current = False, "here"
+
+    def set_stream(self, stream):
+        self.current = "here"
+
+    def wait(self):
+        if self.mode == "error" or self.capturing:
+            raise RuntimeError("called a synchronizing CUDA operation")
+
+
+def test_what_waits_is_refused_before_its_capture_and_a_failed_capture_leaves_the_stream(monkeypatch):
+    cuda = PretendedCuda(monkeypatch)
+    assert own.capture(lambda: {"x": 1}) == ("a graph", {"x": 1})
+    with pytest.raises(RuntimeError, match="synchronizing"):
+        own.capture(cuda.wait)
+    assert (cuda.captures, cuda.mode, cuda.current) == (1, "default", "here")
+
+    def not_captured():
+        assert not cuda.capturing, "not now"
+
+    with pytest.raises(AssertionError, match="not now"):
+        own.capture(not_captured)
+    assert (cuda.captures, cuda.mode, cuda.current) == (2, "default", "here")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_so"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("aoti_torch_empty_strided(dim, ...) API call failed at csrc/torch/new_tensor.h, line 45"), True),
+        (RuntimeError("step: offsets must be [D + 1] (got [])"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_too_little_memory_is_no_fault_however_torch_says_it(error, is_so):
+    assert own.is_out_of_memory(error) is is_so

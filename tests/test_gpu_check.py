@@ -25,7 +25,7 @@ def part(name: str):
     return importlib.import_module(f"{PACKAGE}.{name}")
 
 
-build, check, child, counters = part("build"), part("check"), part("child"), part("counters")
+check, child, counters = part("check"), part("child"), part("counters")
 part_bench, part_tests, record, sanitizer = part("part_bench"), part("part_tests"), part("record"), part("sanitizer")
 Check = record.Check
 MACHINE = {"device": "a GPU", "torch": "2", "triton": "3", "commit": "abc"}
@@ -41,7 +41,12 @@ def test_without_a_device_nothing_runs_nothing_is_written_and_the_code_says_so(t
     )
     assert done.returncode == 77, done.stdout + done.stderr
     assert re.search(r"^0 passed, 0 failed, \d\d not run$", done.stdout, re.MULTILINE)
-    for name in ("pytest --device cuda", "graph, triton", "self_paced_step", "racecheck, cuda"):
+    for name in (
+        "pytest --device cuda --backends triton tests/ops",
+        "graph, triton",
+        "self_paced_step",
+        "racecheck, cuda",
+    ):
         assert re.search(rf"not run: \w+, {name}: no CUDA device", done.stdout)
     assert list(tmp_path.iterdir()) == []
 
@@ -98,10 +103,10 @@ def test_a_check_without_time_is_not_run_and_not_started():
     assert (found.status, found.reason) == ("not run", "out of time")
     off = part_tests.own_check("agreement", "cuda", budget, "no nvcc")
     assert (off.status, off.reason) == ("not run", "backend 'cuda' is off: no nvcc")
-    assert {c.reason for c in part_tests.run_pytest(budget, {"cuda": "no nvcc"})} == {
-        "it is off: no nvcc",
-        "out of time",
-    }
+    runs = [part_tests.run_pytest(*run, budget, {"cuda": "no nvcc"}) for run in part_tests.PYTEST]
+    assert {c.status for c in runs} == {"not run"}
+    assert {c.reason for c in runs if "backends cuda" in c.name} == {"backend 'cuda' is off: no nvcc"}
+    assert {c.reason for c in runs if "backends cuda" not in c.name} == {"out of time"}
 
 
 def test_a_child_is_killed_with_its_children_at_the_limit(tmp_path):
@@ -122,6 +127,8 @@ def test_a_child_that_dies_has_failed_and_one_that_reports_is_believed(tmp_path)
         return found.status, found.reason, rows
 
     say = "import sys, json; say = lambda x: open(sys.argv[-1], 'a').write(json.dumps(x) + chr(10));"
+    unfinished = say + "say({'op': 1}); open(sys.argv[-1], 'a').write('{\"op\": 2, \"p'); raise SystemExit('killed')"
+    assert reporting(unfinished) == ("failed", "exit code 1: killed", [{"op": 1}])
     assert reporting("import os; print('oh', flush=True); os._exit(7)") == ("failed", "exit code 7: oh", [])
     status, reason, rows = reporting(say + "say({'op': 1}); say({'status': 'not run', 'reason': 'no memory'})")
     assert (status, reason, rows) == ("not run", "no memory", [{"op": 1}])
@@ -146,6 +153,14 @@ def test_a_child_that_dies_has_failed_and_one_that_reports_is_believed(tmp_path)
         (5, "no tests ran", "not run", "no test is collected"),
         (None, "..s..  [ 40%]\n...", "not run", "out of time after 9 s, 7 passed"),
         (None, "..F..  [ 40%]\n", "failed", "1 failed, then out of time after 9 s, 4 passed"),
+        (2, "...\n!!! out of time !!!\n3 passed in 9.00s", "not run", "out of time: 3 passed in 9.00s"),
+        (
+            2,
+            ".F\n!!! out of time !!!\n1 failed, 1 passed in 9.00s",
+            "failed",
+            "out of time: 1 failed, 1 passed in 9.00s",
+        ),
+        (2, "ERROR collecting x\n1 error in 9.00s", "failed", "1 error in 9.00s"),
     ],
 )
 def test_the_end_of_pytest(code, output, status, reason):
@@ -156,7 +171,7 @@ def test_the_end_of_pytest(code, output, status, reason):
 def test_without_pytest_the_part_says_so(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     budget = part("budget").Budget(100.0, ("tests",))
-    (found,) = part_tests.run_pytest(budget, {})
+    found = part_tests.run_pytest("tests/ops", ("cuda",), budget, {})
     assert (found.status, found.reason) == ("not run", "pytest is missing")
 
 
@@ -285,6 +300,28 @@ def test_the_whole_command_on_a_pretended_device(monkeypatch, tmp_path, outcome,
     assert f"3 {outcome}" in shown[-3] or outcome == "passed"
 
 
+def test_a_fault_of_a_part_takes_no_other_along_and_everything_is_written(monkeypatch, tmp_path):
+    def broken(*_):
+        raise KeyError("a small mistake")
+
+    monkeypatch.setattr(check.machine, "why_no_device", lambda: None)
+    monkeypatch.setattr(check.machine, "describe", lambda: MACHINE)
+    monkeypatch.setattr(check.build, "load_or_build", broken)
+    monkeypatch.setattr(check.part_tests, "run", broken)
+    monkeypatch.setattr(check.part_sanitize, "run", lambda *_: [Check("sanitize", "x", "passed")])
+    monkeypatch.setattr(check.part_bench, "run", lambda report, *_: report.rows.append({"op": "x"}) or broken())
+    assert check.run(check.Options(folder=tmp_path), lambda line: None) == 1
+    result = json.loads((tmp_path / "gpu_check.json").read_text())
+    assert {c["name"]: c["status"] for c in result["checks"]} == {
+        "build or load": "failed",
+        "the whole part": "failed",
+        "x": "passed",
+    }
+    assert {c["reason"] for c in result["checks"]} == {"KeyError: 'a small mistake'", ""}
+    assert [row["op"] for row in result["rows"]] == ["x"]
+    assert (tmp_path / "gpu_check.csv").exists()
+
+
 LINES = [
     {"plan": [["step", "a"], ["scores", "b"], ["step", "c"]]},
     {"bandwidth": {"copy_gigabytes_per_second": 1.0, "read_gigabytes_per_second": 2.0}},
@@ -307,68 +344,3 @@ def test_a_crash_is_that_of_its_cell_and_the_next_process_goes_on_behind_it():
     assert first is None
     checks, first = part_bench.of_lines(Check("bench", "x", "failed", "no driver"), [], 0, found)
     assert ([c.reason for c in checks], first) == (["no driver"], None)
-
-
-def test_the_build_without_cmake_takes_the_sources_and_words_of_cmake(tmp_path):
-    text = (ROOT / "CMakeLists.txt").read_text()
-    ops = re.search(r"set\(SPCL_OPS\s+([^)]*)\)", text)[1].split()
-    named = {name for name in re.findall(r"csrc/(?:cpu|torch)/\w+\.cpp", text) if "$" not in name}
-    named |= {f"csrc/{folder}/{op}.cpp" for folder in ("cpu", "torch") for op in ops}
-    assert {str(path.relative_to(ROOT)) for path in build.sources("cpu")} == named
-    assert build.from_cmake("SPCL_TORCH_TARGET_VERSION") == ["0x020b000000000000"]
-    assert build.from_cmake("NO_SUCH_VARIABLE") == []
-    commands, link = build.direct_commands("cpu", Path("/torch"), {"cxx": "g++"}, {})
-    assert len(commands) == len(named)
-    assert {"-ffp-contract=off", "-std=c++20", "-DTORCH_TARGET_VERSION=0x020b000000000000"} <= set(commands[0])
-    assert "-DUSE_CUDA" not in commands[0]
-    assert link.index("-Wl,--no-as-needed") < link.index("-ltorch_cpu")
-    assert link[link.index("-o") + 1].endswith("spcl_fast/libspcl_fast.so")
-
-
-def test_the_cuda_library_is_built_for_the_device_by_nvcc_and_linked_statically(monkeypatch, tmp_path):
-    toolkit = tmp_path / "cuda"
-    nvcc = tmp_path / "nvcc"
-    nvcc.write_text(f"#!/bin/sh\necho '#$ TOP={toolkit}' >&2\n")
-    nvcc.chmod(0o755)
-    kernel, glue = ROOT / "csrc" / "cuda" / "x.cu", ROOT / "csrc" / "torch" / "inputs.cpp"
-    monkeypatch.setattr(build, "sources", lambda name: [kernel, glue])
-    tools = {"cxx": "/usr/bin/g++", "nvcc": str(nvcc)}
-    (device, host), link = build.direct_commands("cuda", Path("/torch"), tools, {"compute_capability": "9.0"})
-    assert (device[0], host[0]) == (str(nvcc), "/usr/bin/g++")
-    assert "-gencode=arch=compute_90,code=sm_90" in device
-    assert device[device.index("-ccbin") + 1] == "/usr/bin/g++"
-    assert device[device.index("-fPIC") - 1] == "-Xcompiler"
-    for words in (device, host):
-        assert {f"-D{name}" for name in build.cuda_definitions()} <= set(words)
-        assert {"-DUSE_CUDA", "-DSPCL_CUDA", str(toolkit / "include"), "/torch/include"} <= set(words)
-    assert {"-lcudart_static", f"-L{toolkit}/lib64", "-L/torch/lib"} <= set(link)
-    assert link[link.index("-o") + 1].endswith("spcl_fast/libspcl_fast_cuda.so")
-
-
-def test_a_library_that_loads_is_not_built_and_a_missing_tool_is_named(monkeypatch):
-    budget = part("budget").Budget(100.0, ("tests",))
-    monkeypatch.setattr(build, "why_off", lambda _: {"cpu": None, "cuda": "is not built", "triton": "no triton"})
-    monkeypatch.setattr(build.machine, "find_cuda_tool", lambda name: None)
-    checks, off = build.load_or_build(budget)
-    assert {c.name: (c.status, c.reason) for c in checks} == {
-        "build": ("not run", "nvcc is not found"),
-        "backend cpu": ("passed", ""),
-        "backend cuda": ("not run", "is not built"),
-        "backend triton": ("not run", "no triton"),
-    }
-    assert off["cuda"] == "is not built"
-    monkeypatch.setattr(build, "why_no_build", lambda missing: "")
-    monkeypatch.setattr(build, "has_cmake", lambda: True)
-    tried = []
-    monkeypatch.setattr(build, "_with_cmake", lambda m, _: tried.append(m) or Check("build", "cmake", "failed", "no"))
-    monkeypatch.setattr(build, "_directly", lambda m, _: tried.append(m) or Check("build", "direct", "passed"))
-    checks, _ = build.load_or_build(budget)
-    assert tried == [["cuda"], ["cuda"]]
-    assert {c.name: c.status for c in checks}["backend cuda"] == "failed"  # its build was tried
-
-
-def test_a_probe_says_of_every_backend_whether_it_is_on():
-    off = build.why_off()
-    assert off.keys() == {"cpu", "cuda", "triton"}
-    assert off["cpu"] is None
-    assert off["cuda"] is None or "cuda" in off["cuda"] or "CPU build" in off["cuda"]

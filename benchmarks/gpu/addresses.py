@@ -97,7 +97,7 @@ def look(backend: str, device: str) -> Iterator[tuple[str, str]]:
     Raises:
         NothingToCheckError: it is off, has none of them, or the device is too small for all of them.
     """
-    from .own_checks import LEFT_OUT, NothingToCheckError
+    from .own_checks import LEFT_OUT, NothingToCheckError, is_out_of_memory
 
     reasons, found = [], False
     for op, (function, needed) in LOOKS.items():
@@ -114,10 +114,9 @@ def look(backend: str, device: str) -> Iterator[tuple[str, str]]:
         fault = ""
         try:
             function(backend, device)
-        except torch.OutOfMemoryError:
-            fault = f"{LEFT_OUT}out of device memory"
         except Exception as error:
-            fault = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            fault = f"{LEFT_OUT}out of device memory: {text}" if is_out_of_memory(error) else text
         torch.cuda.empty_cache()
         yield f"{op} (2^31 elements)", fault
     if not found:

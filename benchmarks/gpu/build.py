@@ -26,10 +26,14 @@ PACKAGE = child.ROOT / "spcl_fast"
 TREE = child.ROOT / "build" / "gpu_check"
 CPU, CUDA = "libspcl_fast.so", "libspcl_fast_cuda.so"
 NAMES = {"cpu": CPU, "cuda": CUDA}
+BUILT_WITH = {"setuptools": 77, "pybind11": 3}  # what pyproject.toml asks for; with an older one CMake never starts
 LONGEST_S = 240.0  # of one way to build
 PROBE = """
 import json
+import torch
 from spcl_fast import backends
+if torch.cuda.is_available():
+    torch.cuda.init()  # with it is known for which GPU the library must be built
 found = {}
 for name in ("cpu", "cuda", "triton"):
     try:
@@ -105,7 +109,25 @@ def _directly(missing: Sequence[str], limit_s: float) -> Check:
     failed = next((done for done in ended if done.code != 0), None)
     if failed is not None:
         return _outcome("built without CMake", failed)
+    if "cuda" in missing:
+        record_build(str(device.get("nvcc", "unknown")), str(device.get("compute_capability", "")).replace(".", ""))
     return Check("build", "built without CMake", PASSED, seconds=time.monotonic() - start)
+
+
+def record_build(nvcc: str, number: str, path: Path = PACKAGE / "_build.py") -> None:
+    """Says in `_build.py` what the CUDA library is built for; what CMake has written of the others is kept."""
+    target = from_cmake("SPCL_TORCH_TARGET_VERSION")[0]
+    text = path.read_text() if path.exists() else ""
+    if not text:
+        flags = " ".join(["-O3 -DNDEBUG", *from_cmake("SPCL_CXX_FLAGS")])
+        known = {"VERSION": machine.own_version(), "TORCH_VERSION": machine.version_of("torch")}
+        known |= {"TORCH_TARGET_VERSION": target, "COMPILER": "unknown", "CXX_FLAGS": flags, "BUILD_TYPE": "Release"}
+        lines = [f'{name} = "{value}"' for name, value in known.items()]
+        text = "\n".join(['"""What the compiled libraries were built with; written by the build."""', "", *lines])
+        text += '\nISA = ("unknown",)\n'
+    kept = [line for line in text.splitlines() if not line.startswith("CUDA")]
+    words = f'("{number}-real",)' if number else "()"
+    path.write_text("\n".join([*kept, f'CUDA = "{nvcc}"', f"CUDA_ARCHITECTURES = {words}", ""]))
 
 
 def _outcome(name: str, done: child.Done) -> Check:
@@ -126,7 +148,9 @@ def why_no_build(missing: Sequence[str]) -> str:
 
 def has_cmake() -> bool:
     """Whether the usual build can run: it makes the NumPy module too, which needs pybind11."""
-    return _tool("cmake") is not None and all(map(importlib.util.find_spec, ("pybind11", "setuptools")))
+    if _tool("cmake") is None or not all(map(importlib.util.find_spec, ("pybind11", "setuptools"))):
+        return False
+    return all(machine.at_least(package, version) for package, version in BUILT_WITH.items())
 
 
 def _tool(name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from typing import Any
 from . import build, child, machine, part_bench, part_sanitize, part_tests, record
 from .bench import BENCHMARKS
 from .budget import Budget
-from .record import NOT_RUN, PARTS, Check, Report
+from .record import FAILED, NOT_RUN, PARTS, Check, Report
 
 RESULTS = child.ROOT / "benchmarks" / "results"
 TOTAL_S = 570.0
@@ -43,14 +44,21 @@ def run(options: Options, show: Callable[[str], object] = print) -> int:
     show("\n".join(["GPU check", *(f"  {key:<18} {value}" for key, value in around.items())]))
     old = record.read(options.folder)
     budget = Budget(options.total_s, options.parts)
-    built, off = build.load_or_build(budget, options.rebuild)
+    try:
+        built, off = build.load_or_build(budget, options.rebuild)
+    except Exception as error:  # a fault of this program takes no part along: each then says what is off
+        built, off = [_broken("build", "build or load", error)], {}
     for check in built:
         show(check.line)
     report.checks += built
     for part in (part for part in PARTS if part in options.parts):
         budget.start(part)
         show(f"\n{part} ({budget.left_s:.0f} s)")
-        _run_part(part, report, budget, off, options, show)
+        try:
+            _run_part(part, report, budget, off, options, show)
+        except Exception as error:
+            report.checks.append(_broken(part, "the whole part", error))
+            show(report.checks[-1].line)
         paths = record.write(options.folder, _content(report, old, options))
     show(f"\n{report.summary()}")
     for path in paths:
@@ -74,6 +82,11 @@ def _run_part(
         report.checks += part_sanitize.run(budget, off, show)
 
 
+def _broken(part: str, name: str, error: Exception) -> Check:
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return Check(part, name, FAILED, reason, details="".join(traceback.format_exception(error)))
+
+
 def _content(report: Report, old: Mapping[str, Any] | None, options: Options) -> dict[str, Any]:
     done = {check.part for check in report.checks}
     new = report.as_json()
@@ -85,7 +98,7 @@ def planned(parts: Sequence[str], names: Sequence[str], reason: str) -> list[Che
     of_part = {
         "tests": [
             "spcl-fast doctor",
-            "pytest --device cuda",
+            *(part_tests.title_of(*run) for run in part_tests.PYTEST),
             *(f"{name}, {backend}" for name, backend in part_tests.OWN),
         ],
         "bench": list(names or BENCHMARKS),

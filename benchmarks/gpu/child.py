@@ -67,7 +67,7 @@ def reporting(part: str, name: str, command: Sequence[str], limit_s: float) -> t
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report"
         done = run([*command, "--report", str(path)], limit_s)
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        lines = _lines(path.read_text(errors="replace")) if path.exists() else []
     rows = [line for line in lines if "status" not in line]
     outcomes = [line for line in lines if "status" in line]
     if done.code is None:
@@ -75,6 +75,17 @@ def reporting(part: str, name: str, command: Sequence[str], limit_s: float) -> t
     if outcomes and (done.code == 0 or outcomes[-1]["status"] == FAILED):
         return Check(part, name, seconds=done.seconds, **outcomes[-1]), rows
     return Check(part, name, FAILED, crashed(done), done.seconds, done.output[-KEPT:]), rows
+
+
+def _lines(text: str) -> list[dict[str, Any]]:
+    """The objects of a report, but for a last line that a killed process left unfinished."""
+    found = []
+    for line in text.splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
 
 
 def crashed(done: Done) -> str:

@@ -60,6 +60,18 @@ def version_of(package: str) -> str:
         return "none"
 
 
+def at_least(package: str, major: int) -> bool:
+    """Whether an installed package has that major version or a newer one."""
+    found = re.match(r"\d+", version_of(package))
+    return found is not None and int(found[0]) >= major
+
+
+def own_version() -> str:
+    """Of this checkout."""
+    found = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    return found[1] if found else "unknown"
+
+
 def find_cuda_tool(name: str) -> str | None:
     """A program of the CUDA toolkit: on the path, or where the toolkit usually lies."""
     homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), *CUDA_FOLDERS]

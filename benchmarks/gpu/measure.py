@@ -11,7 +11,7 @@ import torch
 from ..agreement import DisagreementError
 from ..harness import Call, Cell, Contender, quantile
 from .launches import count
-from .own_checks import cannot, capture
+from .own_checks import cannot, capture, is_out_of_memory
 from .timing import HostTimer, in_turns
 
 COMPILING_S = 40.0  # what the first form that is compiled may take
@@ -117,9 +117,9 @@ def _ready(contender: Contender, cell: Cell) -> tuple[str, Call | None, dict[str
         return "", call, cell.expected.differences(contender.provider, outputs, contender.omits)
     except DisagreementError as error:
         return str(error), None, {}
-    except torch.OutOfMemoryError:
-        return f"{NO_FAULT}: out of device memory", None, {}
     except Exception as error:
+        if is_out_of_memory(error):
+            return f"{NO_FAULT}: out of device memory: {' '.join(str(error).split())[:200]}", None, {}
         if cannot(error):
             return f"{NO_FAULT}: {error}", None, {}
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", None, {}

@@ -32,6 +32,15 @@ def cannot(error: Exception) -> bool:
     return isinstance(error, ValueError) and "cannot do this call" in str(error)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether there was too little memory; before torch 2.13 the library knows no more than whose call failed."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("aoti_torch_empty_strided", "out of memory")
+    )
+
+
 class NothingToCheckError(Exception):
     """The backend, or the machine, cannot do what the check needs; the message says why."""
 
@@ -71,11 +80,7 @@ def syncs(backend: str, device: str) -> Iterator[tuple[str, str]]:
         call()
         torch.cuda.synchronize()
         before = torch.cuda.memory_stats().get("num_device_alloc", 0)
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            call()
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
+        without_waiting(call)
         added = torch.cuda.memory_stats().get("num_device_alloc", 0) - before
         if added:
             raise AssertionError(f"{added} allocation(s) of the driver after a warm-up")
@@ -124,17 +129,37 @@ def addresses(backend: str, device: str) -> Iterator[tuple[str, str]]:
 
 
 def capture(call: Callable[[], Mapping[str, Any]]) -> tuple[torch.cuda.CUDAGraph, Mapping[str, Any]]:
-    """The call as a CUDA graph, and the outputs that a replay fills."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
+    """The call as a CUDA graph, and the outputs that a replay fills.
+
+    What waits for the device is refused before the capture: one that fails leaves torch's allocator in its midst, which
+    then gives no memory back, and another stream current.
+
+    Raises:
+        RuntimeError: it waits, or cannot be captured.
+    """
+    here, side = torch.cuda.current_stream(), torch.cuda.Stream()
+    side.wait_stream(here)
     with torch.cuda.stream(side):
-        for _ in range(3):
-            call()
-    torch.cuda.current_stream().wait_stream(side)
+        call()
+        call()
+        without_waiting(call)
+    here.wait_stream(side)
     captured = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(captured):
-        outputs = call()
+    try:
+        with torch.cuda.graph(captured):
+            outputs = call()
+    finally:
+        torch.cuda.set_stream(here)
     return captured, outputs
+
+
+def without_waiting(call: Callable[[], object]) -> None:
+    """A call in which it is a RuntimeError to make the host wait for the device."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        call()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def require_same_bits(name: str, one: Tensor, other: Tensor) -> None:

@@ -11,6 +11,13 @@
 #define SPCL_CHECK(condition, op, rule, ...) \
   STD_TORCH_CHECK((condition), (op), ": ", (rule), " (got ", __VA_ARGS__, ")")
 
+/// Throws where a function of torch's C interface fails: with the reason from torch 2.13 on; before, its name alone.
+#if defined(STABLE_TORCH_ERROR_CODE_CHECK)
+#define SPCL_TORCH_CALL(call) STABLE_TORCH_ERROR_CODE_CHECK(call)
+#else  // the headers of torch 2.11 and 2.12
+#define SPCL_TORCH_CALL(call) TORCH_ERROR_CODE_CHECK(call)
+#endif
+
 namespace spcl {
 
 using torch::headeronly::ScalarType;
@@ -54,7 +61,7 @@ inline Extent checked_extent(const char* op, const char* name, const Tensor& ten
   SPCL_CHECK(tensor.layout() == torch::headeronly::Layout::Strided, op, label + " must be strided", "another layout");
   const auto itemsize = static_cast<int64_t>(tensor.element_size());
   int64_t storage_bytes = 0;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(tensor.get(), &storage_bytes));
+  SPCL_TORCH_CALL(aoti_torch_get_storage_size(tensor.get(), &storage_bytes));
   const auto* data = static_cast<const char*>(tensor.const_data_ptr());
   if (tensor.numel() == 0) return {data, data};
   int64_t last = 0;  // index of the element furthest from the first

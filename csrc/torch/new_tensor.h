@@ -42,8 +42,7 @@ inline Tensor new_tensor(std::initializer_list<int64_t> shape, ScalarType type, 
   if (type == ScalarType::Half) dtype = aoti_torch_dtype_float16();
   if (type == ScalarType::BFloat16) dtype = aoti_torch_dtype_bfloat16();
   AtenTensorHandle handle = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      aoti_torch_empty_strided(dim, shape.begin(), strides, dtype, device_type, device_index, &handle));
+  SPCL_TORCH_CALL(aoti_torch_empty_strided(dim, shape.begin(), strides, dtype, device_type, device_index, &handle));
   return Tensor(handle);
 }
 

@@ -11,6 +11,19 @@ import torch
 from spcl_fast import backends
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Memory that others have taken meanwhile is no fault; torch tells the compiled library of it from 2.13 on."""
+    try:
+        return (yield)
+    except RuntimeError as error:
+        if item.path.stem != "test_addresses":
+            raise
+        if isinstance(error, torch.OutOfMemoryError) or "aoti_torch_empty_strided" in str(error):
+            pytest.skip("out of GPU memory")
+        raise
+
+
 def _asked_for(name: str, names: list[str]) -> str:
     if name not in names:
         pytest.skip(f"backend {name!r} is not among --backends")

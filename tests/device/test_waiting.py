@@ -51,6 +51,7 @@ def test_every_other_op(make_problem, without_waiting, every_backend, monkeypatc
     logits, labels, offsets = make_problem(dtype=torch.float32)
     z = leaves(logits)
     speakers, rho = labels % 2, torch.rand(1000)
+    level = torch.tensor(0.5)  # made here: making it waits
 
     def run() -> None:
         scores = ops.modality_scores(z, labels)
@@ -65,7 +66,7 @@ def test_every_other_op(make_problem, without_waiting, every_backend, monkeypatc
         ops.difficulty_quantile(rho, 0.3)
         ops.select_easiest(rho, 0.3)
         for scheme, parameters in (("hard", {}), ("log", {}), ("polynomial", {"degree": 2.0})):
-            ops.self_paced_weights(rho, torch.tensor(0.5), scheme=scheme, **parameters)
+            ops.self_paced_weights(rho, level, scheme=scheme, **parameters)
 
     without_waiting(run)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from spcl_fast import _native, backends, ops
+from spcl_fast import _native, _report, backends, ops
 
 pytestmark = pytest.mark.host_only
 
@@ -17,8 +18,9 @@ GPU = torch.device("cuda")
 
 
 @pytest.fixture(autouse=True)
-def no_wish_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def a_driver_and_no_wish_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SPCL_FAST_BACKEND", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(backends, "_chosen", {})
     monkeypatch.setattr(backends, "_missed", set())
 
@@ -209,3 +211,16 @@ def test_threads_load_both_libraries_once_and_in_order(cuda_build: Path, monkeyp
         thread.join()
     assert loaded == ["libspcl_fast.so", "libspcl_fast_cuda.so"]
     assert not torch.cuda.is_initialized()
+
+
+def test_the_report_describes_a_gpu_with_what_every_torch_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = SimpleNamespace(name="a GPU", major=9, minor=0, total_memory=80 * 2**30)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: gpu)
+    for version in (13000, 0):  # a driver that does not say
+        monkeypatch.setattr(_report, "_driver_version", lambda version=version: version)
+        values = {row.name: row.value for row in backends.report() if row.section == "machine"}
+        assert values["cuda:0"] == "a GPU, capability 9.0, 80 GiB"
+        assert values.get("gpu driver") == ("runs CUDA up to 13.0" if version else None)
+    monkeypatch.undo()
+    assert isinstance(_report._driver_version(), int)

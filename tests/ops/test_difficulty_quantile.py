@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -114,6 +114,7 @@ def test_any_stride_is_read_in_place():
     assert torch.equal(ops.difficulty_quantile(negated, 0.3), ops.difficulty_quantile(negated.clone(), 0.3))
 
 
+@settings(deadline=None)  # the first call on a GPU loads and compiles
 @given(st.lists(st.floats(width=32), max_size=60), st.floats(1e-6, 1.0), st.randoms())
 def test_permutations_change_nothing(values, pace, random):
     shuffled = random.sample(values, len(values))
@@ -121,6 +122,7 @@ def test_permutations_change_nothing(values, pace, random):
     assert torch.equal(a, b) or bool(a.isnan() & b.isnan())
 
 
+@settings(deadline=None)  # the first call on a GPU loads and compiles
 @given(st.lists(st.floats(allow_nan=False), min_size=1, max_size=60), st.floats(1e-6, 1.0), st.floats(1e-6, 1.0))
 def test_the_threshold_rises_with_the_pace(values, pace, other):
     low, high = (ops.difficulty_quantile(torch.tensor(values, dtype=torch.float64), p) for p in sorted((pace, other)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -63,6 +63,7 @@ def test_the_selection_lies_at_the_threshold(T):
             assert (difficulty[~taken] >= threshold).all()
 
 
+@settings(deadline=None)  # the first call on a GPU loads and compiles
 @given(
     st.lists(st.one_of(st.floats(width=32), st.integers(0, 3).map(float)), max_size=60),
     st.floats(1e-6, 1.0),

@@ -21,7 +21,7 @@ class DeviceCall {
   DeviceCall(const char* op, const Tensor& first) : op_(op), index_(first.get_device_index()), guard_(index_) {
 #if !defined(SPCL_CUDA_ON_CPU)
     void* stream = nullptr;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index_, &stream));
+    SPCL_TORCH_CALL(aoti_torch_get_current_cuda_stream(index_, &stream));
     stream_ = static_cast<cudaStream_t>(stream);
 #endif
   }
