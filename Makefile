@@ -29,8 +29,9 @@ $(BUILT): $(DEPS) $(NATIVE_SOURCES)
 demo: setup
 	$(BIN)/spcl-fast demo
 
+# A process for each core, up to four: every one imports torch.
 test: setup
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 # The libraries of an own build tree, in a copy of the package, so that the usual ones stay as they are. Leaks are
 # not looked for: Python and torch keep memory to the end.
