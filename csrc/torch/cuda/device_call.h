@@ -71,6 +71,7 @@ class DeviceCall {
  private:
 #if !defined(SPCL_CUDA_ON_CPU)
   void check(cudaError_t error) const {
+    if (error != cudaSuccess) cudaGetLastError();  // so that no later call takes it for its own
     SPCL_CHECK(error == cudaSuccess, op_, "a CUDA kernel could not be launched", cudaGetErrorString(error));
   }
 #endif
