@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import importlib
 import json
+import os
 import subprocess
 import sys
 from functools import partial
@@ -276,6 +277,7 @@ def test_pytest_benchmark_takes_the_same_contenders(tmp_path):
             *("--op", "modality_scores", "-k", "IEMOCAP_batch and (gather or ours) and 1t", "--benchmark-max-time=0"),
         ],
         cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")},
         capture_output=True,
         text=True,
     )
