@@ -38,9 +38,23 @@ def find(folder: Path) -> Iterator[Barrier]:
 
 
 def tests_of(barrier: Barrier, folder: Path) -> list[Path]:
-    """The tests that are to notice: those of the op that the file is named for, or all where it serves several."""
-    own = sorted(folder.glob(f"test_{barrier.path.stem}*.py"))
-    return own or sorted(folder.glob("test_*_cuda.py"))
+    """The tests that are to notice: those of the ops whose sources are this file or include it.
+
+    A file that no op's sources include is one of an op whose header it includes; else all tests are asked.
+    """
+    sources = {path.name: _includes(path) for path in barrier.path.parent.iterdir()}
+    using = {barrier.path.name, barrier.path.with_suffix(".h").name}
+    while more := {name for name, includes in sources.items() if includes & using} - using:
+        using |= more
+    tests = {path: path.stem.removeprefix("test_").removesuffix("_cuda") for path in sorted(folder.glob("test_*.py"))}
+    for names in (using, _includes(barrier.path)):
+        if own := [path for path, op in tests.items() if any(name.startswith(op) for name in names)]:
+            return own
+    return list(tests)
+
+
+def _includes(path: Path) -> set[str]:
+    return set(re.findall(r'#include "cuda/([\w.]+)"', path.read_text()))
 
 
 def is_missed(barrier: Barrier, tests: Path, passes: Callable[[list[Path], dict[str, str]], bool]) -> bool:
