@@ -31,6 +31,7 @@ ROOT = libraries.ROOT
 ARCHITECTURES = "80-real;90-real"
 NEWER = "100-real;120-real"  # where nvcc knows them
 TESTS = ("tests/ops", "tests/native", "tests/cuda")
+ON_ALL_CORES = ("-n", "auto", "--maxprocesses", "4", "--dist", "worksteal")
 
 
 class NotRunError(Exception):
@@ -83,7 +84,7 @@ def compiled(architectures: str = ARCHITECTURES) -> list[str]:
 
 def emulated(orders: tuple[str, ...] = ("forward", "reverse", "1"), tests: tuple[str, ...] = TESTS) -> list[str]:
     """The tests of the ops on the CUDA sources, emulated."""
-    options = (f"--library={libraries.emulated()}", "--backends=cpu")
+    options = (f"--library={libraries.emulated()}", "--backends=cpu", *ON_ALL_CORES)
     return [
         f"tests fail when threads take their turns in the order {order!r}"
         for order in orders
