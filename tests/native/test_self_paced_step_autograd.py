@@ -246,7 +246,7 @@ HOSTILE: list[tuple[Change, str]] = [
     (lambda z, y, o: weights(z, scheme=6), "groups of spld must be integers"),
     (lambda z, y, o: weights(z[0, :, 0].contiguous(), scheme=6, groups=y.float()), "groups must be integers"),
     (lambda z, y, o: weights(z[0, :, 0].contiguous(), scheme=6, groups=y[:5]), "groups must have the shape"),
-    (lambda z, y, o: weights(z[0, :, 0].contiguous(), scheme=6, groups=too_small(y)), "inside its storage"),
+    (lambda z, y, o: weights(z[0, :, 0].contiguous(), scheme=6, groups=too_small(y)), "groups must lie inside"),
     (lambda z, y, o: weights(z[0, :, 0].contiguous(), scheme=6, groups=y.repeat(2)[::2]), "groups must be contiguous"),
 ]
 

@@ -107,7 +107,9 @@ def sanitized() -> list[str]:
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
     library = f"--library={libraries.emulated(sanitize=True)}"
-    passed = run_pytest([*TESTS], environment, library, "--backends=cpu", "--capture=sys", "-k", "not compile")
+    passed = run_pytest(
+        [*TESTS], environment, library, "--backends=cpu", "--capture=sys", "-k", "not compile", *ON_ALL_CORES
+    )
     return [] if passed else ["tests fail under the sanitizers"]
 
 
