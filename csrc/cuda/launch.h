@@ -23,6 +23,14 @@
   Type* name = reinterpret_cast<Type*>(spcl_dynamic_shared_memory)
 #endif
 
+/// How many blocks of 256 threads a multiprocessor can hold: those of sm_86, 87, 89 and 120 have room for 1536 threads.
+#if defined(__CUDA_ARCH__) && \
+    (__CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 870 || __CUDA_ARCH__ == 890 || __CUDA_ARCH__ >= 1200)
+#define SPCL_MOST_BLOCKS_OF_256 6
+#else
+#define SPCL_MOST_BLOCKS_OF_256 8
+#endif
+
 namespace spcl {
 
 inline constexpr unsigned kWholeWarp = ~0u;
