@@ -57,7 +57,7 @@ __device__ __forceinline__ void write(const ScoresOutputs& outputs, int64_t m, i
 
 /// Contiguous rows of a few classes: a row a thread, through shared memory. The outputs have one stride.
 template <class Stored, int classes>
-__global__ void __launch_bounds__(kScoreThreads, sizeof(Stored) == 8 ? 3 : (classes == 8 ? 6 : SPCL_MOST_BLOCKS_OF_256))
+__global__ void __launch_bounds__(kScoreThreads, sizeof(Stored) == 8 ? 3 : (classes == 8 ? 5 : SPCL_MOST_BLOCKS_OF_256))
     modality_scores_fwd_kernel(const __grid_constant__ TileSources sources, const __grid_constant__ Labels labels,
                                const __grid_constant__ Present present, const __grid_constant__ ScoresOutputs outputs,
                                int64_t all_rows, int modalities, int staged) {
