@@ -159,8 +159,9 @@ __global__ void __launch_bounds__(128, 6)
 }
 
 template <class Stored, int rows>
-__global__ void __launch_bounds__(128, 6) coherence_tile_bwd_kernel(const __grid_constant__ CoherenceRows input,
-                                                                    const double* of_c, GradientRows<Stored> gradient) {
+__global__ void __launch_bounds__(128, sizeof(Stored) == 8 ? 5 : 6)
+    coherence_tile_bwd_kernel(const __grid_constant__ CoherenceRows input, const double* of_c,
+                              GradientRows<Stored> gradient) {
   typedef PredictionTile<Stored, rows> Tile;
   SPCL_DYNAMIC_SHARED(typename Tile::Real, memory);
   const Tile tile = tile_of_block<Stored, rows>(input, memory);

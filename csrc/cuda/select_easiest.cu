@@ -91,7 +91,7 @@ __device__ __forceinline__ void mark_piece(const typename Keys::Key* keys, bool*
 }
 
 template <class Keys>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     select_easiest_marks_kernel(Ranking ranking, bool pieces, const Threshold* found, bool* selected, int64_t chunks) {
   typedef typename Keys::Key Key;
   constexpr int size = KeyPiece<Keys>::size, steps = kTieChunk / (size * kThreads);
