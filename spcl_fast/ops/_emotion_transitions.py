@@ -102,7 +102,8 @@ def emotion_transitions(
     if counts is not None:
         _check.tensor(OP, "counts", counts, 2, _check.INTEGERS, "integers")
         _check.shaped(OP, "counts", counts, square, device, "labels")
-        _check.matrix_values(OP, "counts", counts, lambda n: n.long() >= 0, "must be at least 0")
+        if counts.dtype.is_signed:
+            _check.matrix_values(OP, "counts", counts, lambda n: n >= 0, "must be at least 0")
     if validate == "full":
         _check.label_values(OP, labels, num_classes, ignore_index)
 

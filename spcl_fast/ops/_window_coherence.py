@@ -77,20 +77,25 @@ def window_coherence(
         raise TypeError(f"{OP}: window must be an integer (got {type(window).__name__})")
     if window < 1 or window % 2 == 0:
         raise ValueError(f"{OP}: window must be odd and at least 1 (got {window})")
-    _check.offsets(OP, offsets, z.T, z.device, "cheap")
+    _check.offsets_form(OP, offsets, z.device)
     _check.present(OP, present, (z.M, z.T), z.device)
     if out is not None:
         _check_out(out, z, offsets, present)
 
     chosen = backends.choose(OP, backend, z.device, needs_grad=z.requires_grad)
     if chosen == "reference":
+        _check.offsets(OP, offsets, z.T, z.device, "cheap")
         coherence = reference.window_coherence(z.joined, offsets, window=window, source=source, present=present)
         return coherence if out is None else out.copy_(coherence)
     options = (min(window, 2**62 + 1), source == "prediction")
     tensors = at_most(z.tensors, chosen)
-    if out is None:
-        return native_coherence(chosen, tensors, offsets, present, options, z.requires_grad)
-    engine(chosen).window_coherence_out(tensors, offsets, present, *options, out)
+    try:
+        if out is None:
+            return native_coherence(chosen, tensors, offsets, present, options, z.requires_grad)
+        engine(chosen).window_coherence_out(tensors, offsets, present, *options, out)
+    except RuntimeError:
+        _check.offsets(OP, offsets, z.T, z.device, "cheap")  # the kernel refuses them too, with the other error
+        raise
     return out
 
 
