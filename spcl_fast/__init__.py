@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from spcl_fast import arrays, backends, balance, ops, reference
+    from spcl_fast import arrays, backends, balance, ops, pacing, reference
     from spcl_fast.batch import DialogueBatch
+    from spcl_fast.batch_sampler import CurriculumBatchSampler
+    from spcl_fast.sampler import CurriculumSampler
     from spcl_fast.scheduler import EpochStats, FaultyDataError, SelfPacedScheduler
 
 # public name -> the module that defines it; a module stands for itself
@@ -23,7 +25,10 @@ _EXPORTS = {
     "backends": "spcl_fast.backends",
     "balance": "spcl_fast.balance",
     "ops": "spcl_fast.ops",
+    "pacing": "spcl_fast.pacing",
     "reference": "spcl_fast.reference",
+    "CurriculumBatchSampler": "spcl_fast.batch_sampler",
+    "CurriculumSampler": "spcl_fast.sampler",
     "DialogueBatch": "spcl_fast.batch",
     "EpochStats": "spcl_fast.scheduler",
     "FaultyDataError": "spcl_fast.scheduler",
@@ -31,6 +36,8 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "CurriculumBatchSampler",
+    "CurriculumSampler",
     "DialogueBatch",
     "EpochStats",
     "FaultyDataError",
@@ -40,6 +47,7 @@ __all__ = [
     "backends",
     "balance",
     "ops",
+    "pacing",
     "reference",
 ]
 
