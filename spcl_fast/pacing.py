@@ -104,7 +104,7 @@ def register(name: str, factory: Callable[..., Pace]) -> None:
     _factories[name] = factory
 
 
-def make(pace: str, /, **settings: Any) -> Pace:
+def make(pace: str, **settings: Any) -> Pace:
     """A pace by its name.
 
     Args:
