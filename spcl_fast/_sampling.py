@@ -73,7 +73,7 @@ def as_items(owner: str, num_items: int, difficulty: Vector | None, weights: Vec
         if w.dtype == torch.bool or w.is_complex():
             raise TypeError(f"{owner}: weights must hold numbers (got {w.dtype})")
         w = w.double()
-        bad = ~(w.isfinite() & (w >= 0)).numpy()
+        bad = ~((w >= 0) & (w < torch.inf)).numpy()
         if bad.any():
             i = int(bad.argmax())
             raise ValueError(f"{owner}: weights must be finite and at least 0 (got {float(w[i])} for item {i})")
@@ -161,35 +161,40 @@ def _uniform(pool: np.ndarray, draw: Draw, generator: np.random.Generator) -> np
     return pool[: _at_most(draw, n)]
 
 
+@np.errstate(all="ignore")
 def _weighted(
     owner: str, epoch: int, pool: np.ndarray, weights: np.ndarray, draw: Draw, generator: np.random.Generator
 ) -> np.ndarray:
     """Items with probability proportional to their weights."""
-    drawable = weights[pool]
-    pool = pool[drawable > 0]
-    if not len(pool):
-        if len(drawable):
+    k = _at_most(draw, len(pool))
+    weights = weights if len(pool) == len(weights) else weights[pool]
+    has_weight = weights > 0
+    if not has_weight.all():
+        if not has_weight.any():
             raise ValueError(
-                f"{owner}: some weight must be above 0 in every pool (got none among the {len(drawable)} items of "
-                f"epoch {epoch})"
+                f"{owner}: some weight must be above 0 in every pool (got none among the {len(pool)} items of epoch "
+                f"{epoch})"
             )
+        pool, weights = pool[has_weight], weights[has_weight]
+    n = len(pool)
+    if n == 0:
         return pool
-    drawable = drawable[drawable > 0]
-    drawable = np.maximum(drawable / drawable.max(), np.finfo(np.float64).tiny)  # no sum overflows, no 0 / 0
+    weights = weights / weights.max()  # no sum overflows
     if draw.replacement:
-        ends = drawable.cumsum()
-        points = np.sort(generator.random(_at_most(draw, len(pool)))) * ends[-1]
-        drawn = pool[np.searchsorted(ends, points, side="right").clip(max=len(pool) - 1)]
+        ends = weights.cumsum()
+        points = np.sort(generator.random(k)) * ends[-1]
+        found = np.searchsorted(ends, points, side="right")
+        drawn = pool[np.minimum(found, np.searchsorted(ends, ends[-1]))]  # a product may round up to the last end
         generator.shuffle(drawn)
         return drawn
     # Efraimidis and Spirakis 2006: the smallest of exponential variables divided by the weights, in ascending order,
-    # are successive draws without replacement.
-    with np.errstate(over="ignore"):
-        keys = torch.from_numpy(generator.standard_exponential(len(pool)) / drawable)
-    k = min(_at_most(draw, len(pool)), len(pool))
-    if k < len(pool):
-        chosen = ops.select_easiest(keys, k / len(pool)).numpy() if k else np.zeros(len(pool), bool)
-        pool, keys = pool[chosen], keys[torch.from_numpy(chosen)]
+    # are successive draws without replacement. The least weight keeps 0 / 0 away.
+    quotients = generator.standard_exponential(n)
+    quotients /= np.maximum(weights, np.finfo(np.float64).tiny, out=weights)
+    keys = torch.from_numpy(quotients)
+    if k < n:
+        drawn = np.flatnonzero(ops.select_easiest(keys, k / n).numpy())
+        pool, keys = pool[drawn], keys[torch.from_numpy(drawn)]
     return pool[torch.argsort(keys, stable=True).numpy()] if draw.order == "shuffled" else pool
 
 
