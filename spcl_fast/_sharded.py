@@ -243,7 +243,8 @@ class ShardedSampler(Sampler[Unit]):
         """Goes on where a state was taken, on any world size: the next iterator yields what was left, none twice.
 
         Difficulties and weights are those of the state. A state of a finished epoch goes on with a whole epoch: the
-        one that `set_epoch` has named if that is a later one, else the same again.
+        one that `set_epoch` has named if that is a later one, else the same again. So does a state of which nothing is
+        left, after `set_epoch` has named a later one.
 
         Raises:
             ValueError: not the state of such a sampler, another version, other settings (named), or an order that
@@ -272,12 +273,9 @@ class ShardedSampler(Sampler[Unit]):
         self._items = _sampling.as_items(name, self.num_items, **state["items"])
         following = state["next_items"]
         self._next_items = None if following is None else _sampling.as_items(name, self.num_items, **following)
-        if state["finished"]:
-            self.epoch = max(self.epoch, epoch)
-            self._start_over()
-            return
-        self.epoch, self._made = epoch, None
-        self._pass = _Pass(begin=position)
+        named, self.epoch = self.epoch, epoch
+        self._pass, self._made = _Pass(begin=position), None
+        is_over = bool(state["finished"])
         if position:
             units = self._make()
             if units.checksum != state["checksum"] or position > len(units):
@@ -285,6 +283,11 @@ class ShardedSampler(Sampler[Unit]):
                     f"{name}: the order of epoch {epoch} must come out as it did where the state was saved (got another"
                     " one: another version of NumPy, or a pace that changed)"
                 )
+            # A loader's workers may have used up the epoch when its iterator did not know that it had ended.
+            is_over = named > epoch and self._positions(position, len(units)).stop <= position
+        if is_over:
+            self.epoch = max(named, epoch)
+            self._start_over()
 
 
 def _tensors(items: Items) -> dict[str, Any]:

@@ -138,6 +138,10 @@ def test_a_finished_epoch_is_followed_by_a_whole_one():
     other.load_state_dict(finished)  # which a loader does late: it must not bring epoch 1 back
     sampler.set_epoch(2)
     assert (other.epoch, list(other)) == (2, list(sampler))
+    other.set_epoch(0)
+    other.set_epoch(2)
+    other.load_state_dict(not_yet)  # nor may this, of which nothing is left
+    assert (other.epoch, list(other)) == (2, list(sampler))
 
 
 def test_difficulties_and_weights_of_the_next_epoch_are_in_the_state():
