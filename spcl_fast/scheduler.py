@@ -61,6 +61,19 @@ class SelfPacedScheduler(KeepsDtypes):
     Its state is the threshold, the epoch and the counters of the epoch under way: `state_dict()` loads with
     `weights_only=True` and continues at any step. Settings that decide the numbers and differ from the saved ones
     are refused by name.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import SelfPacedScheduler
+        >>> scheduler = SelfPacedScheduler(threshold=0.5, growth=1.5)
+        >>> text = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
+        >>> audio = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+        >>> labels, offsets = torch.tensor([0, 1, 1]), torch.tensor([0, 2, 3])
+        >>> step = scheduler({"text": text, "audio": audio}, labels, offsets)  # then step.loss.backward()
+        >>> step.weight.tolist()
+        [1.0, 0.0, 1.0]
+        >>> round(scheduler.end_epoch().take_rate, 3), scheduler.threshold.item()
+        (0.667, 0.75)
     """
 
     class_weight: Tensor | None
@@ -157,6 +170,14 @@ class SelfPacedScheduler(KeepsDtypes):
         `batch.pad` spreads them again. Speakers (those of the batch, where it has any) and embeddings (as the logits,
         with features in the place of classes) are for difficulties that look at them, in evaluation mode too; "spcl"
         does not.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast import DialogueBatch, SelfPacedScheduler
+            >>> batch = DialogueBatch.from_padded(torch.tensor([[0, 2], [1, 0]]), lengths=[2, 1])
+            >>> step = SelfPacedScheduler(threshold=0.5)([torch.zeros(2, 2, 3), torch.zeros(2, 2, 3)], batch)
+            >>> batch.pad(step.weight).tolist()
+            [[1.0, 1.0], [1.0, 0.0]]
         """
         if isinstance(labels, DialogueBatch):
             if offsets is not None:
@@ -226,7 +247,16 @@ class SelfPacedScheduler(KeepsDtypes):
         self.sums.add_(sums)
 
     def check(self) -> EpochStats:
-        """The epoch so far; raises `FaultyDataError` for data that had to be left out. Waits for the device."""
+        """The epoch so far; raises `FaultyDataError` for data that had to be left out. Waits for the device.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast import SelfPacedScheduler
+            >>> scheduler = SelfPacedScheduler(threshold=0.5, growth=1.5)
+            >>> step = scheduler(torch.zeros(2, 3, 4), torch.tensor([0, 3, 1]), torch.tensor([0, 3]))
+            >>> scheduler.check().selected, scheduler.threshold.item()  # the epoch goes on
+            (3, 0.5)
+        """
         stats = epoch_stats(self.epoch, self.threshold, self.counts, self.sums)
         raise_for_faults(type(self).__name__, stats, counts_nonfinite=self.nonfinite == "raise")
         return stats
@@ -236,6 +266,14 @@ class SelfPacedScheduler(KeepsDtypes):
 
         Waits for the device, which no step does. Raises `FaultyDataError` (after closing the epoch, with its
         `stats`) for data that had to be left out, and warns when steps were made but nothing could be scored.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast import SelfPacedScheduler
+            >>> scheduler = SelfPacedScheduler(threshold=0.5, growth=1.5)
+            >>> step = scheduler(torch.zeros(2, 3, 4), torch.tensor([0, 3, 1]), torch.tensor([0, 3]))
+            >>> scheduler.end_epoch().selected, scheduler.threshold.item(), scheduler.epoch
+            (3, 0.75, 1)
         """
         stats = epoch_stats(self.epoch, self.threshold, self.counts, self.sums)
         self.threshold.mul_(self._config["growth"]).clamp_(max=self._config["max_threshold"])

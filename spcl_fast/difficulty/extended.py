@@ -46,6 +46,17 @@ class ExtendedDifficulty(KeepsDtypes):
 
     Raises:
         TypeError, ValueError: an argument out of its domain, or a surprisal without counts.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import SelfPacedScheduler
+        >>> from spcl_fast.difficulty import ExtendedDifficulty
+        >>> difficulty = ExtendedDifficulty(incoherence=0, transition=2)  # DIF alone, twice
+        >>> scheduler = SelfPacedScheduler(threshold=0.9, difficulty=difficulty)
+        >>> labels, speakers, offsets = torch.tensor([0, 1, 0]), torch.tensor([0, 0, 0]), torch.tensor([0, 2, 3])
+        >>> step = scheduler(torch.zeros(2, 3, 2), labels, offsets, speakers)  # equal modalities: rho is 0
+        >>> [round(x, 3) for x in step.difficulty.tolist()]  # 2 (1 + 1) / (2 + 1) and 2 (0 + 1) / (1 + 1)
+        [1.333, 1.333, 1.0]
     """
 
     similarity: Tensor | None
@@ -131,6 +142,15 @@ class ExtendedDifficulty(KeepsDtypes):
 
         Raises:
             ValueError: embeddings or speakers that a term needs are missing; what the ops refuse.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast.difficulty import ExtendedDifficulty
+            >>> difficulty = ExtendedDifficulty(transition=0, window=1)
+            >>> logits, embeddings = torch.zeros(2, 2, 3), torch.tensor([[[1.0, 0.0]] * 2, [[0.0, 1.0], [1.0, 0.0]]])
+            >>> labels, offsets = torch.tensor([0, 1]), torch.tensor([0, 2])
+            >>> [round(x, 3) for x in difficulty(logits, labels, offsets, embeddings=embeddings).tolist()]
+            [0.5, 0.0]
         """
         name = type(self).__name__
         z = _check.logits(name, logits)
