@@ -21,6 +21,12 @@ def modality_ratio(confidence_sum: Tensor) -> Tensor:
     Returns:
         The same shape; 1 for the weakest modality, so for all where nothing was summed. +Inf beside a
         modality whose sum is 0.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import balance
+        >>> balance.modality_ratio(torch.tensor([6.0, 3.0])).tolist()  # the first is twice as confident
+        [2.0, 1.0]
     """
     smallest = confidence_sum.amin(0, keepdim=True)
     return torch.where(confidence_sum == smallest, 1.0, confidence_sum / smallest)
@@ -39,6 +45,14 @@ def modality_accuracy(
     Returns:
         `float64[M]` in [0, 1], over the utterances whose label names a class and whose logits of that modality
         are neither NaN nor +Inf; NaN where there are none.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import balance
+        >>> text = torch.tensor([[2.0, 0.0], [0.0, 1.0], [5.0, 0.0]])
+        >>> audio = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+        >>> balance.modality_accuracy({"text": text, "audio": audio}, torch.tensor([0, 1, -100])).tolist()
+        [1.0, 0.5]
     """
     z = _check.logits("modality_accuracy", logits)
     _check.labels("modality_accuracy", labels, z)

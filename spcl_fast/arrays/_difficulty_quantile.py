@@ -30,6 +30,16 @@ def difficulty_quantile(difficulty: FloatArray, pace: float) -> np.floating[Any]
         TypeError: something else than an array, a dtype that is not taken, a pace that is no number.
         ValueError: a difficulty that is not `[T]`, a pace outside (0, 1].
         ImportError: the compiled module is not built.
+
+    Example:
+        >>> import numpy as np
+        >>> from spcl_fast import arrays
+        >>> difficulty = np.array([0.5, 0.25, 0.5, np.nan, 1.0])
+        >>> threshold = arrays.difficulty_quantile(difficulty, pace=0.5)  # the second of four
+        >>> float(threshold)
+        0.5
+        >>> (difficulty <= threshold).tolist()  # the tie is kept
+        [True, True, True, False, False]
     """
     kernels = _inputs.kernels()
     _inputs.array(OP, "difficulty", difficulty)

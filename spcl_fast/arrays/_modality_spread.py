@@ -41,6 +41,13 @@ def modality_spread(
         TypeError: something else than an array, or a dtype that is not taken.
         ValueError: M = 1, shapes that do not fit, an unknown aggregate, offsets that do not run from 0 to T.
         ImportError: the compiled module is not built.
+
+    Example:
+        >>> import numpy as np
+        >>> from spcl_fast import arrays
+        >>> confidence = np.array([[0.9, 0.8, 0.5], [0.4, 0.3, 0.5]])  # two modalities, three utterances
+        >>> arrays.modality_spread(confidence, np.array([0, 2, 3])).round(3).tolist()  # |1.7 - 0.7| / sqrt 2, and none
+        [0.707, 0.0]
     """
     kernels = _inputs.kernels()
     choice(OP, "aggregate", aggregate, AGGREGATES)

@@ -29,6 +29,13 @@ def select_easiest(difficulty: FloatArray, pace: float) -> NDArray[np.bool_]:
         TypeError: something else than an array, a dtype that is not taken, a pace that is no number.
         ValueError: a difficulty that is not `[T]`, a pace outside (0, 1].
         ImportError: the compiled module is not built.
+
+    Example:
+        >>> import numpy as np
+        >>> from spcl_fast import arrays
+        >>> difficulty = np.array([0.5, 0.25, 0.5, np.nan, 1.0])
+        >>> arrays.select_easiest(difficulty, pace=0.5).tolist()  # two of four: of a tie the first
+        [True, True, False, False, False]
     """
     kernels = _inputs.kernels()
     _inputs.array(OP, "difficulty", difficulty)

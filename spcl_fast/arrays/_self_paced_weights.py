@@ -41,6 +41,15 @@ def self_paced_weights(
             does not have or one that is missing.
         ValueError: an unknown scheme, a parameter or threshold out of its domain, groups of another shape.
         ImportError: the compiled module is not built.
+
+    Example:
+        >>> import numpy as np
+        >>> from spcl_fast import arrays
+        >>> difficulty = np.array([0.0, 0.25, 0.5, 1.0])
+        >>> arrays.self_paced_weights(difficulty, 0.5).tolist()
+        [1.0, 1.0, 1.0, 0.0]
+        >>> arrays.self_paced_weights(difficulty, 0.5, scheme="polynomial", degree=2).tolist()
+        [1.0, 0.5, 0.0, 0.0]
     """
     kernels = _inputs.kernels()
     _inputs.array(OP, "difficulty", difficulty)

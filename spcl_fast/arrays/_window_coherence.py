@@ -46,6 +46,15 @@ def window_coherence(
         ValueError: M = 1, shapes that do not fit, an even window or one below 1, an unknown source, offsets that do
             not run from 0 to T without falling.
         ImportError: the compiled module is not built.
+
+    Example:
+        >>> import numpy as np
+        >>> from spcl_fast import arrays
+        >>> text, audio = np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([[2.0, 0.0], [0.0, 1.0]])  # cosines 1 and 0
+        >>> arrays.window_coherence([text, audio], np.array([0, 2]), window=1).round(3).tolist()
+        [1.0, 0.0]
+        >>> arrays.window_coherence([text, audio], np.array([0, 2]), window=3).round(3).tolist()
+        [0.5, 0.5]
     """
     kernels = _inputs.kernels()
     if source not in SOURCES:

@@ -14,7 +14,14 @@ from spcl_fast import balance
 
 
 class Evaluation(NamedTuple):
-    """Of the labelled utterances: shares in [0, 1], and the mean joint loss in nats."""
+    """Of the labelled utterances: shares in [0, 1], and the mean joint loss in nats.
+
+    Example:
+        >>> from spcl_fast.merc.evaluation import Evaluation
+        >>> dev = Evaluation(weighted_f1=0.5, accuracy=0.75, loss=1.25, modality_accuracy=(0.75, 0.5))
+        >>> f"{dev.weighted_f1:.1%}"
+        '50.0%'
+    """
 
     weighted_f1: float
     accuracy: float
@@ -34,6 +41,15 @@ def evaluate(logits: Sequence[Tensor], labels: Tensor) -> Evaluation:
 
     Raises:
         ValueError: no utterance is labelled.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast.merc.evaluation import evaluate
+        >>> text = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
+        >>> audio = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+        >>> found = evaluate([text, audio], torch.tensor([0, 1, -100]))
+        >>> found.accuracy, found.modality_accuracy
+        (0.5, (1.0, 0.5))
     """
     joint = torch.stack(list(logits)).sum(0)
     counted = labels != -100

@@ -36,6 +36,15 @@ class TrainConfig:
     `standardize` brings every feature to mean 0 and deviation 1 over the training utterances. `threshold` and
     `growth` belong to the curriculum "spcl". `patience` is the number of epochs without a
     better dev weighted F1 after which training stops; None never stops early.
+
+    Example:
+        >>> from spcl_fast.merc.trainer import TrainConfig
+        >>> TrainConfig(threshold=0.4, growth=1.2, epochs=20).batch_size
+        16
+        >>> TrainConfig(dropout=1.0)
+        Traceback (most recent call last):
+            ...
+        ValueError: dropout must lie in [0, 1) (got 1.0)
     """
 
     standardize: bool = True
@@ -82,6 +91,17 @@ class Result:
     `history` has one entry an epoch: `epoch`, `dev` (an `Evaluation`'s fields), `curriculum` (those of
     `EpochStats`; None where one modality leaves no spread to speak of), `seconds` (training alone),
     `curriculum_seconds` (of those, in the curriculum's forward and backward).
+
+    Example:
+        >>> from spcl_fast.merc.synthetic import make_synthetic
+        >>> from spcl_fast.merc.trainer import TrainConfig, Trainer
+        >>> corpus = make_synthetic("meld-like", dialogues={"train": 4, "dev": 2, "test": 2})
+        >>> config = TrainConfig(threshold=0.4, growth=1.2, epochs=1, hidden=4)
+        >>> result = Trainer(corpus, config).fit()
+        >>> len(result.history), result.history[0]["curriculum"]["threshold"]
+        (1, 0.4)
+        >>> 0 <= result.test.weighted_f1 <= 1
+        True
     """
 
     best_epoch: int
@@ -106,6 +126,16 @@ class Trainer:
     Raises:
         ValueError: a data set without the splits, a curriculum over one modality, an unknown encoder, a device that is
             not there.
+
+    Example:
+        >>> from spcl_fast.merc.synthetic import make_synthetic
+        >>> from spcl_fast.merc.trainer import TrainConfig, Trainer
+        >>> corpus = make_synthetic("meld-like", dialogues={"train": 4, "dev": 2, "test": 2})
+        >>> config = TrainConfig(threshold=0.4, growth=1.2, epochs=1, hidden=4)
+        >>> trainer = Trainer(corpus, config)
+        >>> result = trainer.fit()
+        >>> result.best_epoch, list(trainer.model.modalities)
+        (0, ['text', 'audio', 'visual'])
     """
 
     def __init__(self, dataset: DialogueDataset, config: TrainConfig, *, device: str | torch.device = "cpu") -> None:
@@ -156,6 +186,18 @@ class Trainer:
         Raises:
             CheckpointError: the file to resume from is missing, damaged, or of another run.
             ValueError: the model diverged: its logits (`FaultyDataError`) or its dev loss are not finite.
+
+        Example:
+            >>> from dataclasses import replace
+            >>> from pathlib import Path
+            >>> from spcl_fast.merc.synthetic import make_synthetic
+            >>> from spcl_fast.merc.trainer import TrainConfig, Trainer
+            >>> corpus = make_synthetic("meld-like", dialogues={"train": 4, "dev": 2, "test": 2})
+            >>> config = TrainConfig(threshold=0.4, growth=1.2, epochs=1, hidden=4)
+            >>> first = Trainer(corpus, config).fit(checkpoint=Path("run.pt"))
+            >>> longer = Trainer(corpus, replace(config, epochs=2)).fit(checkpoint=Path("run.pt"), resume=True)
+            >>> [entry["epoch"] for entry in longer.history]
+            [0, 1]
         """
         if resume:
             if checkpoint is None:
@@ -172,7 +214,17 @@ class Trainer:
         return Result(self._best["epoch"], self.score("dev"), self.score("test"), self.history)
 
     def score(self, split: str) -> Evaluation:
-        """Evaluates the model as it is on one split."""
+        """Evaluates the model as it is on one split.
+
+        Example:
+            >>> from spcl_fast.merc.synthetic import make_synthetic
+            >>> from spcl_fast.merc.trainer import TrainConfig, Trainer
+            >>> corpus = make_synthetic("meld-like", dialogues={"train": 4, "dev": 2, "test": 2})
+            >>> config = TrainConfig(threshold=0.4, growth=1.2, epochs=1, hidden=4)
+            >>> untrained = Trainer(corpus, config).score("dev")
+            >>> len(untrained.modality_accuracy)
+            3
+        """
         self.model.eval()
         logits: list[list[Tensor]] = []
         labels = []

@@ -26,6 +26,15 @@ def plot_curriculum(histories: Mapping[str, Sequence[History]], modalities: Sequ
             curriculum's statistics leave a gap.
         modalities: names, in the order of the modality ratios.
         path: file to write.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from spcl_fast.report.curriculum import plot_curriculum
+        >>> epoch = {"threshold": 0.4, "take_rate": 0.5, "loss": 1.5, "modality_ratio": (1.25, 1.0)}
+        >>> history = [{"curriculum": epoch}, {"curriculum": {**epoch, "threshold": 0.48, "take_rate": 0.75}}]
+        >>> plot_curriculum({"SPCL": [history]}, ["text", "audio"], Path("curriculum.png"))
+        >>> Path("curriculum.png").read_bytes()[1:4]
+        b'PNG'
     """
     figure = Figure(figsize=(11, 7), layout="constrained")
     threshold, take_rate, loss, ratio = figure.subplots(2, 2).flat

@@ -81,6 +81,16 @@ class LateFusion(nn.Module):
         encoder: "gru" or "transformer".
         hidden: width of the encoders.
         dropout: probability, in [0, 1).
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import DialogueBatch
+        >>> from spcl_fast.merc.models import LateFusion
+        >>> model = LateFusion({"text": 6, "audio": 4}, num_classes=3, hidden=8)
+        >>> batch = DialogueBatch.from_lists([[0, 2, 1], [1]])
+        >>> logits = model({"text": torch.randn(4, 6), "audio": torch.randn(4, 4)}, batch)
+        >>> {modality: tuple(z.shape) for modality, z in logits.items()}
+        {'text': (4, 3), 'audio': (4, 3)}
     """
 
     def __init__(
@@ -104,7 +114,18 @@ class LateFusion(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(e.out_size, num_classes) for e in encoders)
 
     def forward(self, features: Mapping[str, Tensor], batch: DialogueBatch) -> dict[str, Tensor]:
-        """Logits `[T, C]` of every modality, from its features `[T, F]`."""
+        """Logits `[T, C]` of every modality, from its features `[T, F]`.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast import DialogueBatch
+            >>> from spcl_fast.merc.models import LateFusion
+            >>> model = LateFusion({"text": 6, "audio": 4}, num_classes=3, hidden=8)
+            >>> batch = DialogueBatch.from_lists([[0, 2, 1], [1]])
+            >>> logits = model({"text": torch.randn(4, 6), "audio": torch.randn(4, 4)}, batch)
+            >>> sum(logits.values()).argmax(-1).shape  # the joint prediction of every utterance
+            torch.Size([4])
+        """
         return {
             m: head(encode(features[m], batch))
             for m, encode, head in zip(self.modalities, self.encoders, self.heads, strict=True)
