@@ -74,16 +74,18 @@ class DialogueBatch:
         """From padded tensors and either lengths or a mask.
 
         Args:
-            labels: `int[B, L]`, or `int[L, B]` with `batch_first=False`. What stands in the padding is not read.
-            lengths: `int[B]`, utterances of each dialogue.
-            mask: true (or non-zero) at the utterances, in the layout of `labels`; holes are allowed, and what is
-                left keeps its order.
+            labels: `int[B, L]`, or `int[L, B]` with `batch_first=False`, any integer dtype; B and L may be 0. What
+                stands in the padding is not read.
+            lengths: `int[B]`, utterances of each dialogue, from 0 to L.
+            mask: true (or a number other than 0) at the utterances, in the layout of `labels`; holes are allowed,
+                and what is left keeps its order.
             speakers: `int`, in the layout of `labels`.
             batch_first: whether dialogues are the leading dimension.
 
         Raises:
             TypeError: labels, lengths or speakers that are not integers.
-            ValueError: both or neither of lengths and mask, shapes that do not fit, a length outside [0, L].
+            ValueError: both or neither of lengths and mask, shapes that do not fit, a length outside [0, L], NaN in
+                the mask.
 
         Example:
             >>> import torch
@@ -115,6 +117,8 @@ class DialogueBatch:
                 raise ValueError(
                     f"DialogueBatch.from_padded: mask must have the shape of labels, {shape} (got {tuple(owned.shape)})"
                 )
+            if bool(owned.isnan().any()):
+                raise ValueError("DialogueBatch.from_padded: mask must say of each place what it is (got NaN)")
             owned = (owned if batch_first else owned.T) != 0
 
         dialogue, position = owned.nonzero(as_tuple=True)  # dialogue by dialogue, in time order
@@ -135,6 +139,10 @@ class DialogueBatch:
         cls, labels: Iterable[Sequence[int]], *, speakers: Iterable[Sequence[int]] | None = None
     ) -> DialogueBatch:
         """From one list (or array) of labels a dialogue, and the same of speakers.
+
+        Args:
+            labels: `int`, one sequence a dialogue, which may be empty; none give a batch of no dialogues.
+            speakers: `int`, as many a dialogue as it has labels, numbered inside the dialogue; or None.
 
         Raises:
             TypeError: entries that are not integers.
@@ -169,6 +177,11 @@ class DialogueBatch:
         speakers: Tensor | np.ndarray | None = None,
     ) -> DialogueBatch:
         """From NumPy arrays or tensors that have no padding; memory is shared where it can be.
+
+        Args:
+            labels: `int[T]`, any integer dtype; T may be 0.
+            offsets: `int[D+1]`; dialogue d owns the utterances `offsets[d]:offsets[d+1]`.
+            speakers: `int[T]`, numbered inside the dialogue, or None.
 
         Raises:
             TypeError: entries that are not integers.
@@ -217,6 +230,9 @@ class DialogueBatch:
     def flatten(self, padded: Tensor) -> Tensor:
         """The rows `[T, ...]` of a padded `[B, L, ...]` tensor (`[L, B, ...]` if built so); differentiable.
 
+        Raises:
+            ValueError: a tensor whose two leading sizes are not those of the padded layout.
+
         Example:
             >>> import torch
             >>> from spcl_fast import DialogueBatch
@@ -234,6 +250,11 @@ class DialogueBatch:
     def pad(self, flat: Tensor, fill: float = 0.0) -> Tensor:
         """The inverse of `flatten`: `[T, ...]` in the padded layout, `fill` in the padding; differentiable.
 
+        The dtype stays, and `fill` has to fit it.
+
+        Raises:
+            ValueError: a tensor without T rows.
+
         Example:
             >>> import torch
             >>> from spcl_fast import DialogueBatch
@@ -248,7 +269,11 @@ class DialogueBatch:
         return padded.index_copy(0, rows, flat).unflatten(0, shape)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> DialogueBatch:
-        """The batch on another device.
+        """The batch on another device; what has to be known on the host is found before it leaves it.
+
+        Args:
+            device: where to; the batch itself stays as it is.
+            non_blocking: copy while the host goes on, which takes page-locked memory (`pin_memory`).
 
         Example:
             >>> import torch
@@ -262,7 +287,10 @@ class DialogueBatch:
         return batch._map(lambda x: x.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> DialogueBatch:
-        """The batch in page-locked memory, which a `DataLoader` asks for.
+        """The batch in page-locked memory, which a `DataLoader` with `pin_memory=True` asks for.
+
+        Raises:
+            RuntimeError: torch finds no accelerator to lock pages for.
 
         Example:
             >>> import torch

@@ -16,6 +16,8 @@ OP = "emotion_transitions"
 class EmotionTransitions(NamedTuple):
     """Integers of a batch and of its dialogues, a difficulty of each dialogue, a surprisal (nats) of each utterance.
 
+    counts `[C, C]`; same_speaker_shifts, cross_speaker_shifts, num_speakers and difficulty `[D]`; surprisal `[T]`.
+
     Example:
         >>> import numpy as np
         >>> from spcl_fast import arrays
@@ -69,7 +71,8 @@ def emotion_transitions(
     Returns:
         `EmotionTransitions(counts, same_speaker_shifts, cross_speaker_shifts, num_speakers, difficulty, surprisal)`:
         int64 `[C, C]`, `[D]`, `[D]`, `[D]`; difficulty `[D]` and surprisal `[T]` float64 for a float64 similarity,
-        else float32. NaN for a dialogue with no scored utterance and for an utterance that is not scored.
+        else float32. NaN for a dialogue with no scored utterance and for an utterance that is not scored; empty for
+        D = 0 and T = 0. Deterministic: the integers are exact, a dialogue's difficulty depends on it alone.
 
     Raises:
         TypeError: something else than an array, or a dtype that is not taken.

@@ -55,7 +55,8 @@ def modality_scores(
         `ModalityScores(loss, confidence, entropy, margin)`, each `[M, T]`, float64 for float64 logits and
         float32 for all others. NaN in all four where a label is `ignore_index` or names no class, where a row
         holds NaN or +Inf or is -Inf everywhere, and where `present` is False. A logit of -Inf is a
-        probability of 0; on the true class it gives a loss of +Inf. The margin of a single class is NaN.
+        probability of 0; on the true class it gives a loss of +Inf. The margin of a single class is NaN. Empty for
+        T = 0. Deterministic: each row depends on itself alone.
 
     Raises:
         TypeError: something else than an array, or a dtype that is not taken.

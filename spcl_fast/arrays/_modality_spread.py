@@ -29,17 +29,19 @@ def modality_spread(
     Args:
         confidence: `[M, T]`, M >= 2; float16, float32 or float64, any strides, read in place. An utterance with NaN
             in a modality that is present is left out.
-        offsets: `int[D+1]`; dialogue d owns the utterances `offsets[d]:offsets[d+1]`.
+        offsets: `int[D+1]`, any integer dtype; dialogue d owns the utterances `offsets[d]:offsets[d+1]`.
         aggregate: "sum" or "mean".
         present: `bool[M, T]`, or None for all.
 
     Returns:
-        `[D]`, float64 for float64 confidence, float32 for all others. NaN for a dialogue with no scored utterance or
-        fewer than two modalities.
+        `[D]`, in units of confidence; float64 for float64 confidence, float32 for all others. Exactly 0 for equal
+        modalities. NaN for a dialogue with no scored utterance or fewer than two modalities; empty for D = 0.
+        Deterministic.
 
     Raises:
         TypeError: something else than an array, or a dtype that is not taken.
-        ValueError: M = 1, shapes that do not fit, an unknown aggregate, offsets that do not run from 0 to T.
+        ValueError: M = 1, shapes that do not fit, an unknown aggregate, offsets that do not run from 0 to T without
+            falling.
         ImportError: the compiled module is not built.
 
     Example:

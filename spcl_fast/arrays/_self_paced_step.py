@@ -39,7 +39,10 @@ class StepTotals(NamedTuple):
 
 
 class SelfPacedStep(NamedTuple):
-    """The loss and what it was made of; `weight`, `difficulty` and `utterance_loss` are `[T]`.
+    """The loss and what it was made of, in the words of `spcl_fast.ops.SelfPacedStep`.
+
+    loss in nats; weight `[T]` in [0, 1], difficulty and utterance_loss `[T]`, confidence `[M, T]`, spread `[D]`; the
+    totals of the batch.
 
     Example:
         >>> import numpy as np
@@ -100,13 +103,14 @@ def self_paced_step(
 
     Returns:
         `SelfPacedStep(loss, weight[T], difficulty[T], utterance_loss[T], confidence[M, T], spread[D], totals)`, in
-        float64 for float64 logits and float32 for all others.
+        float64 for float64 logits and float32 for all others. No scored utterance, or T = 0: the loss is 0.
+        Deterministic; each difficulty depends on its own dialogue alone.
 
     Raises:
         TypeError: something else than an array or a number, a dtype that is not taken, a scheme's parameter that is
             unknown or missing.
         ValueError: M = 1, shapes that do not fit, an unknown name, a number out of its domain, offsets that do not
-            run from 0 to T.
+            run from 0 to T without falling.
         ImportError: the compiled module is not built.
 
     Example:

@@ -39,7 +39,8 @@ def window_coherence(
 
     Returns:
         `[T]` in [-1, 1], float64 for float64 embeddings and float32 for all others. NaN where no c of the window is
-        defined, and where a present vector of the utterance itself holds NaN or Inf.
+        defined, and where a present vector of the utterance itself holds NaN or Inf. Empty for T = 0. Deterministic:
+        each value depends on its own dialogue alone.
 
     Raises:
         TypeError: something else than an array, or a dtype that is not taken.

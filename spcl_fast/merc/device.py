@@ -8,6 +8,12 @@ import torch
 def find_device(name: str | torch.device) -> torch.device:
     """The device of this name; "auto" is the GPU that torch prefers, or else the CPU.
 
+    Args:
+        name: "auto", or what `torch.device` takes.
+
+    Returns:
+        The device, a GPU with its number.
+
     Raises:
         ValueError: this torch or this machine does not have it, with the reason.
 

@@ -59,7 +59,10 @@ def run_seeds(
         on_epoch: called with (name, seed, entry of the history) after every epoch.
 
     Returns:
-        name -> one `Result` a seed, in the order given.
+        name -> one `Result` a seed, in the order given; deterministic as `Trainer` is.
+
+    Raises:
+        ValueError: what `Trainer` refuses, and a run that diverges.
 
     Example:
         >>> from spcl_fast.merc.experiment import run_seeds
@@ -85,6 +88,15 @@ def run_seeds(
 def summarize(results: list[Result]) -> Summary:
     """Means over the seeds of one configuration.
 
+    Args:
+        results: its finished runs, at least one, each of at least one epoch.
+
+    Returns:
+        The means and deviations; NaN for the take rates of runs without a curriculum over two modalities.
+
+    Raises:
+        ValueError: no results.
+
     Example:
         >>> from spcl_fast.merc.experiment import run_seeds, summarize
         >>> from spcl_fast.merc.synthetic import make_synthetic
@@ -95,6 +107,8 @@ def summarize(results: list[Result]) -> Summary:
         >>> 0 <= summary.weighted_f1 <= 1, summary.weighted_f1_sd  # one seed has no deviation
         (True, nan)
     """
+    if not results:
+        raise ValueError("summarize: results must hold at least one run (got none)")
     f1 = [r.test.weighted_f1 for r in results]
     accuracy = [r.test.accuracy for r in results]
     taught = [r.history for r in results if r.history[-1]["curriculum"] is not None]

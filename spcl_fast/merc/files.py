@@ -30,6 +30,11 @@ class CheckpointError(ValueError):
 def write_atomically(path: Path, content: bytes) -> None:
     """Puts `content` at `path`: who reads it meets the old file or the new one, also after a crash.
 
+    Makes the folder of `path` where there is none.
+
+    Raises:
+        OSError: it cannot be written; the old file stays as it was.
+
     Example:
         >>> from pathlib import Path
         >>> from spcl_fast.merc.files import write_atomically
@@ -51,7 +56,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes strict JSON; numbers that JSON does not have become null.
+    """Writes strict JSON, whole or not at all; numbers that JSON does not have become null.
+
+    Raises:
+        TypeError: a value that JSON has no form for.
+        OSError: it cannot be written.
 
     Example:
         >>> import json
@@ -65,7 +74,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Writes tensors and plain containers.
+    """Writes tensors and plain containers, whole or not at all, for `load_checkpoint`.
+
+    Raises:
+        OSError: it cannot be written; the old file stays as it was.
 
     Example:
         >>> from pathlib import Path
@@ -83,8 +95,11 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Reads what `save_checkpoint` wrote; nothing but tensors and plain containers is ever unpickled.
 
+    Returns:
+        The state, its tensors on the CPU.
+
     Raises:
-        CheckpointError: a file that is damaged or holds anything else.
+        CheckpointError: a file that is missing or damaged, or holds anything else.
 
     Example:
         >>> from pathlib import Path

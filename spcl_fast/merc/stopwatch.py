@@ -12,6 +12,9 @@ import torch
 class Stopwatch:
     """Adds up the time spent inside `with watch:`; on a GPU that of its stream, which no measurement makes wait.
 
+    Args:
+        device: where the work takes place.
+
     Example:
         >>> import torch
         >>> from spcl_fast.merc.stopwatch import Stopwatch
@@ -47,7 +50,7 @@ class Stopwatch:
             self._total += time.perf_counter() - self._started
 
     def seconds(self) -> float:
-        """What it has measured; waits for the device.
+        """What it has measured, in seconds; waits for the device.
 
         Example:
             >>> import torch

@@ -15,6 +15,8 @@ UNKNOWN_SPEAKER = -1
 class EmotionTransitions(NamedTuple):
     """Integers of a batch and of its dialogues, a difficulty of each dialogue, a surprisal (nats) of each utterance.
 
+    counts `[C, C]`; same_speaker_shifts, cross_speaker_shifts, num_speakers and difficulty `[D]`; surprisal `[T]`.
+
     Example:
         >>> import torch
         >>> from spcl_fast import ops

@@ -105,6 +105,9 @@ class StepTotals(NamedTuple):
 class SelfPacedStep(NamedTuple):
     """The training loss, which alone is differentiable, and what it was made of.
 
+    loss 0-dim, in nats; weight `[T]` in [0, 1], difficulty and utterance_loss `[T]`, confidence `[M, T]`, spread `[D]`;
+    the totals of the batch, on its device.
+
     Example:
         >>> import torch
         >>> from spcl_fast import ops

@@ -77,10 +77,13 @@ class LateFusion(nn.Module):
 
     Args:
         feature_sizes: modality -> F, at least one; their order is the order of the logits.
-        num_classes: C.
+        num_classes: C, at least 1.
         encoder: "gru" or "transformer".
         hidden: width of the encoders.
         dropout: probability, in [0, 1).
+
+    Raises:
+        ValueError: no modality, no class, an unknown encoder.
 
     Example:
         >>> import torch
@@ -107,6 +110,8 @@ class LateFusion(nn.Module):
             raise ValueError(f"LateFusion: encoder must be one of {', '.join(ENCODERS)} (got {encoder!r})")
         if not feature_sizes:
             raise ValueError("LateFusion: at least one modality is needed (got none)")
+        if num_classes < 1:
+            raise ValueError(f"LateFusion: num_classes must be at least 1 (got {num_classes})")
         self.modalities = tuple(feature_sizes)
         # Lists, not mappings: a modality such as "text.glove" has a name that no parameter can bear.
         encoders = [ENCODERS[encoder](size, hidden, dropout) for size in feature_sizes.values()]
@@ -115,6 +120,14 @@ class LateFusion(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor], batch: DialogueBatch) -> dict[str, Tensor]:
         """Logits `[T, C]` of every modality, from its features `[T, F]`.
+
+        Args:
+            features: modality -> `float32[T, F]`; T may be 0.
+            batch: the dialogues of these T utterances; what is said of one depends on it alone.
+
+        Raises:
+            KeyError: a modality without features.
+            ValueError: features that do not have T rows.
 
         Example:
             >>> import torch
