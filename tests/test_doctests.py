@@ -23,10 +23,10 @@ import spcl_fast
 
 # The docstrings of commands are their --help, and the functions of the kernels are those of one backend.
 NOT_FOR_USERS = ("spcl_fast.__main__", "spcl_fast.cli", "spcl_fast.kernels")
-# Their examples take tensors on any device, and run on each backend of it.
-ON_ANY_DEVICE = (
-    *("spcl_fast.ops", "spcl_fast.reference", "spcl_fast.balance", "spcl_fast.difficulty", "spcl_fast.scheduler"),
-    "spcl_fast._epoch",
+# Their examples belong to the host. All others take tensors on any device, and run on each backend of it.
+ON_THE_HOST = (
+    *("spcl_fast.arrays", "spcl_fast.backends", "spcl_fast.batch", "spcl_fast.integrations"),
+    *("spcl_fast.merc", "spcl_fast.report"),
 )
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -55,7 +55,8 @@ def public_modules(package: types.ModuleType) -> Iterator[types.ModuleType | Abs
             try:
                 module = importlib.import_module(name)
             except ImportError as error:
-                if ((error.__cause__ or error).name or "spcl_fast").startswith("spcl_fast"):
+                missing = getattr(error.__cause__ or error, "name", None)
+                if missing is None or missing.partition(".")[0] == spcl_fast.__name__:
                     raise
                 yield Absent(name, str(error))
             else:
@@ -142,7 +143,7 @@ def params() -> list[Any]:
 
 
 def runs_on_any_device(of: Public) -> bool:
-    return of.value.__module__.startswith(ON_ANY_DEVICE)
+    return not of.value.__module__.startswith(ON_THE_HOST)
 
 
 @pytest.mark.parametrize("of", params())
@@ -187,6 +188,33 @@ def test_example_that_is_missing_or_wrong_is_a_fault(docstring, expected):
     planted.__doc__ = docstring
     (found,) = public([module_of(planted=planted)])
     assert expected in fault(found)
+
+
+def test_modules_are_found_by_themselves_and_those_without_their_host_are_named(tmp_path, monkeypatch):
+    files = {
+        "__init__": "",
+        "_hidden": "raise AssertionError",
+        "adapter": "try: import no_such_host\nexcept ImportError as e: raise ImportError('needs a host') from e",
+        "plain": "def shown(): pass",
+        "part/__init__": "from planted_package.part.inner import shown\n__all__ = ['shown']",
+        "part/inner": "def shown(): pass\ndef helper(): pass",
+    }
+    for name, text in files.items():
+        path = tmp_path / "planted_package" / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = list(public_modules(importlib.import_module("planted_package")))
+    absent = [module for module in found if isinstance(module, Absent)]
+    assert absent == [Absent("planted_package.adapter", "needs a host")]
+    paths = [of.path for of in public(module for module in found if module not in absent)]
+    assert paths == ["planted_package.part.shown", "planted_package.plain.shown"]
+
+    (tmp_path / "planted_package" / "wrong.py").write_text("import spcl_fast.no_such_module")
+    with pytest.raises(ImportError, match=r"spcl_fast\.no_such_module"):
+        list(public_modules(sys.modules["planted_package"]))
+    for name in [name for name in sys.modules if name.startswith("planted_package")]:
+        del sys.modules[name]
 
 
 def test_names_are_found_by_themselves_and_once():
