@@ -65,6 +65,15 @@ def window_coherence(
             unknown source, `out` that does not fit, overlaps an input or meets a gradient, offsets on the host that do
             not run from 0 to T without falling (on another device they are read as their running maximum, within
             [0, T]).
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import ops
+        >>> text = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> audio = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])  # cosines 1, 0 and 1
+        >>> coherence = ops.window_coherence([text, audio], offsets=torch.tensor([0, 2, 3]), window=3)
+        >>> [round(x, 3) for x in coherence.tolist()]
+        [0.5, 0.5, 1.0]
     """
     _check.choice(OP, "source", source, SOURCES)
     z = _check.logits(OP, embeddings, "embeddings", "F" if source == "embedding" else "C")
