@@ -62,9 +62,7 @@ def test_a_compiled_step_is_one_graph_for_all_batches_and_epochs(name: str) -> N
     counters.clear()
     call = torch.compile(compiled, backend="aot_eager", fullgraph=True, dynamic=True)
     for seed, lengths in enumerate([(5, 1, 0, 7, 3), (4, 4), (9, 2, 3, 30), (2, 2, 2, 2, 2, 2)]):
-        for got, expected in zip(
-            run(compiled, call, seed, lengths), run(eager, eager, seed, lengths), strict=True
-        ):
+        for got, expected in zip(run(compiled, call, seed, lengths), run(eager, eager, seed, lengths), strict=True):
             torch.testing.assert_close(got, expected, equal_nan=True)
         if seed % 2:
             assert compiled.end_epoch() == eager.end_epoch()
