@@ -111,10 +111,10 @@ def _vector(owner: str, name: str, value: Any, num_items: int) -> Tensor:
 
 def order_of_epoch(owner: str, epoch: int, seed: int, items: Items, pace: Pace, draw: Draw) -> np.ndarray:
     """The items of one epoch in the order of all processes together: `int32[n]`, or int64 past 2^31 items."""
-    pool = _pool(items, *_ranks(owner, epoch, items.known, pace, draw))
+    pool = pool_of_ranks(items, *_ranks(owner, epoch, items.known, pace, draw))
     generator = np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(seed, spawn_key=(epoch,))))
     if items.weights is not None:
-        drawn = _weighted(owner, epoch, pool, items.weights.numpy(), draw, generator)
+        drawn = weighted_draw(owner, epoch, pool, items.weights.numpy(), draw, generator)
     else:
         drawn = _uniform(pool, draw, generator)
     if draw.order == "easiest_first":
@@ -140,7 +140,7 @@ def _ranks(owner: str, epoch: int, known: int, pace: Pace, draw: Draw) -> tuple[
     return (taken(began - 1) if began else 0), last
 
 
-def _pool(items: Items, first: int, last: int) -> np.ndarray:
+def pool_of_ranks(items: Items, first: int, last: int) -> np.ndarray:
     """The items of these ranks, in ascending order of their indices."""
     dtype = np.int32 if items.num_items < 2**31 else np.int64
     if items.difficulty is None or last == 0:
@@ -162,7 +162,7 @@ def _uniform(pool: np.ndarray, draw: Draw, generator: np.random.Generator) -> np
 
 
 @np.errstate(all="ignore")
-def _weighted(
+def weighted_draw(
     owner: str, epoch: int, pool: np.ndarray, weights: np.ndarray, draw: Draw, generator: np.random.Generator
 ) -> np.ndarray:
     """Items with probability proportional to their weights."""

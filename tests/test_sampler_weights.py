@@ -107,7 +107,7 @@ def test_the_last_point_falls_on_the_last_item_with_a_weight(monkeypatch):
             pass
 
     draw = _sampling.Draw("easiest", "shuffled", "paper", 3, True)
-    drawn = _sampling._weighted("op", 0, np.arange(5), np.array([1.0, 0, 2, 3, 0]), draw, Last())
+    drawn = _sampling.weighted_draw("op", 0, np.arange(5), np.array([1.0, 0, 2, 3, 0]), draw, Last())
     assert drawn.tolist() == [3, 3, 3]
 
 
