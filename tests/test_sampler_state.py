@@ -144,6 +144,19 @@ def test_a_finished_epoch_is_followed_by_a_whole_one():
     assert (other.epoch, list(other)) == (2, list(sampler))
 
 
+def test_the_end_of_an_uneven_last_round_is_the_end_for_all():
+    shares = team("items", 2, pace=1.0)
+    iterators = [iter(sampler) for sampler in shares]
+    assert [len(list(islice(iterator, 12))) for iterator in iterators] == [12, 11]
+    for rank, sampler in enumerate(shares):
+        for world_size in (1, 2):
+            other = KINDS["items"](pace=1.0, rank=rank % world_size, world_size=world_size)
+            other.load_state_dict(shares[0].state_dict())
+            assert (other.remaining, list(other)) == (0, [])
+        sampler.load_state_dict(sampler.state_dict())  # its own serves as well
+        assert list(sampler) == []
+
+
 def test_difficulties_and_weights_of_the_next_epoch_are_in_the_state():
     sampler = CurriculumSampler(4, difficulty=torch.tensor([1.0, 2, 3, 4]), order="easiest_first")
     iterator = iter(sampler)

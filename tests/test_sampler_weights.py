@@ -111,6 +111,12 @@ def test_the_last_point_falls_on_the_last_item_with_a_weight(monkeypatch):
     assert drawn.tolist() == [3, 3, 3]
 
 
+def test_keys_that_are_equal_go_by_index():
+    keys = np.array([2.0, np.inf, 1, np.inf, 1, 0] * 50)
+    assert _sampling._ascending(keys).tolist() == sorted(range(300), key=keys.tolist().__getitem__)
+    assert _sampling._ascending(keys[[0, 2, 5]]).tolist() == [2, 1, 0]
+
+
 def test_a_pool_whose_weights_are_all_0_is_refused_when_it_is_reached():
     difficulty = torch.tensor([1.0, 2.0, 3.0])
     sampler = CurriculumSampler(3, difficulty=difficulty, weights=torch.tensor([0, 0, 1.0]), pace=0.5)
