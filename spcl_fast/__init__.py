@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from spcl_fast import arrays, backends, balance, ops, reference
     from spcl_fast.batch import DialogueBatch
+    from spcl_fast.running_scores import RunningScores
     from spcl_fast.scheduler import EpochStats, FaultyDataError, SelfPacedScheduler
 
 # public name -> the module that defines it; a module stands for itself
@@ -27,6 +28,7 @@ _EXPORTS = {
     "DialogueBatch": "spcl_fast.batch",
     "EpochStats": "spcl_fast.scheduler",
     "FaultyDataError": "spcl_fast.scheduler",
+    "RunningScores": "spcl_fast.running_scores",
     "SelfPacedScheduler": "spcl_fast.scheduler",
 }
 
@@ -34,6 +36,7 @@ __all__ = [
     "DialogueBatch",
     "EpochStats",
     "FaultyDataError",
+    "RunningScores",
     "SelfPacedScheduler",
     "__version__",
     "arrays",

@@ -33,6 +33,9 @@ STABLE_TORCH_LIBRARY(spcl_fast, m) {
       "self_paced_step_backward(Tensor gradient, Tensor grad_loss, Tensor counts, Tensor sums, "
       "bool divides_by_weight, ScalarType dtype) -> Tensor");
   m.def(
+      "update_running_scores(Tensor(a!) rows, Tensor row, Tensor loss, Tensor confidence, Tensor correct, "
+      "Tensor? scored, float decay) -> ()");
+  m.def(
       "window_coherence(Tensor[] embeddings, Tensor offsets, Tensor? present, int window, bool of_predictions, "
       "bool needs_counts) -> (Tensor coherence, Tensor counts)");
   m.def(
