@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from spcl_fast import arrays, backends, balance, ops, reference
+    from spcl_fast import arrays, backends, balance, difficulty, ops, reference, testing, thresholds, weighting
     from spcl_fast.batch import DialogueBatch
     from spcl_fast.running_scores import RunningScores
     from spcl_fast.scheduler import EpochStats, FaultyDataError, SelfPacedScheduler
@@ -24,7 +24,11 @@ _EXPORTS = {
     "backends": "spcl_fast.backends",
     "balance": "spcl_fast.balance",
     "ops": "spcl_fast.ops",
+    "difficulty": "spcl_fast.difficulty",
     "reference": "spcl_fast.reference",
+    "testing": "spcl_fast.testing",
+    "thresholds": "spcl_fast.thresholds",
+    "weighting": "spcl_fast.weighting",
     "DialogueBatch": "spcl_fast.batch",
     "EpochStats": "spcl_fast.scheduler",
     "FaultyDataError": "spcl_fast.scheduler",
@@ -42,8 +46,12 @@ __all__ = [
     "arrays",
     "backends",
     "balance",
+    "difficulty",
     "ops",
     "reference",
+    "testing",
+    "thresholds",
+    "weighting",
 ]
 
 

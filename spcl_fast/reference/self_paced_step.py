@@ -115,6 +115,11 @@ def harmonic_mean(s: Tensor, l: Tensor) -> Tensor:
     return torch.where(l == float("inf"), torch.where(s.isnan(), s, l), rho)
 
 
+def measured(measure: str, s: Tensor, l: Tensor) -> Tensor:
+    """What the difficulty of an utterance measures: of the spread of its dialogue and its loss, both, one or none."""
+    return {"spcl": harmonic_mean(s, l), "loss": l, "spread": s, "none": torch.zeros_like(l)}[measure]
+
+
 def self_paced_step(
     logits: Tensor | Sequence[Tensor],
     labels: Tensor,
@@ -123,6 +128,7 @@ def self_paced_step(
     *,
     joint: Tensor | None = None,
     extra_difficulty: Tensor | None = None,
+    measure: str = "spcl",
     scheme: str = "hard",
     scheme_parameters: Mapping[str, Any] | None = None,
     normalizer: str = "all",
@@ -167,7 +173,7 @@ def self_paced_step(
         s = modality_spread(p, offsets, aggregate=aggregate, present=has & scored)
         utterance_loss = torch.where(scored, l, nan)
         s_t = s[dialogue] if s.numel() else torch.full_like(utterance_loss, nan)
-        rho = harmonic_mean(s_t, utterance_loss)
+        rho = torch.where(scored, measured(measure, s_t, utterance_loss), nan)
         if extra_difficulty is not None:
             rho = rho + extra_difficulty.to(rho.dtype)
         if threshold is None:
