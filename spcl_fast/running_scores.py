@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from spcl_fast import _running_rows
+from spcl_fast import _distributed, _running_rows
 from spcl_fast._running_rows import COLUMNS, CONFIDENCE, COUNT, LOSS, MEAN
 from spcl_fast._running_rows import RunningStatistics as RunningStatistics
 from spcl_fast._state import KeepsDtypes, differences
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 STATE_VERSION = 1
-MERGED_AT_ONCE = 1 << 20  # utterances: 24 MiB of a process group's buffers
 
 
 class RunningScores(KeepsDtypes):
@@ -72,18 +70,15 @@ class RunningScores(KeepsDtypes):
             raise TypeError(f"{name}: num_utterances must be an integer (got {type(num_utterances).__name__})")
         if num_utterances < 1:
             raise ValueError(f"{name}: num_utterances must be at least 1 (got {num_utterances})")
-        if isinstance(decay, bool) or not isinstance(decay, Real):
-            raise TypeError(f"{name}: decay must be a number (got {type(decay).__name__})")
-        if not 0 <= decay < 1:
-            raise ValueError(f"{name}: decay must lie in [0, 1) (got {decay})")
+        decay = _check.number(name, "decay", decay, "lie in [0, 1)", lambda x: 0 <= x < 1)
         if keys is not None:
             _require_keys(name, keys, num_utterances)
         self.num_utterances = num_utterances
-        self.decay = float(decay)
+        self.decay = decay
         self._config = {
             "num_utterances": num_utterances,
             "decay": self.decay,
-            "keys": None if keys is None else hashlib.sha256(keys.cpu().contiguous().numpy()).hexdigest(),
+            "keys": None if keys is None else hashlib.sha256(keys.cpu().numpy().tobytes()).hexdigest(),
         }
         device = None if keys is None else keys.device
         self.register_buffer("rows", torch.zeros(num_utterances + 1, COLUMNS, dtype=torch.float32, device=device))
@@ -171,39 +166,19 @@ class RunningScores(KeepsDtypes):
 
         Rows that were observed since the last merge are exchanged; what several processes observed, the one of the
         lowest rank gives. The rows of all others have to be equal already, as after a merge or a load. Every process of
-        the group calls it, also one that observed nothing. Without `torch.distributed` there is nothing to exchange.
+        the group calls it, also one that observed nothing; no other method communicates.
 
         Args:
-            process_group: None for all processes.
+            process_group: None: this process alone, and there is nothing to exchange.
 
         Raises:
-            ValueError: on every process, where the settings differ; on a process that is not in the group.
+            ValueError: on every process, where the settings differ.
         """
-        from torch import distributed
-
-        several = distributed.is_available() and distributed.is_initialized()
-        rank, size = (
-            (distributed.get_rank(process_group), distributed.get_world_size(process_group)) if several else (0, 1)
-        )
-        if rank < 0:
-            raise ValueError(f"{type(self).__name__}: merge takes a group of this process (got one without it)")
-        if size > 1:
-            configs: list[Any] = [None] * size
-            distributed.all_gather_object(configs, self._config, process_group)
-            for other, config in enumerate(configs):
-                if differ := differences(config, configs[0]):
-                    raise ValueError(
-                        f"{type(self).__name__}: merge takes stores of the same settings (got {differ}, where there is "
-                        f"process {other} and here is process 0)"
-                    )
-        for rows in self.rows[:-1].split(MERGED_AT_ONCE):
-            if size > 1:
-                owner = torch.where(rows[:, COUNT] < 0, rank, size).to(torch.int32)
-                distributed.all_reduce(owner, distributed.ReduceOp.MIN, process_group)
-                merged = torch.where((owner == rank)[:, None], rows, 0.0)
-                distributed.all_reduce(merged, distributed.ReduceOp.SUM, process_group)
-                rows.copy_(torch.where((owner < size)[:, None], merged, rows))
-            rows[:, COUNT].abs_()
+        rows = self.rows[:-1]
+        if process_group is not None:
+            _require_same_everywhere(type(self).__name__, self._config, process_group)
+            _distributed.merge_rows(rows[:, COUNT] < 0, [rows], process_group)
+        rows[:, COUNT].abs_()
 
     def get_extra_state(self) -> dict[str, Any]:
         """The part of the state that is not a tensor."""
@@ -258,6 +233,18 @@ def _require_keys(name: str, keys: Tensor, count: int) -> None:
         t = int(falls.nonzero()[0])
         got = f"{int(keys[t + 1])} after {int(keys[t])} at position {t + 1}"
         raise ValueError(f"{name}: keys must be ascending, each once (got {got})")
+
+
+def _require_same_everywhere(name: str, config: Mapping[str, Any], group: ProcessGroup) -> None:
+    """ValueError on every process of a group unless all have these settings."""
+    from torch import distributed
+
+    configs: list[Any] = [None] * group.size()
+    distributed.all_gather_object(configs, config, group)
+    for rank, other in enumerate(configs):
+        if differ := differences(other, configs[0]):
+            where = f"there is process {rank}, here is process 0"
+            raise ValueError(f"{name}: merge takes stores of the same settings ({where}: {differ})")
 
 
 def _require_same_settings(name: str, state: Any, config: Mapping[str, Any]) -> None:
