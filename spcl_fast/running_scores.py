@@ -199,7 +199,7 @@ class RunningScores(KeepsDtypes):
         ids = ids.long()
         is_seen = ids.device.type == "cpu" and not torch.compiler.is_compiling()
         if is_seen and self.keys is None:
-            low, high = ids.aminmax() if ids.numel() else (0, 0)
+            low, high = map(int, ids.aminmax()) if ids.numel() else (0, 0)
             if low >= 0 and high < count:
                 return ids
         row = self._row_or_spare(ids)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import reduce
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from spcl_fast import _running_rows, ops
-from spcl_fast._running_rows import CHANGES, CONFIDENCE, COUNT, LOSS, MEAN, SQUARES
+from spcl_fast._running_rows import CHANGES, CONFIDENCE, COUNT, LOSS, MEAN
 from spcl_fast.difficulty.measurer import Difficulty, StepInputs
 from spcl_fast.ops import _check
 from spcl_fast.running_scores import RunningScores
@@ -23,13 +24,19 @@ def _forgetting(rows: Tensor) -> Tensor:
     return torch.where(rows[:, CHANGES] == 0, rows[:, COUNT].abs(), (rows[:, CHANGES] / 2).floor())
 
 
-#: score -> the difficulty that rows which were observed have by it
-SCORES: dict[str, Callable[[Tensor], Tensor]] = {
-    "loss": lambda rows: rows[:, LOSS],
-    "confidence": lambda rows: 1 - rows[:, CONFIDENCE],
-    "mean_confidence": lambda rows: 1 - rows[:, MEAN],
-    "variability": _running_rows.variability,
-    "forgetting": _forgetting,
+class _Score(NamedTuple):
+    """A difficulty, of rows that were observed, and what the first observation gives to those that were not."""
+
+    of_rows: Callable[[Tensor], Tensor]
+    of_first: Callable[[Tensor, Tensor, Tensor], Tensor]  # of loss, confidence and whether right
+
+
+SCORES = {
+    "loss": _Score(lambda rows: rows[:, LOSS], lambda l, p, right: l),
+    "confidence": _Score(lambda rows: 1 - rows[:, CONFIDENCE], lambda l, p, right: 1 - p),
+    "mean_confidence": _Score(lambda rows: 1 - rows[:, MEAN], lambda l, p, right: 1 - p),
+    "variability": _Score(_running_rows.variability, lambda l, p, right: torch.zeros_like(l)),
+    "forgetting": _Score(_forgetting, lambda l, p, right: (~right).to(l.dtype)),
 }
 
 
@@ -109,8 +116,10 @@ class HistoryDifficulty(Difficulty):
                 self.scores.rows, row, loss.float(), confidence.float(), is_correct, None, self.scores.decay
             )
         rows = self.scores.rows.index_select(0, row)
-        rows = torch.where((rows[:, COUNT] == 0)[:, None], _first_rows(loss, confidence, is_correct), rows)
-        return torch.where(loss.isfinite(), SCORES[self.score](rows).to(loss.dtype), loss)
+        score = SCORES[self.score]
+        first = score.of_first(loss, confidence, is_correct)
+        difficulty = torch.where(rows[:, COUNT] == 0, first, score.of_rows(rows).to(loss.dtype))
+        return torch.where(loss < torch.inf, difficulty, loss)  # not of NaN either
 
     def end_epoch(self, process_group: ProcessGroup | None = None) -> None:
         """Gives the processes what each observed."""
@@ -130,7 +139,7 @@ def _joint_scores(inputs: StepInputs, z: _check.Logits) -> tuple[Tensor, Tensor,
         heads = (z.modality(m).to(_check.real(z.dtype)) for m in range(z.M))
         if present is not None:  # what is absent may hold anything
             heads = (torch.where(has[:, None], head, 0.0) for head, has in zip(heads, present, strict=True))
-        joint = sum(heads, start=z.modality(0).new_zeros((), dtype=_check.real(z.dtype)))
+        joint = reduce(torch.add, heads)
     of_joint = ops.modality_scores(
         joint[None],
         inputs.labels,
@@ -140,10 +149,3 @@ def _joint_scores(inputs: StepInputs, z: _check.Logits) -> tuple[Tensor, Tensor,
     )
     is_correct = ~(of_joint.margin[0] <= 0)  # one class is always right, and has no margin
     return of_joint.loss[0], of_joint.confidence[0], is_correct
-
-
-def _first_rows(loss: Tensor, confidence: Tensor, is_correct: Tensor) -> Tensor:
-    """The rows that a first observation would write."""
-    nothing, once = torch.zeros_like(loss), torch.ones_like(loss)
-    columns = {LOSS: loss, CONFIDENCE: confidence, MEAN: confidence, SQUARES: nothing, COUNT: once, CHANGES: is_correct}
-    return torch.stack([columns[column].float() for column in sorted(columns)], 1)

@@ -193,3 +193,13 @@ def test_history_store_is_a_running_scores():
     assert isinstance(measurer.scores, RunningScores)
     assert measurer.config["num_utterances"] == 4
     assert math.isclose(measurer.config["decay"], 0.9)
+
+
+def test_history_compiles_whole_and_once():
+    plain, closed = HistoryDifficulty(16), HistoryDifficulty(16)
+    compiled = torch.compile(lambda x: closed(x), fullgraph=True, dynamic=True, backend="aot_eager")
+    for k, lengths in enumerate(((5, 1, 7, 3), (4, 4), (1, 6, 2))):
+        x = random_inputs(lengths, seed=k)
+        with torch._dynamo.config.patch(error_on_recompile=k > 0):
+            assert torch.equal(compiled(x), plain(x))
+    assert torch.equal(closed.scores.rows, plain.scores.rows)
