@@ -108,6 +108,15 @@ class RunningScores(KeepsDtypes):
 
         Raises:
             TypeError, ValueError: what does not fit, or the first id that is not known.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast import RunningScores
+            >>> scores = RunningScores(3)
+            >>> ids, loss = torch.tensor([2, 0, 2]), torch.tensor([0.5, float("nan"), 1.5])
+            >>> scores.update(ids, loss, torch.exp(-loss), loss < 0.7)
+            >>> scores.num_observed.tolist(), scores.loss[2].item()  # NaN does not count, the last of two does
+            ([0, 0, 1], 1.5)
         """
         name = type(self).__name__
         row = self._row_of(ids)
@@ -122,7 +131,17 @@ class RunningScores(KeepsDtypes):
         _running_rows.update(self.rows, row, loss.float(), confidence.float(), correct, scored, self.decay)
 
     def at(self, ids: Tensor) -> RunningStatistics:
-        """What is known of these utterances, `[T]` each; ids as for `update`, an unknown one reads as never seen."""
+        """What is known of these utterances, `[T]` each; ids as for `update`, an unknown one reads as never seen.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast import RunningScores
+            >>> scores = RunningScores(2, keys=torch.tensor([10, 17]))
+            >>> scores.update(torch.tensor([17]), torch.ones(1), torch.tensor([0.25]), torch.tensor([True]))
+            >>> known = scores.at(torch.tensor([17, 10]))
+            >>> known.mean_confidence.tolist(), known.is_correct.tolist()
+            ([0.25, nan], [True, False])
+        """
         return _running_rows.statistics(self.rows.index_select(0, self._row_of(ids)))
 
     @property
@@ -173,6 +192,11 @@ class RunningScores(KeepsDtypes):
 
         Raises:
             ValueError: on every process, where the settings differ.
+
+        Example:
+            >>> from spcl_fast import RunningScores
+            >>> scores = RunningScores(3)
+            >>> scores.merge()  # after an epoch; with a group: scores.merge(torch.distributed.group.WORLD)
         """
         rows = self.rows[:-1]
         if process_group is not None:

@@ -180,6 +180,14 @@ class SelfPacedScheduler(KeepsDtypes):
         (those of the batch, where it has any), embeddings (as the logits, with features in the place of classes) and
         ids (`int[T]`, the same utterance having the same id in every epoch) are for measurers that look at them. In
         evaluation mode they may be left out: the difficulty is NaN then, and loss and weights are what they are.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast import DialogueBatch, SelfPacedScheduler
+            >>> batch = DialogueBatch.from_padded(torch.tensor([[0, 2], [1, 0]]), lengths=[2, 1])
+            >>> step = SelfPacedScheduler(threshold=0.5)([torch.zeros(2, 2, 3), torch.zeros(2, 2, 3)], batch)
+            >>> batch.pad(step.weight).tolist()
+            [[1.0, 1.0], [1.0, 0.0]]
         """
         inputs, extra_difficulty = flat_inputs(
             type(self).__name__,
@@ -281,7 +289,16 @@ class SelfPacedScheduler(KeepsDtypes):
         self.sums.add_(sums)
 
     def check(self) -> EpochStats:
-        """The epoch so far; raises `FaultyDataError` for data that had to be left out. Waits for the device."""
+        """The epoch so far; raises `FaultyDataError` for data that had to be left out. Waits for the device.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast import SelfPacedScheduler
+            >>> scheduler = SelfPacedScheduler(threshold=0.5, growth=1.5)
+            >>> step = scheduler(torch.zeros(2, 3, 4), torch.tensor([0, 3, 1]), torch.tensor([0, 3]))
+            >>> scheduler.check().selected, scheduler.threshold.item()  # the epoch goes on
+            (3, 0.5)
+        """
         stats = epoch_stats(self.epoch, self.threshold, *self._totals())
         raise_for_faults(type(self).__name__, stats, counts_nonfinite=self.nonfinite == "raise")
         return stats
@@ -291,6 +308,14 @@ class SelfPacedScheduler(KeepsDtypes):
 
         Waits for the device, which no step does. Raises `FaultyDataError` (after closing the epoch, with its
         `stats`) for data that had to be left out, and warns when steps were made but nothing could be scored.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast import SelfPacedScheduler
+            >>> scheduler = SelfPacedScheduler(threshold=0.5, growth=1.5)
+            >>> step = scheduler(torch.zeros(2, 3, 4), torch.tensor([0, 3, 1]), torch.tensor([0, 3]))
+            >>> scheduler.end_epoch().selected, scheduler.threshold.item(), scheduler.epoch
+            (3, 0.75, 1)
         """
         stats = epoch_stats(self.epoch, self.threshold, *self._totals())
         self.schedule.end_epoch(self.threshold, self.epoch, self.process_group)
@@ -312,6 +337,12 @@ class SelfPacedScheduler(KeepsDtypes):
 
         A collective, which every process of the group must make; nothing without a group. The state of any process then
         continues on any number of processes, this number included.
+
+        Example:
+            >>> from spcl_fast import SelfPacedScheduler
+            >>> scheduler = SelfPacedScheduler(threshold=0.5)
+            >>> scheduler.synchronize()  # one process has nobody to agree with
+            >>> state = scheduler.state_dict()
         """
         if self.process_group is not None:
             counts, sums = self._totals()

@@ -63,14 +63,38 @@ class ThresholdSchedule(KeepsDtypes):
 
         Returns the selection `bool[T]` where the weighting is hard and the schedule itself decides it, else None. No
         host sync.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast.testing import random_inputs
+            >>> from spcl_fast.thresholds import RunningMeanThreshold
+            >>> threshold, difficulty = torch.tensor(1.0, dtype=torch.float64), torch.tensor([2.0, 4.0])
+            >>> schedule = RunningMeanThreshold(1.0, momentum=0.5)
+            >>> schedule.before_step(threshold, difficulty, random_inputs((2,)), hard=True)
+            >>> threshold.item()  # half of 1 and half of the mean
+            2.0
         """
         return None
 
     def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> None:
-        """Moves the threshold at the end of the epoch, counted from 0."""
+        """Moves the threshold at the end of the epoch, counted from 0.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast.thresholds import ExponentialThreshold
+            >>> threshold = torch.tensor(0.5, dtype=torch.float64)
+            >>> ExponentialThreshold(0.5, growth=2.0).end_epoch(threshold, epoch=0)
+            >>> threshold.item()
+            1.0
+        """
 
     def synchronize(self, process_group: ProcessGroup) -> None:
-        """Makes what the processes remember the same on all of them, before it is saved."""
+        """Makes what the processes remember the same on all of them, before it is saved.
+
+        Example:
+            >>> from spcl_fast.thresholds import ExponentialThreshold
+            >>> ExponentialThreshold(0.5).synchronize(process_group=None)  # remembers nothing, so exchanges nothing
+        """
 
     def extra_repr(self) -> str:
         """Settings, for `print`."""

@@ -60,7 +60,16 @@ class StepInputs(NamedTuple):
     backend: str | None = None
 
     def step(self, measure: str, extra: Tensor | None = None, **options: Any) -> ops.SelfPacedStep:
-        """The fused step of these inputs; by default at no threshold, which only measures."""
+        """The fused step of these inputs; by default at no threshold, which only measures.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast.difficulty import StepInputs
+            >>> logits = torch.tensor([[[2.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [0.0, 1.0]]])
+            >>> inputs = StepInputs(logits, torch.tensor([0, 0]), torch.tensor([0, 2]))
+            >>> [round(x, 3) for x in inputs.step("loss").difficulty.tolist()]  # -log softmax of the summed logits
+            [0.049, 3.049]
+        """
         return ops.self_paced_step(
             self.logits,
             self.labels,
@@ -125,21 +134,58 @@ class Difficulty(KeepsDtypes):
         return {}
 
     def forward(self, inputs: StepInputs) -> Tensor:
-        """The difficulty `[T]`; contract: the class."""
+        """The difficulty `[T]`; contract: the class.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast.difficulty import LossDifficulty, StepInputs
+            >>> logits = torch.tensor([[[2.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [0.0, 1.0]]])
+            >>> inputs = StepInputs(logits, torch.tensor([0, 0]), torch.tensor([0, 2]))
+            >>> [round(x, 3) for x in LossDifficulty()(inputs).tolist()]
+            [0.049, 3.049]
+        """
         if self.fused == "none":
             raise NotImplementedError(f"{type(self).__name__}: forward must be written where `fused` is 'none'")
         with torch.no_grad():
             return inputs.step(self.fused, self.extra(inputs)).difficulty
 
     def extra(self, inputs: StepInputs) -> Tensor | None:
-        """What is added to the fused measure, `[T]` or None; all of the difficulty where `fused` is "none"."""
+        """What is added to the fused measure, `[T]` or None; all of the difficulty where `fused` is "none".
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast.difficulty import SpclDifficulty, StepInputs
+            >>> logits = torch.tensor([[[2.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [0.0, 1.0]]])
+            >>> inputs = StepInputs(logits, torch.tensor([0, 0]), torch.tensor([0, 2]))
+            >>> SpclDifficulty().extra(inputs) is None  # the step measures all of it
+            True
+        """
         return self.forward(inputs) if self.fused == "none" else None
 
     def end_epoch(self, process_group: ProcessGroup | None = None) -> None:
-        """Called by the scheduler at the end of each epoch, with its process group."""
+        """Called by the scheduler at the end of each epoch, with its process group.
+
+        Example:
+            >>> from spcl_fast import SelfPacedScheduler
+            >>> from spcl_fast.difficulty import LossDifficulty
+            >>> class Counting(LossDifficulty):
+            ...     epochs = 0
+            ...
+            ...     def end_epoch(self, process_group=None):
+            ...         self.epochs += 1
+            >>> scheduler = SelfPacedScheduler(difficulty=Counting())
+            >>> stats = scheduler.end_epoch()
+            >>> scheduler.difficulty.epochs
+            1
+        """
 
     def synchronize(self, process_group: ProcessGroup) -> None:
-        """Makes what the processes remember the same on all of them, before it is saved."""
+        """Makes what the processes remember the same on all of them, before it is saved.
+
+        Example:
+            >>> from spcl_fast.difficulty import LossDifficulty
+            >>> LossDifficulty().synchronize(process_group=None)  # remembers nothing, so exchanges nothing
+        """
 
     def extra_repr(self) -> str:
         """Settings, for `print`; of a matrix that it is there."""
@@ -147,7 +193,18 @@ class Difficulty(KeepsDtypes):
         return ", ".join(f"{name}={value}" for name, value in shown.items())
 
     def require(self, inputs: StepInputs) -> None:
-        """ValueError that names what the measurer needs and the inputs lack."""
+        """ValueError that names what the measurer needs and the inputs lack.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast.difficulty import StepInputs, TransitionDifficulty
+            >>> logits = torch.tensor([[[2.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [0.0, 1.0]]])
+            >>> inputs = StepInputs(logits, torch.tensor([0, 0]), torch.tensor([0, 2]))
+            >>> TransitionDifficulty().require(inputs)
+            Traceback (most recent call last):
+                ...
+            ValueError: TransitionDifficulty: needs speakers= (got none)
+        """
         for what in ("speakers", "embeddings", "ids"):
             if what in self.needs and getattr(inputs, what) is None:
                 raise ValueError(f"{type(self).__name__}: needs {what}= (got none)")

@@ -18,7 +18,7 @@ class SpclDifficulty(Difficulty):
         >>> logits = torch.tensor([[[2.0, 0.0]], [[0.0, 1.0]]])  # two modalities, one utterance
         >>> inputs = StepInputs(logits, torch.tensor([0]), torch.tensor([0, 1]))
         >>> round(SpclDifficulty()(inputs).item(), 3)
-        0.394
+        0.363
     """
 
     fused: ClassVar[str] = "spcl"

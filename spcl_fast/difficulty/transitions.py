@@ -90,5 +90,7 @@ def of_utterances(of_dialogues: Tensor, offsets: Tensor, z: _check.Logits) -> Te
     """The value `[D]` of the dialogue of each utterance, `[T]`; NaN for a row that no dialogue owns."""
     if of_dialogues.numel() == 0:
         return of_dialogues.new_full((z.T,), float("nan"))
+    if offsets.device.type == "cpu" and not torch.compiler.is_compiling():  # there the op has seen that they are right
+        return of_dialogues.repeat_interleave(offsets.diff(), output_size=z.T)
     dialogue, owned = dialogue_of_row(running_offsets(offsets, z.T), z.T)
     return torch.where(owned, of_dialogues[dialogue], float("nan"))

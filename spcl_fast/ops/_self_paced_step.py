@@ -107,6 +107,21 @@ def self_paced_step(
             devices, an unknown name, a number out of its domain, offsets on the host that do not run from 0 to T
             without falling (on another device they are flagged, and read as their running maximum within [0, T]);
             with validate="full" the first bad label, logit or offset.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import ops
+        >>> text = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]], requires_grad=True)
+        >>> audio = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]], requires_grad=True)
+        >>> labels, offsets = torch.tensor([0, 1, 1]), torch.tensor([0, 2, 3])  # a dialogue of two, one of one
+        >>> step = ops.self_paced_step({"text": text, "audio": audio}, labels, offsets, threshold=0.5)
+        >>> [round(x, 3) for x in step.difficulty.tolist()]
+        [0.089, 0.764, 0.033]
+        >>> step.weight.tolist()
+        [1.0, 0.0, 1.0]
+        >>> step.loss.backward()
+        >>> text.grad.any(1).tolist()  # what is not selected teaches nothing
+        [True, False, True]
     """
     # The compiled ops check all they are given, so the usual call goes straight to them. Whatever they refuse comes
     # back here, where the checks in Python find the fault again and name it in their own words.

@@ -63,6 +63,17 @@ def self_paced_weights(
         ValueError: an unknown scheme, a parameter out of its domain, groups of another shape or on another device, a
             threshold that is NaN or outside the domain of the scheme. The value of a threshold on another device is
             not looked at: outside the domain of "log" or below `lower` every weight is 0.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import ops
+        >>> difficulty = torch.tensor([0.0, 0.25, 0.5, 1.0])
+        >>> ops.self_paced_weights(difficulty, 0.5).tolist()
+        [1.0, 1.0, 1.0, 0.0]
+        >>> ops.self_paced_weights(difficulty, 0.5, scheme="linear").tolist()
+        [1.0, 0.5, 0.0, 0.0]
+        >>> [round(x, 3) for x in ops.self_paced_weights(difficulty, 1.0, scheme="mixture", lower=0.25).tolist()]
+        [1.0, 1.0, 0.333, 0.0]
     """
     if not isinstance(difficulty, Tensor) or difficulty.dtype not in _check.FLOATS:
         got = difficulty.dtype if isinstance(difficulty, Tensor) else type(difficulty).__name__

@@ -120,6 +120,13 @@ SCHEMES: dict[str, Callable[..., Tensor]] = {
 def self_paced_weights(
     difficulty: Tensor, threshold: Tensor | float, *, scheme: str = "hard", **parameters: Any
 ) -> Tensor:
-    """Contract: `spcl_fast.ops.self_paced_weights`."""
+    """Contract: `spcl_fast.ops.self_paced_weights`.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import reference
+        >>> reference.self_paced_weights(torch.tensor([0.0, 1.0, 2.0]), 2.0, scheme="linear").tolist()
+        [1.0, 0.5, 0.0]
+    """
     rho = difficulty if difficulty.dtype == torch.float64 else difficulty.float()
     return SCHEMES[scheme](rho, threshold, **parameters).to(difficulty.dtype)

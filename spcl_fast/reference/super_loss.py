@@ -14,14 +14,32 @@ _SPLITTER = 2.0**27 + 1
 
 
 class SuperLoss(NamedTuple):
-    """The value of each loss, and sigma, the confidence in it, which is its gradient too."""
+    """The value of each loss, and sigma, the confidence in it, which is its gradient too.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import reference
+        >>> value, weight = reference.super_loss(torch.tensor([1.0]), 1.0, regularization=1.0)
+        >>> value.item(), weight.item()  # a loss at the threshold
+        (0.0, 1.0)
+    """
 
     value: Tensor
     weight: Tensor
 
 
 def super_loss(loss: Tensor, threshold: Tensor | float, *, regularization: float) -> SuperLoss:
-    """Contract: `spcl_fast.ops.super_loss`; in float64 whatever the dtype."""
+    """Contract: `spcl_fast.ops.super_loss`; in float64 whatever the dtype.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import reference
+        >>> result = reference.super_loss(torch.tensor([0.0, 1.0, 3.0]), 1.0, regularization=1.0)
+        >>> [round(x, 3) for x in result.weight.tolist()]  # easier than the threshold: above 1
+        [2.718, 1.0, 0.567]
+        >>> [round(x, 3) for x in result.value.tolist()]
+        [-1.718, 0.0, 1.456]
+    """
     l = loss.double()
     tau = threshold.double() if isinstance(threshold, Tensor) else l.new_full((), threshold)
     sigma = super_loss_weight(l, tau, regularization)
