@@ -196,6 +196,7 @@ def test_history_store_is_a_running_scores():
 
 
 def test_history_compiles_whole_and_once():
+    torch.compiler.reset()  # what was compiled for another backend would do
     plain, closed = HistoryDifficulty(16), HistoryDifficulty(16)
     compiled = torch.compile(lambda x: closed(x), fullgraph=True, dynamic=True, backend="aot_eager")
     for k, lengths in enumerate(((5, 1, 7, 3), (4, 4), (1, 6, 2))):
