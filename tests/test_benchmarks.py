@@ -36,6 +36,7 @@ def suite(monkeypatch):
         transitions=module("bench_emotion_transitions"),
         weights=module("bench_self_paced_weights"),
         coherence=module("bench_window_coherence"),
+        running=module("bench_running_scores"),
     )
 
 
@@ -168,6 +169,20 @@ def test_window_coherence_providers_agree(suite, tmp_path, dtype, backward):
     ours = next(r for r in cell["rows"] if r["provider"] == "ours")
     assert ours["against"].keys() == {"eager", "read"}
     assert ("gradient" in ours["largest_difference"]) == backward
+
+
+def test_running_scores_providers_agree(suite, tmp_path, monkeypatch):
+    monkeypatch.setattr(suite.running, "IN_TURN", 100)
+    module = SimpleNamespace(cells=lambda s: [partial(suite.running.build_cell, "tiny", 30, 2000, s)])
+    result = json.loads(suite.run.run_one("tiny", module, suite.settings, tmp_path, lambda _: None).read_text())
+    (cell,) = result["cells"]
+    assert {row["provider"] for row in cell["rows"]} == {"dictionary", "eager", "ours", "copy"}
+    assert {s["form"] for s in cell["screened"] if s["provider"] == "eager"} == {"index, columns", "index, rows"}
+    assert all(row["largest_difference"].get("num_forgotten", 0) == 0 for row in cell["rows"])
+    assert suite.running.known_batches(30, 2000)[0][0].unique().numel() == 30
+    notes = {row["form"]: row["note"] for row in cell["rows"]}
+    assert notes["row numbers"] == "24 bytes an utterance"
+    assert int(notes["tuples of floats"].split()[0]) > 200
 
 
 def test_forms_for_the_compiler_agree_before_they_are_compiled(suite):

@@ -37,6 +37,9 @@ STABLE_TORCH_LIBRARY(spcl_fast, m) {
       "super_loss(Tensor loss, Tensor? threshold_tensor, float? threshold, float regularization) -> "
       "(Tensor value, Tensor weight)");
   m.def(
+      "update_running_scores(Tensor(a!) rows, Tensor row, Tensor loss, Tensor confidence, Tensor correct, "
+      "Tensor? scored, float decay) -> ()");
+  m.def(
       "window_coherence(Tensor[] embeddings, Tensor offsets, Tensor? present, int window, bool of_predictions, "
       "bool needs_counts) -> (Tensor coherence, Tensor counts)");
   m.def(

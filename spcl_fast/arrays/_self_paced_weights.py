@@ -36,7 +36,7 @@ def self_paced_weights(
 
     Returns:
         Weights of the shape and dtype of `difficulty`, at least 0 and for most schemes at most 1; 0 where it is NaN.
-            Deterministic.
+        Deterministic.
 
     Raises:
         TypeError: something else than an array or a number, a dtype that is not taken, a parameter that the scheme
