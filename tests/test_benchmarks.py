@@ -110,6 +110,23 @@ def test_providers_of_order_statistics_agree(suite, tmp_path, name, size):
             assert torch.equal(forms.bisection(values, rank), values.sort().values[rank - 1])
 
 
+def test_curriculum_sampler_providers_agree(suite, tmp_path):
+    benchmark = importlib.import_module(f"{suite.run.__package__}.bench_curriculum_sampler")
+    of = (partial(build, 2000, suite.settings) for build in (benchmark.pool_cell, benchmark.draw_cell))
+    module = SimpleNamespace(cells=lambda s: list(of))
+    result = json.loads(suite.run.run_one("tiny", module, suite.settings, tmp_path, lambda _: None).read_text())
+    pool, draw = result["cells"]
+    assert {s["form"] for s in pool["screened"] if s["provider"] == "eager"} == set(benchmark.POOLS)
+    assert len({s["form"] for s in draw["screened"] if s["provider"] == "eager"}) == 2 * len(benchmark.DRAWS)
+    weights = torch.tensor([4.0, 1.0] * 50 + [0.0])
+    expected = benchmark.ExpectedDraw(weights, 50)
+    right = torch.arange(0, 100, 2)[:36].tolist() + torch.arange(1, 100, 2)[:14].tolist()
+    expected.differences("right", {"drawn": torch.tensor(right)})
+    for wrong in (right[:49], [*right[:49], right[0]], [*right[:49], 100], list(range(1, 100, 2))):
+        with pytest.raises(suite.run.DisagreementError, match=r"^wrong: "):
+            expected.differences("wrong", {"drawn": torch.tensor(wrong)})
+
+
 def test_emotion_transitions_providers_agree(suite, tmp_path):
     module = SimpleNamespace(cells=lambda s: [partial(suite.transitions.build_cell, 30, s)])
     result = json.loads(suite.run.run_one("tiny", module, suite.settings, tmp_path, lambda _: None).read_text())

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from spcl_fast import difficulty
 from spcl_fast.cli import app
 from spcl_fast.cli import train as cli_train
 
@@ -25,7 +26,11 @@ def heads(features: torch.Tensor) -> dict[str, torch.Tensor]:
 W = torch.randn(2, 5, 3)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["flat loop", "padded loop", "extended difficulty"])
+SAMPLERS = [block for block in BLOCKS if "Sampler(" in block]
+LOOPS = [block for block in BLOCKS if block not in SAMPLERS]
+
+
+@pytest.mark.parametrize("block", LOOPS, ids=["flat loop", "padded loop", "extended difficulty"])
 def test_readme_loops_run(block, capsys):
     W.requires_grad_()
     flat = (torch.randn(9, 5), torch.randint(3, (9,)), torch.tensor([0, 4, 9]))
@@ -52,6 +57,44 @@ def test_readme_loops_run(block, capsys):
     elif "stats" in names:
         assert names["stats"].epoch == 1
         assert "1: took" in capsys.readouterr().out
+
+
+def test_readme_sampler_runs():
+    (block,) = SAMPLERS
+    seen, lengths = [], torch.arange(1, 41)
+    names = {
+        "epochs": 11,
+        "dialogues": list(range(40)),
+        "difficulty": torch.rand(40),
+        "lengths": lengths,
+        "rank": 0,
+        "world_size": 1,
+        "collate": list,
+        "model": None,
+        "rescore": lambda model: torch.rand(40),
+        "train": seen.append,
+    }
+    exec(compile(block, str(README), "exec"), names)
+    assert len(seen[0]) == 1  # 1 % of 40
+    assert all(sum(int(lengths[d]) for d in batch) <= 64 for batch in seen)
+    assert sorted(sum(seen[-len(names["loader"]) :], [])) == list(range(40))  # noqa: RUF017
+    assert names["checkpoint"]["epoch"] == 10
+
+
+def test_the_blocks_of_the_toolkit_run_one_after_the_other():
+    names: dict[str, object] = {}
+    toolkit = README.parent / "docs" / "toolkit.md"
+    blocks = re.findall(r"```python\n(.*?)```", toolkit.read_text(), re.DOTALL)
+    assert len(blocks) >= 4
+    for block in blocks:
+        exec(compile(block, str(toolkit), "exec"), names)
+    assert len(names["half"]) == 8
+
+
+def test_toolkit_lists_every_measurer():
+    text = (README.parent / "docs" / "toolkit.md").read_text()
+    listed = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE))))
+    assert listed == set(difficulty.names())
 
 
 def test_readme_names_commands_and_options_that_exist():
