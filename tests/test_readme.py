@@ -14,6 +14,7 @@ import torch
 from spcl_fast import difficulty
 from spcl_fast.cli import app
 from spcl_fast.cli import train as cli_train
+from spcl_fast.difficulty import registry
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -81,7 +82,9 @@ def test_readme_sampler_runs():
     assert names["checkpoint"]["epoch"] == 10
 
 
-def test_the_blocks_of_the_toolkit_run_one_after_the_other():
+def test_the_blocks_of_the_toolkit_run_one_after_the_other(monkeypatch):
+    known = registry._registry  # what the blocks register is not known to the tests after them
+    monkeypatch.setattr(known, "_factories", dict(known._factories))
     names: dict[str, object] = {}
     toolkit = README.parent / "docs" / "toolkit.md"
     blocks = re.findall(r"```python\n(.*?)```", toolkit.read_text(), re.DOTALL)
