@@ -175,7 +175,7 @@ def test_settings_out_of_their_domain_are_named(make, error, message):
 
 
 def test_a_pace_of_ones_own_is_made_by_its_name(monkeypatch):
-    monkeypatch.setattr(pacing, "_factories", dict(pacing._factories))
+    monkeypatch.setattr(pacing._registry, "_factories", dict(pacing._registry._factories))
 
     class Late:
         def __init__(self, at):
