@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from spcl_fast import difficulty
 from spcl_fast.cli import app
 from spcl_fast.cli import train as cli_train
 from spcl_fast.difficulty import registry
@@ -83,8 +82,7 @@ def test_readme_sampler_runs():
 
 
 def test_the_blocks_of_the_toolkit_run_one_after_the_other(monkeypatch):
-    known = registry._registry  # what the blocks register is not known to the tests after them
-    monkeypatch.setattr(known, "_factories", dict(known._factories))
+    monkeypatch.setattr(registry._registry, "_factories", dict(registry._registry._factories))
     names: dict[str, object] = {}
     toolkit = README.parent / "docs" / "toolkit.md"
     blocks = re.findall(r"```python\n(.*?)```", toolkit.read_text(), re.DOTALL)
@@ -97,7 +95,7 @@ def test_the_blocks_of_the_toolkit_run_one_after_the_other(monkeypatch):
 def test_toolkit_lists_every_measurer():
     text = (README.parent / "docs" / "toolkit.md").read_text()
     listed = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE))))
-    assert listed == set(difficulty.names())
+    assert listed == set(registry.names())
 
 
 def test_readme_names_commands_and_options_that_exist():
