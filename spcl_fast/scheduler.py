@@ -254,18 +254,28 @@ class SelfPacedScheduler(KeepsDtypes):
         """Measures first, for a schedule that looks at the difficulties or a weighting that is a function of them."""
         with torch.no_grad():
             difficulty = inputs.step(measure, extra, validate=self.validate).difficulty
-            hard = self._weighting == "hard"
-            selected = self.schedule.before_step(self.threshold, difficulty, inputs, hard=hard)
-            weight = None if selected is None else selected.to(difficulty.dtype)
+            self._set_threshold(self.schedule.before_step(self.threshold, difficulty, inputs))
+            weight = None
             if self._weigh is not None:
-                weight = self._weigh(difficulty, self.threshold, **self._weighting_parameters).to(difficulty.dtype)
+                weight = self._weigh(difficulty, self.threshold, **self._weighting_parameters)
+            elif self._weighting == "hard":
+                weight = self.schedule.select(difficulty, inputs)
         if weight is None:
             return self._step(inputs, "none", difficulty)
-        weight = torch.where(difficulty.isnan(), difficulty, weight)  # still to be counted as undefined
+        weight = torch.where(
+            difficulty.isnan(), difficulty, weight.to(difficulty.dtype)
+        )  # still to be counted as undefined
         step = inputs.step(
             "none", weight, threshold=0.0, scheme="given", normalizer=self.normalizer, validate=self.validate
         )
         return step._replace(difficulty=difficulty)
+
+    def _set_threshold(self, threshold: Tensor) -> None:
+        if torch.compiler.is_compiling():
+            # What a compiled training step writes into a 0-dim float64 tensor of the host is lost (torch 2.13).
+            self.threshold = threshold.clone()
+        else:
+            self.threshold.copy_(threshold)
 
     def _share(self, step: SelfPacedStep) -> Tensor:
         """What this process's loss counts for, so that its average over the processes is that of the whole batch."""
@@ -318,7 +328,7 @@ class SelfPacedScheduler(KeepsDtypes):
             (3, 0.75, 1)
         """
         stats = epoch_stats(self.epoch, self.threshold, *self._totals())
-        self.schedule.end_epoch(self.threshold, self.epoch, self.process_group)
+        self.threshold.copy_(self.schedule.end_epoch(self.threshold, self.epoch, self.process_group))
         self.difficulty.end_epoch(self.process_group)
         self.epoch += 1
         for counter in (self.counts, self.sums, self.agreed_counts, self.agreed_sums):
