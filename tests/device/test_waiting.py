@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spcl_fast import DialogueBatch, SelfPacedScheduler, ops
-from spcl_fast.difficulty import CombinedDifficulty, ExtendedDifficulty
+from spcl_fast.difficulty import CombinedDifficulty, ExtendedDifficulty, HistoryDifficulty
 from spcl_fast.thresholds import QuantileThreshold, RunningMeanThreshold
 
 C = 6
@@ -108,6 +108,8 @@ def test_the_scheduler_with_every_term(make_problem, without_waiting, every_back
         {"difficulty": "loss"},
         {"difficulty": "bss"},
         {"difficulty": "random"},
+        {"difficulty": HistoryDifficulty(24)},
+        {"difficulty": HistoryDifficulty(24, keys=torch.arange(24), score="forgetting")},
         {"difficulty": CombinedDifficulty([("loss", 1.0), ("dif", 0.5)], normalize="minmax")},
         {"threshold": QuantileThreshold(0.5)},
         {"threshold": QuantileThreshold(0.5), "weighting": "linear"},
@@ -120,7 +122,7 @@ def test_the_scheduler_with_every_term(make_problem, without_waiting, every_back
         },
         {"weighting": lambda difficulty, threshold: torch.exp(-difficulty / threshold)},
     ],
-    ids=["loss", "bss", "random", "combined", "quantile", "soft", "epoch", "superloss", "function"],
+    ids=["loss", "bss", "random", "history", "keys", "combined", "quantile", "soft", "epoch", "superloss", "function"],
 )
 def test_the_scheduler_with_any_part(make_problem, without_waiting, settings) -> None:
     logits, labels, offsets = make_problem(dtype=torch.float32)
