@@ -57,7 +57,7 @@ def _value_at(
         up_to = histogram.cumsum(0)
         if level == 0:
             rank = rank_among(up_to[-1])
-        bucket = (up_to < rank).sum().clamp(max=len(histogram) - 1)
-        prefix = (prefix << keys.digit_at(values.dtype, level).bits) | bucket
-        rank = rank - (up_to - histogram).gather(0, bucket[None])[0]
+        bucket = torch.searchsorted(up_to, rank[None]).clamp(max=len(histogram) - 1)  # [1]: the first that reaches it
+        prefix = (prefix << keys.digit_at(values.dtype, level).bits | bucket)[0]
+        rank = (rank - (up_to - histogram).gather(0, bucket))[0]
     return keys.value_of(prefix, values.dtype), rank
