@@ -39,7 +39,7 @@ def difficulty_histogram(difficulty: FloatArray | NDArray[np.int64], prefix: int
         >>> from spcl_fast import arrays
         >>> counts = arrays.difficulty_histogram(np.array([0.5, np.nan, -1.0, 0.5], np.float32), 0, 0)
         >>> counts.nonzero()[0], counts[counts > 0]
-        (array([ 516, 1524]), array([1, 2]))
+        (array([ 512, 1524]), array([1, 2]))
     """
     kernels = _inputs.kernels()
     _inputs.array(OP, "difficulty", difficulty)

@@ -58,7 +58,7 @@ def difficulty_quantile(
     difficulty = difficulty.detach()
     chosen = backends.choose(OP, backend, difficulty.device, needs_grad=False)
     if group is not None:
-        return _radix_select.threshold(difficulty, pace, group, backend)[0]
+        return _radix_select.threshold(_radix_select.count_over(difficulty, group, backend), difficulty, pace)[0]
     if chosen == "reference":
         return reference.difficulty_quantile(difficulty, pace)
     if isinstance(pace, float):

@@ -77,7 +77,8 @@ def _by_threshold(
     if ids is not None:
         _check.tensor(OP, "ids", ids, 1, (torch.int64,), "int64")
         _check.shaped(OP, "ids", ids, tuple(difficulty.shape), difficulty.device, "difficulty")
-    threshold, left = _radix_select.threshold(difficulty, pace, group, backend)
+    count = _radix_select.count_over(difficulty, group, backend)
+    threshold, left = _radix_select.threshold(count, difficulty, pace)
     is_tie = difficulty == threshold
     if ids is not None:
         is_taken = _radix_select.smallest(ids, is_tie, left, group, backend)
