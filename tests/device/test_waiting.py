@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from spcl_fast import DialogueBatch, SelfPacedScheduler, ops
 from spcl_fast.difficulty import CombinedDifficulty, ExtendedDifficulty, HistoryDifficulty
@@ -78,6 +79,28 @@ def test_every_other_op(make_problem, without_waiting, every_backend, monkeypatc
         ops.super_loss(losses, level, regularization=1.0).value.sum().backward()
 
     without_waiting(run)
+
+
+def test_selections_over_the_processes_of_a_group(without_waiting, every_backend, monkeypatch) -> None:
+    """A group of one; the first sum, in the warm-up, sets up what sends."""
+    if not dist.is_nccl_available():
+        pytest.skip("this torch has no NCCL")
+    monkeypatch.setenv("SPCL_FAST_BACKEND", every_backend)
+    rho, pace, ids = (torch.rand(1000) * 50).round(), torch.tensor(0.3, dtype=torch.float64), torch.randperm(1000)
+    dist.init_process_group("nccl", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        found = without_waiting(
+            lambda: (
+                ops.difficulty_quantile(rho, pace, process_group=dist.group.WORLD),
+                ops.select_easiest(rho, pace, process_group=dist.group.WORLD),
+                ops.select_easiest(rho, pace, process_group=dist.group.WORLD, ids=ids),
+            )
+        )
+    finally:
+        dist.destroy_process_group()
+    assert found[0] == ops.difficulty_quantile(rho, 0.3)
+    assert torch.equal(found[1], ops.select_easiest(rho, 0.3))
+    assert torch.equal(found[2], ops.select_easiest(rho, 0.3, ids=ids))
 
 
 @pytest.mark.parametrize("weighting", ["hard", "mixture"])
