@@ -13,8 +13,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from spcl_fast import arrays, backends, balance, ops, reference
+    from spcl_fast import (
+        arrays,
+        backends,
+        balance,
+        difficulty,
+        ops,
+        pacing,
+        reference,
+        testing,
+        thresholds,
+        weighting,
+    )
     from spcl_fast.batch import DialogueBatch
+    from spcl_fast.batch_sampler import CurriculumBatchSampler
+    from spcl_fast.sampler import CurriculumSampler
     from spcl_fast.scheduler import EpochStats, FaultyDataError, SelfPacedScheduler
 
 # public name -> the module that defines it; a module stands for itself
@@ -22,8 +35,15 @@ _EXPORTS = {
     "arrays": "spcl_fast.arrays",
     "backends": "spcl_fast.backends",
     "balance": "spcl_fast.balance",
+    "difficulty": "spcl_fast.difficulty",
     "ops": "spcl_fast.ops",
+    "pacing": "spcl_fast.pacing",
     "reference": "spcl_fast.reference",
+    "testing": "spcl_fast.testing",
+    "thresholds": "spcl_fast.thresholds",
+    "weighting": "spcl_fast.weighting",
+    "CurriculumBatchSampler": "spcl_fast.batch_sampler",
+    "CurriculumSampler": "spcl_fast.sampler",
     "DialogueBatch": "spcl_fast.batch",
     "EpochStats": "spcl_fast.scheduler",
     "FaultyDataError": "spcl_fast.scheduler",
@@ -31,6 +51,8 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "CurriculumBatchSampler",
+    "CurriculumSampler",
     "DialogueBatch",
     "EpochStats",
     "FaultyDataError",
@@ -39,8 +61,13 @@ __all__ = [
     "arrays",
     "backends",
     "balance",
+    "difficulty",
     "ops",
+    "pacing",
     "reference",
+    "testing",
+    "thresholds",
+    "weighting",
 ]
 
 

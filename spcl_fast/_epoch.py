@@ -22,6 +22,15 @@ class EpochStats(NamedTuple):
     one entry a modality: `modality_ratio` over the selected utterances, `modality_ratio_all` over the scored.
     `undefined` counts utterances that were scored but have no difficulty: in dialogues with fewer than two
     modalities, or with a NaN extra difficulty.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import SelfPacedScheduler
+        >>> scheduler = SelfPacedScheduler(threshold=0.5)
+        >>> step = scheduler(torch.zeros(2, 3, 4), torch.tensor([0, 3, 1]), torch.tensor([0, 3]))
+        >>> stats = scheduler.end_epoch()
+        >>> f"epoch {stats.epoch}: took {stats.take_rate:.0%} of {stats.scored} at {stats.threshold:.2f}"
+        'epoch 0: took 100% of 3 at 0.50'
     """
 
     epoch: int
@@ -41,7 +50,19 @@ class EpochStats(NamedTuple):
 
 
 class FaultyDataError(ValueError):
-    """Training met labels, logits or offsets that it had to leave out; `stats` says how many of each."""
+    """Training met labels, logits or offsets that it had to leave out; `stats` says how many of each.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import FaultyDataError, SelfPacedScheduler
+        >>> scheduler = SelfPacedScheduler(threshold=0.5)
+        >>> step = scheduler(torch.zeros(2, 2, 4), torch.tensor([0, 7]), torch.tensor([0, 2]))  # there is no class 7
+        >>> try:
+        ...     scheduler.end_epoch()
+        ... except FaultyDataError as error:
+        ...     print(error.stats.bad_label, error.stats.scored)
+        1 1
+    """
 
     def __init__(self, message: str, stats: EpochStats) -> None:
         super().__init__(message)

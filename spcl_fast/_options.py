@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
 AGGREGATES = ("sum", "mean")
 NORMALIZERS = ("all", "selected")
+#: what the difficulty of an utterance measures, each at the place of its number in the compiled library
+MEASURES = ("spcl", "loss", "spread", "none")
+#: the measures that need two modalities
+MEASURES_OF_SPREAD = ("spcl", "spread")
 #: the schemes, by their numbers in the compiled library
-NUMBERS = {"hard": 0, "linear": 1, "logistic": 2, "log": 3, "mixture": 4, "polynomial": 5, "spld": 6}
-PARAMETERS = {"mixture": ("lower",), "polynomial": ("degree",), "spld": ("gamma", "groups")}
+NUMBERS = {
+    **{"hard": 0, "linear": 1, "logistic": 2, "log": 3, "mixture": 4, "polynomial": 5},
+    **{"superloss": 7, "given": 8, "spld": 6},
+}
+#: "polynomial" by the formula "curml", a scheme of its own to the library
+POLYNOMIAL_OF_CURML = 9
+PARAMETERS = {
+    "mixture": ("lower",),
+    "polynomial": ("degree",),
+    "spld": ("gamma", "groups"),
+    "superloss": ("regularization",),
+}
+#: what `formula` of "polynomial" may be; the first is the default
+FORMULAS = ("paper", "curml")
+_OPTIONAL = {"polynomial": ("formula",)}
+#: what the number of a scheme must be, beside finite
+_DOMAINS: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "lower": ("above 0", lambda number: number > 0),
+    "degree": ("above 1", lambda number: number > 1),
+    "gamma": ("at least 0", lambda number: number >= 0),
+    "regularization": ("above 0", lambda number: number > 0),
+}
 #: what `groups` of "spld" may be where a batch has labels and dialogues to group by; the first is the default
 GROUPINGS = ("class", "dialogue")
 
@@ -49,21 +73,23 @@ def weighting(op: str, scheme: str, parameters: Mapping[str, Any]) -> Weighting:
         ValueError: an unknown scheme, or a parameter out of its domain.
     """
     choice(op, "scheme", scheme, tuple(NUMBERS))
-    names = PARAMETERS.get(scheme, ())
-    if parameters.keys() != set(names):
+    names, optional = PARAMETERS.get(scheme, ()), _OPTIONAL.get(scheme, ())
+    if not set(names) <= parameters.keys() <= {*names, *optional}:
         has = f"the parameter(s) {', '.join(names)}" if names else "no parameters"
-        raise TypeError(f"{op}: scheme {scheme!r} has {has} (got {', '.join(sorted(parameters)) or 'none'})")
+        may = f" and may have {', '.join(optional)}" if optional else ""
+        raise TypeError(f"{op}: scheme {scheme!r} has {has}{may} (got {', '.join(sorted(parameters)) or 'none'})")
     if not names:
         return Weighting(NUMBERS[scheme])
     number = parameters[names[0]]
     if isinstance(number, bool) or not isinstance(number, Real):
         raise TypeError(f"{op}: {names[0]} of {scheme!r} must be a number (got {type(number).__name__})")
     number = float(number)
-    rule = {"lower": "above 0", "degree": "above 1", "gamma": "at least 0"}[names[0]]
-    holds = {"lower": number > 0, "degree": number > 1, "gamma": number >= 0}[names[0]]
-    if not (holds and number < math.inf):
+    rule, holds = _DOMAINS[names[0]]
+    if not (holds(number) and number < math.inf):
         raise ValueError(f"{op}: {names[0]} of {scheme!r} must be finite and {rule} (got {number})")
-    return Weighting(NUMBERS[scheme], number)
+    formula = parameters.get("formula", FORMULAS[0])
+    choice(op, f"formula of {scheme!r}", formula, FORMULAS)
+    return Weighting(NUMBERS[scheme] if formula == FORMULAS[0] else POLYNOMIAL_OF_CURML, number)
 
 
 def step_weighting(op: str, scheme: str, parameters: Mapping[str, Any] | None) -> StepWeighting:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -21,9 +21,16 @@ class KeepsDtypes(nn.Module):
 
 
 def differences(saved: Mapping[str, Any], present: Mapping[str, Any]) -> str:
-    """The fields in which two settings differ, in words; empty when they agree."""
-    return "; ".join(
-        f"{name} {saved.get(name)!r} there, {present.get(name)!r} here"
-        for name in sorted(saved.keys() | present.keys())
-        if saved.get(name) != present.get(name)
-    )
+    """The fields in which two settings differ, in words, those of parts by `part.field`; empty when they agree."""
+    return "; ".join(_differences(saved, present, ""))
+
+
+def _differences(saved: Mapping[str, Any], present: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for name in sorted(saved.keys() | present.keys()):
+        there, here = saved.get(name), present.get(name)
+        if there == here:
+            continue
+        if isinstance(there, Mapping) and isinstance(here, Mapping) and there.get("class") == here.get("class"):
+            yield from _differences(there, here, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name} {there!r} there, {here!r} here"

@@ -20,6 +20,8 @@ import torch
 
 from spcl_fast import _native
 
+__all__ = ["DIFFERENTIABLE", "ENVIRONMENT", "OPS", "ReportRow", "available", "choose", "report", "why_not"]
+
 ENVIRONMENT = "SPCL_FAST_BACKEND"
 OPS = (
     *("modality_scores", "modality_spread", "window_coherence", "emotion_transitions"),
@@ -115,12 +117,24 @@ def why_not(name: str) -> str | None:
 
     Raises:
         ValueError: no backend has this name.
+
+    Example:
+        >>> from spcl_fast import backends
+        >>> print(backends.why_not("reference"))  # plain PyTorch is on everywhere
+        None
     """
     return _named(name, "").off(torch.device("cuda"))
 
 
 def available() -> dict[str, bool]:
-    """Every backend, and whether it is on."""
+    """Every backend, and whether it is on.
+
+    Example:
+        >>> from spcl_fast import backends
+        >>> on = backends.available()
+        >>> list(on), on["reference"]
+        (['cpu', 'cuda', 'triton', 'reference'], True)
+    """
     return {name: why_not(name) is None for name in _BACKENDS}
 
 
@@ -142,6 +156,16 @@ def choose(op: str, backend: str | None, device: torch.device, *, needs_grad: bo
     Raises:
         ValueError: an unknown name, or a backend given as an argument that cannot do this call.
         RuntimeError: a backend asked for by name, either way, that is off on this machine.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import backends
+        >>> backends.choose("self_paced_step", "reference", torch.device("cpu"), needs_grad=True)
+        'reference'
+        >>> backends.choose("self_paced_step", "triton", torch.device("cpu"), needs_grad=True)
+        Traceback (most recent call last):
+            ...
+        ValueError: self_paced_step: backend 'triton' cannot do this call: it runs on cuda (got a tensor on cpu)
     """
     environment = os.environ.get(ENVIRONMENT)
     key = (op, backend, environment, device, needs_grad, ranks)
@@ -195,7 +219,14 @@ def _named(name: str, asked: str) -> _Backend:
 
 
 class ReportRow(NamedTuple):
-    """One line of `report()`."""
+    """One line of `report()`.
+
+    Example:
+        >>> from spcl_fast.backends import ReportRow
+        >>> row = ReportRow("backends", "cpu", "on")
+        >>> f"{row.name} is {row.value}"
+        'cpu is on'
+    """
 
     section: str
     name: str
@@ -203,7 +234,13 @@ class ReportRow(NamedTuple):
 
 
 def report() -> list[ReportRow]:
-    """What is installed, what was built, what loads, who computes which op; for `spcl-fast doctor`."""
+    """What is installed, what was built, what loads, who computes which op; for `spcl-fast doctor`.
+
+    Example:
+        >>> from spcl_fast import backends
+        >>> sorted({row.section for row in backends.report()})
+        ['backends', 'build', 'machine', 'ops', 'versions']
+    """
     from spcl_fast import _report
 
     return [ReportRow(*row) for row in _report.rows()]

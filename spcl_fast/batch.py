@@ -44,6 +44,14 @@ class DialogueBatch:
 
     Build one on the host, with `from_padded`, `from_lists` or `from_arrays`, and move it with `to`: what has to be
     known on the host goes along, so that no use of the batch waits for its device.
+
+    Example:
+        >>> from spcl_fast import DialogueBatch
+        >>> batch = DialogueBatch.from_lists([[0, 2, 1], [1]], speakers=[[0, 1, 0], [0]])
+        >>> batch.labels.tolist(), batch.offsets.tolist()
+        ([0, 2, 1, 1], [0, 3, 4])
+        >>> batch.num_dialogues, batch.num_utterances, batch.lengths.tolist()
+        (2, 4, [3, 1])
     """
 
     labels: Tensor
@@ -66,16 +74,26 @@ class DialogueBatch:
         """From padded tensors and either lengths or a mask.
 
         Args:
-            labels: `int[B, L]`, or `int[L, B]` with `batch_first=False`. What stands in the padding is not read.
-            lengths: `int[B]`, utterances of each dialogue.
-            mask: true (or non-zero) at the utterances, in the layout of `labels`; holes are allowed, and what is
-                left keeps its order.
+            labels: `int[B, L]`, or `int[L, B]` with `batch_first=False`, any integer dtype; B and L may be 0. What
+                stands in the padding is not read.
+            lengths: `int[B]`, utterances of each dialogue, from 0 to L.
+            mask: true (or a number other than 0) at the utterances, in the layout of `labels`; holes are allowed,
+                and what is left keeps its order.
             speakers: `int`, in the layout of `labels`.
             batch_first: whether dialogues are the leading dimension.
 
         Raises:
             TypeError: labels, lengths or speakers that are not integers.
-            ValueError: both or neither of lengths and mask, shapes that do not fit, a length outside [0, L].
+            ValueError: both or neither of lengths and mask, shapes that do not fit, a length outside [0, L], NaN in
+                the mask.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast import DialogueBatch
+            >>> labels = torch.tensor([[0, 2, 1], [1, 0, 0]])  # two dialogues, the second of one utterance
+            >>> batch = DialogueBatch.from_padded(labels, lengths=[3, 1])
+            >>> batch.labels.tolist(), batch.offsets.tolist()
+            ([0, 2, 1, 1], [0, 3, 4])
         """
         padded = _integers("labels", labels, 2)
         shape = (padded.shape[0], padded.shape[1])
@@ -99,6 +117,8 @@ class DialogueBatch:
                 raise ValueError(
                     f"DialogueBatch.from_padded: mask must have the shape of labels, {shape} (got {tuple(owned.shape)})"
                 )
+            if bool(owned.isnan().any()):
+                raise ValueError("DialogueBatch.from_padded: mask must say of each place what it is (got NaN)")
             owned = (owned if batch_first else owned.T) != 0
 
         dialogue, position = owned.nonzero(as_tuple=True)  # dialogue by dialogue, in time order
@@ -120,9 +140,19 @@ class DialogueBatch:
     ) -> DialogueBatch:
         """From one list (or array) of labels a dialogue, and the same of speakers.
 
+        Args:
+            labels: `int`, one sequence a dialogue, which may be empty; none give a batch of no dialogues.
+            speakers: `int`, as many a dialogue as it has labels, numbered inside the dialogue; or None.
+
         Raises:
             TypeError: entries that are not integers.
             ValueError: a dialogue whose speakers are not as many as its labels.
+
+        Example:
+            >>> from spcl_fast import DialogueBatch
+            >>> batch = DialogueBatch.from_lists([[0, 2, 1], [], [1]])
+            >>> batch.labels.tolist(), batch.offsets.tolist()
+            ([0, 2, 1, 1], [0, 3, 3, 4])
         """
         parts = [_integers(f"labels[{d}]", y, 1) for d, y in enumerate(labels)]
         lengths = [y.numel() for y in parts]
@@ -148,9 +178,21 @@ class DialogueBatch:
     ) -> DialogueBatch:
         """From NumPy arrays or tensors that have no padding; memory is shared where it can be.
 
+        Args:
+            labels: `int[T]`, any integer dtype; T may be 0.
+            offsets: `int[D+1]`; dialogue d owns the utterances `offsets[d]:offsets[d+1]`.
+            speakers: `int[T]`, numbered inside the dialogue, or None.
+
         Raises:
             TypeError: entries that are not integers.
             ValueError: shapes that do not fit, offsets that do not run from 0 to T without falling.
+
+        Example:
+            >>> import numpy as np
+            >>> from spcl_fast import DialogueBatch
+            >>> batch = DialogueBatch.from_arrays(np.array([0, 2, 1, 1]), np.array([0, 3, 4]))
+            >>> batch.lengths.tolist()
+            [3, 1]
         """
         y, o = _integers("labels", labels, 1), _integers("offsets", offsets, 1).long()
         if o.numel() == 0 or int(o[0]) != 0 or int(o[-1]) != y.numel() or bool((o.diff() < 0).any()):
@@ -186,7 +228,18 @@ class DialogueBatch:
         return dialogue * L + position, (self.num_dialogues, L)
 
     def flatten(self, padded: Tensor) -> Tensor:
-        """The rows `[T, ...]` of a padded `[B, L, ...]` tensor (`[L, B, ...]` if built so); differentiable."""
+        """The rows `[T, ...]` of a padded `[B, L, ...]` tensor (`[L, B, ...]` if built so); differentiable.
+
+        Raises:
+            ValueError: a tensor whose two leading sizes are not those of the padded layout.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast import DialogueBatch
+            >>> batch = DialogueBatch.from_padded(torch.tensor([[0, 2], [1, 0]]), lengths=[2, 1])
+            >>> batch.flatten(torch.tensor([[0.5, 0.25], [1.0, 0.0]])).tolist()
+            [0.5, 0.25, 1.0]
+        """
         rows, shape = self.layout
         if tuple(padded.shape[:2]) != shape:
             raise ValueError(
@@ -195,7 +248,20 @@ class DialogueBatch:
         return padded.flatten(0, 1).index_select(0, rows)
 
     def pad(self, flat: Tensor, fill: float = 0.0) -> Tensor:
-        """The inverse of `flatten`: `[T, ...]` in the padded layout, `fill` in the padding; differentiable."""
+        """The inverse of `flatten`: `[T, ...]` in the padded layout, `fill` in the padding; differentiable.
+
+        The dtype stays, and `fill` has to fit it.
+
+        Raises:
+            ValueError: a tensor without T rows.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast import DialogueBatch
+            >>> batch = DialogueBatch.from_padded(torch.tensor([[0, 2], [1, 0]]), lengths=[2, 1])
+            >>> batch.pad(torch.tensor([0.5, 0.25, 1.0]), fill=-1.0).tolist()
+            [[0.5, 0.25], [1.0, -1.0]]
+        """
         if flat.ndim == 0 or flat.shape[0] != self.num_utterances:
             raise ValueError(f"DialogueBatch.pad: needs {self.num_utterances} rows (got shape {tuple(flat.shape)})")
         rows, shape = self.layout
@@ -203,12 +269,38 @@ class DialogueBatch:
         return padded.index_copy(0, rows, flat).unflatten(0, shape)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> DialogueBatch:
-        """The batch on another device."""
+        """The batch on another device; what has to be known on the host is found before it leaves it.
+
+        Args:
+            device: where to; the batch itself stays as it is.
+            non_blocking: copy while the host goes on, which takes page-locked memory (`pin_memory`).
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast import DialogueBatch
+            >>> device = "cuda" if torch.cuda.is_available() else "cpu"
+            >>> batch = DialogueBatch.from_lists([[0, 2, 1], [1]]).to(device, non_blocking=True)
+            >>> batch.labels.device.type == device
+            True
+        """
         batch = self if torch.device(device).type == "cpu" else self._prepared()
         return batch._map(lambda x: x.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> DialogueBatch:
-        """The batch in page-locked memory, which a `DataLoader` asks for."""
+        """The batch in page-locked memory, which a `DataLoader` with `pin_memory=True` asks for.
+
+        Raises:
+            RuntimeError: torch finds no accelerator to lock pages for.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast import DialogueBatch
+            >>> batch = DialogueBatch.from_lists([[0, 2, 1], [1]])
+            >>> if torch.cuda.is_available():
+            ...     batch = batch.pin_memory().to("cuda", non_blocking=True)
+            >>> batch.num_utterances
+            4
+        """
         return self._prepared()._map(lambda x: x.pin_memory())
 
     def _prepared(self) -> DialogueBatch:

@@ -4,50 +4,54 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
-from numbers import Real
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from spcl_fast import backends, ops
+from spcl_fast import _distributed, backends, difficulty
+from spcl_fast import _scheduler_state as state
 from spcl_fast._epoch import COUNTS, epoch_stats, raise_for_faults
 from spcl_fast._epoch import EpochStats as EpochStats
 from spcl_fast._epoch import FaultyDataError as FaultyDataError
-from spcl_fast._options import AGGREGATES, NORMALIZERS, NUMBERS, choice, require_threshold, step_weighting
-from spcl_fast._state import KeepsDtypes, differences
+from spcl_fast._flat import flat_inputs
+from spcl_fast._options import AGGREGATES, NORMALIZERS, choice, require_threshold, step_weighting
+from spcl_fast._state import KeepsDtypes
 from spcl_fast.batch import DialogueBatch
-from spcl_fast.difficulty import ExtendedDifficulty
+from spcl_fast.difficulty import Difficulty, StepInputs
+from spcl_fast.difficulty.measurer import Vectors
 from spcl_fast.ops import SelfPacedStep, _check
 from spcl_fast.ops._check import VALIDATE
+from spcl_fast.thresholds import ExponentialThreshold, ThresholdSchedule
+from spcl_fast.weighting import Weighting, resolve
 
-STATE_VERSION = 2  # 1: sums without that of the weights
-
-Logits = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class SelfPacedScheduler(KeepsDtypes):
-    """Self-paced curriculum of a multimodal model: easy utterances first, judged anew in every step.
+    """Self-paced curriculum of a model: easy utterances first, judged anew in every step.
 
     Called in place of the loss function. In training mode it returns SPCL's step (arXiv 2605.21565; contract:
     `ops.self_paced_step`) at the present threshold and counts what was selected, without waiting for the
     device. In evaluation mode (`eval()`) every utterance has weight 1, so the loss is the plain mean, and
     nothing is counted. `end_epoch()`, called after the evaluation on the development set as in the published
-    code, raises the threshold: `lambda <- min(growth * lambda, max_threshold)`.
+    code, moves the threshold: `lambda <- min(growth * lambda, max_threshold)` unless another schedule is given.
 
-    A batch must hold whole dialogues. The threshold changes in `end_epoch()` alone, so accumulating gradients
+    A batch must hold whole dialogues. SPCL's threshold changes in `end_epoch()` alone, so accumulating gradients
     over several calls selects the same utterances as one call would.
 
     Args:
-        threshold: lambda_0, in units of difficulty, at least 0; it is not capped. `math.inf` selects every
-            utterance, and keeps doing so when `max_threshold` is `math.inf` too.
+        threshold: lambda_0 of SPCL's schedule, in units of difficulty, at least 0; it is not capped. `math.inf` selects
+            every utterance, and keeps doing so when `max_threshold` is `math.inf` too. Or a schedule of
+            `spcl_fast.thresholds`, to which `growth` and `max_threshold` mean nothing.
         growth: factor per epoch, at least 1.
         max_threshold: cap of the grown threshold, above 0; may be `math.inf`.
-        difficulty: "spcl"; "extended", which adds the incoherence of the modalities and the emotion transitions of the
-            dialogue; or a `difficulty.ExtendedDifficulty` of other weights.
-        weighting: scheme of `ops.self_paced_weights`; every threshold up to `max_threshold` has to lie in its domain.
-        weighting_parameters: `scheme_parameters` of `ops.self_paced_step`.
+        difficulty: a measurer of `spcl_fast.difficulty`, or the name of one: "spcl", "extended", "loss", ...
+        weighting: scheme of `ops.self_paced_weights` (every threshold up to `max_threshold` has to lie in its
+            domain), a function `f(difficulty, threshold, **parameters)`, or the name of one (`spcl_fast.weighting`).
+        weighting_parameters: `scheme_parameters` of `ops.self_paced_step`, or those of the function.
         normalizer: "all" or "selected", of `ops.self_paced_step`.
         aggregate: "sum" or "mean", of `ops.modality_spread`.
         class_weight: `[C]`, finite and at least 0, or None; copied.
@@ -56,26 +60,46 @@ class SelfPacedScheduler(KeepsDtypes):
         nonfinite: "raise" lets `check()` and `end_epoch()` raise for logits and losses that are NaN or +Inf;
             "exclude" only counts them. They are left out of training either way.
         validate: "cheap", "full" or "off", of `ops.self_paced_step`.
+        process_group: the processes that hold the rest of each batch. The loss is then scaled so that the average of
+            its gradients over the processes (what DDP and FSDP take) is that of the whole batch in one process;
+            `end_epoch()` and `check()` sum the counters; quantiles and means are over all. All processes must make
+            the same calls. Counts and histograms are exchanged, never scores. None: no collective is ever made.
         backend: None for the fastest, or a name of `spcl_fast.backends`.
 
-    Its state is the threshold, the epoch and the counters of the epoch under way: `state_dict()` loads with
-    `weights_only=True` and continues at any step. Settings that decide the numbers and differ from the saved ones
-    are refused by name.
+    Its state is the threshold, the epoch, the counters of the epoch under way and what measurer and schedule remember:
+    `state_dict()` loads with `weights_only=True` and continues at any step. Settings that decide the numbers and differ
+    from the saved ones are refused by name. With a process group, `synchronize()` before saving within an epoch.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import SelfPacedScheduler
+        >>> scheduler = SelfPacedScheduler(threshold=0.4, growth=1.5)
+        >>> logits = torch.tensor([[[2.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [0.0, 0.0]]], requires_grad=True)
+        >>> step = scheduler(logits, labels=torch.tensor([0, 0]), offsets=torch.tensor([0, 1, 2]))
+        >>> step.weight.tolist()
+        [1.0, 0.0]
+        >>> step.loss.backward()
+        >>> scheduler.end_epoch().take_rate, round(scheduler.threshold.item(), 2)
+        (0.5, 0.6)
     """
 
     class_weight: Tensor | None
     threshold: Tensor
     counts: Tensor
     sums: Tensor
+    agreed_counts: Tensor
+    agreed_sums: Tensor
+    difficulty: Difficulty
+    schedule: ThresholdSchedule
 
     def __init__(
         self,
-        threshold: float = 0.7,
+        threshold: float | ThresholdSchedule = 0.7,
         growth: float = 1.25,
         max_threshold: float = 60.0,
         *,
-        difficulty: str | ExtendedDifficulty = "spcl",
-        weighting: str = "hard",
+        difficulty: str | Difficulty = "spcl",
+        weighting: str | Weighting = "hard",
         weighting_parameters: Mapping[str, Any] | None = None,
         normalizer: str = "all",
         aggregate: str = "sum",
@@ -84,133 +108,172 @@ class SelfPacedScheduler(KeepsDtypes):
         ignore_index: int = -100,
         nonfinite: str = "raise",
         validate: str = "cheap",
+        process_group: ProcessGroup | None = None,
         backend: str | None = None,
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        for setting, number in (("threshold", threshold), ("growth", growth), ("max_threshold", max_threshold)):
-            if isinstance(number, bool) or not isinstance(number, Real):
-                raise TypeError(f"{name}: {setting} must be a number (got {type(number).__name__})")
-        if not threshold >= 0:
-            raise ValueError(f"{name}: threshold must be at least 0 (got {threshold})")
-        if not 1 <= growth < math.inf:
-            raise ValueError(f"{name}: growth must be at least 1 and finite (got {growth})")
-        if not max_threshold > 0:
-            raise ValueError(f"{name}: max_threshold must be above 0 (got {max_threshold})")
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"{name}: label_smoothing must lie in [0, 1] (got {label_smoothing})")
-        if not isinstance(difficulty, ExtendedDifficulty):
-            choice(name, "difficulty", difficulty, ("spcl", "extended"))
-            difficulty_terms = ExtendedDifficulty() if difficulty == "extended" else None
-        else:
-            difficulty_terms = difficulty
-        choice(name, "weighting", weighting, tuple(NUMBERS))
-        parameter = step_weighting(name, weighting, weighting_parameters).parameter
-        for number in (threshold, max_threshold):
-            require_threshold(name, weighting, parameter, float(number))
         choice(name, "normalizer", normalizer, NORMALIZERS)
         choice(name, "aggregate", aggregate, AGGREGATES)
         choice(name, "nonfinite", nonfinite, ("raise", "exclude"))
         choice(name, "validate", validate, VALIDATE)
         if backend is not None:
             backends.why_not(backend)  # refuses a name that no backend has
-        # What decides the numbers: a state saved under other settings must not be continued unawares.
-        self._config: dict[str, Any] = {
-            "initial_threshold": float(threshold),
-            "growth": float(growth),
-            "max_threshold": float(max_threshold),
-            "difficulty": "spcl" if difficulty_terms is None else {"extended": difficulty_terms.config},
-            "weighting": weighting,
-            "weighting_parameters": _plain(weighting_parameters) if weighting_parameters else None,
-            "normalizer": normalizer,
-            "aggregate": aggregate,
-            "label_smoothing": float(label_smoothing),
-            "ignore_index": int(ignore_index),
-            "class_weight": _weight_list(name, class_weight),
-        }
-        self.difficulty = difficulty_terms
-        self.epoch = 0
+        _check.number(name, "label_smoothing", label_smoothing, "lie in [0, 1]", lambda x: 0 <= x <= 1)
+        self.difficulty = _measurer(name, difficulty)
+        self.schedule = _schedule(name, threshold, growth, max_threshold)
+        self._weighting, self._weigh = resolve(name, weighting, weighting_parameters)
+        self._weighting_parameters = dict(weighting_parameters or {})
+        if self._weigh is None:
+            parameter = step_weighting(name, self._weighting, weighting_parameters).parameter
+            for number in {self.schedule.initial, self.schedule.largest} - {math.inf}:
+                require_threshold(name, self._weighting, parameter, number)
+        self.normalizer = normalizer
+        self.aggregate = aggregate
+        self.label_smoothing = float(label_smoothing)
+        self.ignore_index = int(ignore_index)
         self.nonfinite = nonfinite
         self.validate = validate
+        self.process_group = process_group
         self.backend = backend
+        self.epoch = 0
+        class_weights = state.weight_list(name, class_weight)
         self.register_buffer("class_weight", None if class_weight is None else class_weight.detach().clone())
-        self.register_buffer("threshold", torch.tensor(float(threshold), dtype=torch.float64))
+        self.register_buffer("threshold", torch.tensor(self.schedule.initial, dtype=torch.float64))
         self.register_buffer("counts", torch.zeros(len(COUNTS), dtype=torch.int64))
         self.register_buffer("sums", torch.zeros(0, dtype=torch.float64))  # sized by the first batch
+        # The part of the epoch that all processes know of: what `synchronize` found.
+        self.register_buffer("agreed_counts", torch.zeros(len(COUNTS), dtype=torch.int64))
+        self.register_buffer("agreed_sums", torch.zeros(0, dtype=torch.float64))
+        # What decides the numbers: a state saved under other settings must not be continued unawares.
+        self._config: dict[str, Any] = {
+            "threshold": state.described(self.schedule),
+            "difficulty": state.described(self.difficulty),
+            "weighting": self._weighting,
+            "weighting_parameters": state.plain(self._weighting_parameters) or None,
+            "normalizer": normalizer,
+            "aggregate": aggregate,
+            "label_smoothing": self.label_smoothing,
+            "ignore_index": self.ignore_index,
+            "class_weight": class_weights,
+        }
 
     def forward(
         self,
-        logits: Logits,
+        logits: Vectors,
         labels: Tensor | DialogueBatch,
         offsets: Tensor | None = None,
         speakers: Tensor | None = None,
-        embeddings: Logits | None = None,
+        embeddings: Vectors | None = None,
         *,
+        ids: Tensor | None = None,
         joint: Tensor | None = None,
         present: Tensor | None = None,
         extra_difficulty: Tensor | None = None,
     ) -> SelfPacedStep:
         """One step: `scheduler(logits, labels, offsets)` or `scheduler(logits, batch)`.
 
-        With a batch, logits (`[B, L, C]` a modality, or `[M, B, L, C]`), `joint`, `present` (`[M, B, L]`) and
-        `extra_difficulty` (`[B, L]`) may be padded as the batch is; results have one entry an utterance, and
-        `batch.pad` spreads them again. Speakers (those of the batch, where it has any) and embeddings (as the logits,
-        with features in the place of classes) are for difficulties that look at them, in evaluation mode too; "spcl"
-        does not.
+        With a batch, logits (`[B, L, C]` a modality, or `[M, B, L, C]`), `joint`, `present` (`[M, B, L]`), `ids`,
+        `speakers` and `extra_difficulty` (`[B, L]`) may be padded as the batch is; results have one entry an
+        utterance, and `batch.pad` spreads them again. Logits `[T, C]` are those of a single head, and without offsets
+        the batch is one dialogue, for measurers that look at neither modalities nor dialogues ("loss"). Speakers
+        (those of the batch, where it has any), embeddings (as the logits, with features in the place of classes) and
+        ids (`int[T]`, the same utterance having the same id in every epoch) are for measurers that look at them. In
+        evaluation mode they may be left out: the difficulty is NaN then, and loss and weights are what they are.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast import DialogueBatch, SelfPacedScheduler
+            >>> batch = DialogueBatch.from_padded(torch.tensor([[0, 2], [1, 0]]), lengths=[2, 1])
+            >>> step = SelfPacedScheduler(threshold=0.5)([torch.zeros(2, 2, 3), torch.zeros(2, 2, 3)], batch)
+            >>> batch.pad(step.weight).tolist()
+            [[1.0, 1.0], [1.0, 0.0]]
         """
-        if isinstance(labels, DialogueBatch):
-            if offsets is not None:
-                raise ValueError(f"{type(self).__name__}: give a batch or labels and offsets (got both)")
-            batch = labels
-            labels, offsets = batch.labels, batch.offsets
-            logits = _flat_logits(logits, batch)
-            embeddings = None if embeddings is None else _flat_logits(embeddings, batch)
-            speakers = batch.speakers if speakers is None else speakers
-            joint = batch.flatten(joint) if joint is not None and joint.ndim == 3 else joint
-            if present is not None and present.ndim == 3:
-                present = torch.stack([batch.flatten(p) for p in present])
-            if extra_difficulty is not None and extra_difficulty.ndim == 2:
-                extra_difficulty = batch.flatten(extra_difficulty)
-        if offsets is None:
-            raise ValueError(f"{type(self).__name__}: labels need offsets (got none)")
-        if self.difficulty is not None:
-            name = type(self).__name__
-            extended = self.difficulty(
-                logits,
-                labels,
-                offsets,
-                speakers,
-                embeddings,
-                present=present,
-                ignore_index=self._config["ignore_index"],
-                backend=self.backend,
-            )
-            if extra_difficulty is not None:  # a sum would take what the step refuses
-                _check.tensor(name, "extra_difficulty", extra_difficulty, 1, _check.FLOATS, "floating point numbers")
-                _check.shaped(name, "extra_difficulty", extra_difficulty, tuple(extended.shape), extended.device)
-                extended = extended + extra_difficulty
-            extra_difficulty = extended
-        step = ops.self_paced_step(
+        inputs, extra_difficulty = flat_inputs(
+            type(self).__name__,
             logits,
             labels,
             offsets,
-            self.threshold if self.training else None,
-            joint=joint,
+            needs_dialogues="dialogues" in self.difficulty.needs,
             extra_difficulty=extra_difficulty,
-            scheme=self._config["weighting"],
-            scheme_parameters=self._config["weighting_parameters"],
-            normalizer=self._config["normalizer"],
-            aggregate=self._config["aggregate"],
-            class_weight=self.class_weight,
-            label_smoothing=self._config["label_smoothing"],
+            joint=joint,
             present=present,
-            ignore_index=self._config["ignore_index"],
-            validate=self.validate,
+            speakers=speakers,
+            embeddings=embeddings,
+            ids=ids,
+            class_weight=self.class_weight,
+            label_smoothing=self.label_smoothing,
+            aggregate=self.aggregate,
+            ignore_index=self.ignore_index,
+            process_group=self.process_group,
             backend=self.backend,
         )
-        if self.training:
-            self._count(step)
+        extra = self._extra(inputs, extra_difficulty)
+        measure = self.difficulty.fused
+        if not self.training:
+            return inputs.step(measure, extra, validate=self.validate, normalizer=self.normalizer)
+        if self._weigh is None and not self.schedule.looks_at_steps:
+            step = self._step(inputs, measure, extra)
+        else:
+            step = self._step_in_two_passes(inputs, measure, extra)
+        self._count(step)
+        if self.process_group is not None:
+            step = step._replace(loss=step.loss * self._share(step))
         return step
+
+    def _extra(self, inputs: StepInputs, given: Tensor | None) -> Tensor | None:
+        """What is added to the difficulty that the step measures itself, the caller's own included."""
+        measurer, name = self.difficulty, type(self).__name__
+        if not self.training and any(getattr(inputs, what) is None for what in measurer.needs & state.OPTIONAL):
+            first = (
+                inputs.logits if isinstance(inputs.logits, Tensor) else _check.logits(name, inputs.logits).tensors[0]
+            )
+            return first.new_full((inputs.labels.shape[0],), math.nan, dtype=_check.real(first.dtype))
+        measurer.require(inputs)
+        with torch.no_grad():
+            extra = measurer.extra(inputs)
+        if extra is None or given is None:
+            return given if extra is None else extra
+        # A sum would take what the step refuses.
+        _check.tensor(name, "extra_difficulty", given, 1, _check.FLOATS, "floating point numbers")
+        _check.shaped(name, "extra_difficulty", given, tuple(extra.shape), extra.device)
+        return extra + given
+
+    def _step(self, inputs: StepInputs, measure: str, extra: Tensor | None) -> SelfPacedStep:
+        return inputs.step(
+            measure,
+            extra,
+            threshold=self.threshold,
+            scheme=self._weighting,
+            scheme_parameters=self._weighting_parameters,
+            normalizer=self.normalizer,
+            validate=self.validate,
+        )
+
+    def _step_in_two_passes(self, inputs: StepInputs, measure: str, extra: Tensor | None) -> SelfPacedStep:
+        """Measures first, for a schedule that looks at the difficulties or a weighting that is a function of them."""
+        with torch.no_grad():
+            difficulty = inputs.step(measure, extra, validate=self.validate).difficulty
+            hard = self._weighting == "hard"
+            selected = self.schedule.before_step(self.threshold, difficulty, inputs, hard=hard)
+            weight = None if selected is None else selected.to(difficulty.dtype)
+            if self._weigh is not None:
+                weight = self._weigh(difficulty, self.threshold, **self._weighting_parameters).to(difficulty.dtype)
+        if weight is None:
+            return self._step(inputs, "none", difficulty)
+        weight = torch.where(difficulty.isnan(), difficulty, weight)  # still to be counted as undefined
+        step = inputs.step(
+            "none", weight, threshold=0.0, scheme="given", normalizer=self.normalizer, validate=self.validate
+        )
+        return step._replace(difficulty=difficulty)
+
+    def _share(self, step: SelfPacedStep) -> Tensor:
+        """What this process's loss counts for, so that its average over the processes is that of the whole batch."""
+        totals = step.totals
+        here = totals.scored.double() if self.normalizer == "all" else totals.weight_sum
+        everywhere = _distributed.all_sum(here, self.process_group)
+        _, size = _distributed.world(self.process_group)
+        return torch.where(everywhere > 0, size * here / everywhere, 0.0).to(step.loss.dtype)
 
     def _count(self, step: SelfPacedStep) -> None:
         counts, sums = step.totals
@@ -226,22 +289,40 @@ class SelfPacedScheduler(KeepsDtypes):
         self.sums.add_(sums)
 
     def check(self) -> EpochStats:
-        """The epoch so far; raises `FaultyDataError` for data that had to be left out. Waits for the device."""
-        stats = epoch_stats(self.epoch, self.threshold, self.counts, self.sums)
+        """The epoch so far; raises `FaultyDataError` for data that had to be left out. Waits for the device.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast import SelfPacedScheduler
+            >>> scheduler = SelfPacedScheduler(threshold=0.5, growth=1.5)
+            >>> step = scheduler(torch.zeros(2, 3, 4), torch.tensor([0, 3, 1]), torch.tensor([0, 3]))
+            >>> scheduler.check().selected, scheduler.threshold.item()  # the epoch goes on
+            (3, 0.5)
+        """
+        stats = epoch_stats(self.epoch, self.threshold, *self._totals())
         raise_for_faults(type(self).__name__, stats, counts_nonfinite=self.nonfinite == "raise")
         return stats
 
     def end_epoch(self) -> EpochStats:
-        """Closes the epoch: returns what it selected, raises the threshold, resets the counters.
+        """Closes the epoch: returns what it selected, moves the threshold, resets the counters.
 
         Waits for the device, which no step does. Raises `FaultyDataError` (after closing the epoch, with its
         `stats`) for data that had to be left out, and warns when steps were made but nothing could be scored.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast import SelfPacedScheduler
+            >>> scheduler = SelfPacedScheduler(threshold=0.5, growth=1.5)
+            >>> step = scheduler(torch.zeros(2, 3, 4), torch.tensor([0, 3, 1]), torch.tensor([0, 3]))
+            >>> scheduler.end_epoch().selected, scheduler.threshold.item(), scheduler.epoch
+            (3, 0.75, 1)
         """
-        stats = epoch_stats(self.epoch, self.threshold, self.counts, self.sums)
-        self.threshold.mul_(self._config["growth"]).clamp_(max=self._config["max_threshold"])
+        stats = epoch_stats(self.epoch, self.threshold, *self._totals())
+        self.schedule.end_epoch(self.threshold, self.epoch, self.process_group)
+        self.difficulty.end_epoch(self.process_group)
         self.epoch += 1
-        self.counts.zero_()
-        self.sums.zero_()
+        for counter in (self.counts, self.sums, self.agreed_counts, self.agreed_sums):
+            counter.zero_()
         if stats.steps and not stats.scored:
             warnings.warn(
                 f"{type(self).__name__}: no utterance of epoch {stats.epoch} could be scored",
@@ -251,20 +332,54 @@ class SelfPacedScheduler(KeepsDtypes):
         raise_for_faults(type(self).__name__, stats, counts_nonfinite=self.nonfinite == "raise")
         return stats
 
+    def synchronize(self) -> None:
+        """Before the state is saved within an epoch of several processes: afterwards all of them hold all of it.
+
+        A collective, which every process of the group must make; nothing without a group. The state of any process then
+        continues on any number of processes, this number included.
+
+        Example:
+            >>> from spcl_fast import SelfPacedScheduler
+            >>> scheduler = SelfPacedScheduler(threshold=0.5)
+            >>> scheduler.synchronize()  # one process has nobody to agree with
+            >>> state = scheduler.state_dict()
+        """
+        if self.process_group is not None:
+            counts, sums = self._totals()
+            self.agreed_counts, self.agreed_sums = counts, sums
+            self.counts, self.sums = torch.zeros_like(counts), torch.zeros_like(sums)
+            self.schedule.synchronize(self.process_group)
+            self.difficulty.synchronize(self.process_group)
+
+    def _totals(self) -> tuple[Tensor, Tensor]:
+        """Counters and sums of the epoch, over all processes."""
+        group = self.process_group
+        sums = self.sums
+        size = (
+            int(_distributed.all_max(self.counts.new_tensor(sums.numel()), group))
+            if group is not None
+            else sums.numel()
+        )
+        if sums.numel() < size:  # a process that made no step does not know the modalities
+            sums = sums.new_zeros(size)
+        agreed = self.agreed_sums if self.agreed_sums.numel() else 0.0
+        return _distributed.all_sum(self.counts, group) + self.agreed_counts, _distributed.all_sum(sums, group) + agreed
+
     def get_extra_state(self) -> dict[str, Any]:
         """The part of the state that is not a tensor."""
-        return {"version": STATE_VERSION, "epoch": self.epoch, "config": dict(self._config)}
+        return {"version": state.VERSION, "epoch": self.epoch, "config": dict(self._config)}
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    def set_extra_state(self, saved: dict[str, Any]) -> None:
         """Takes what `get_extra_state` gave."""
-        self.epoch = int(state["epoch"])
+        self.epoch = int(saved["epoch"])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         if prefix + "_extra_state" in state_dict:  # refused before anything of this module has changed
-            _require_same_settings(state_dict[prefix + "_extra_state"], self._config)
-        saved = state_dict.get(prefix + "sums")
-        if saved is not None:  # sized by the first batch, or by the state
-            self.sums = self.sums.new_zeros(saved.shape)
+            state.require_same_settings(state_dict[prefix + "_extra_state"], self._config)
+        for name in ("sums", "agreed_sums"):  # sized by the first batch, or by the state
+            saved = state_dict.get(prefix + name)
+            if saved is not None:
+                setattr(self, name, getattr(self, name).new_zeros(saved.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
@@ -272,42 +387,14 @@ class SelfPacedScheduler(KeepsDtypes):
         return ", ".join(f"{name}={value!r}" for name, value in self._config.items())
 
 
-def _flat_logits(logits: Logits, batch: DialogueBatch) -> Logits:
-    if isinstance(logits, Tensor):
-        return [batch.flatten(z) for z in logits] if logits.ndim == 4 else logits
-    if isinstance(logits, Mapping):
-        return {name: batch.flatten(z) if z.ndim == 3 else z for name, z in logits.items()}
-    return [batch.flatten(z) if z.ndim == 3 else z for z in logits]
+def _measurer(name: str, given: str | Difficulty) -> Difficulty:
+    if isinstance(given, Difficulty):
+        return given
+    choice(name, "difficulty", given, difficulty.names())
+    return difficulty.make(given)
 
 
-def _plain(parameters: Mapping[str, Any]) -> dict[str, float | str]:
-    """Parameters of a scheme in types that a state may hold."""
-    return {name: value if isinstance(value, str) else float(value) for name, value in parameters.items()}
-
-
-def _weight_list(name: str, class_weight: Tensor | None) -> list[float] | None:
-    """The class weights as the state keeps them, after a look at their values."""
-    if class_weight is None:
-        return None
-    if not isinstance(class_weight, Tensor):
-        raise TypeError(f"{name}: class_weight must be a floating point tensor [C] (got {type(class_weight).__name__})")
-    if not class_weight.is_floating_point() or class_weight.ndim != 1:
-        got = f"{class_weight.dtype} of shape {tuple(class_weight.shape)}"
-        raise TypeError(f"{name}: class_weight must be a floating point tensor [C] (got {got})")
-    weights = class_weight.double().tolist()
-    for c, weight in enumerate(weights):
-        if not 0 <= weight < math.inf:
-            raise ValueError(f"{name}: class_weight must be finite and at least 0 (got {weight} for class {c})")
-    return weights
-
-
-def _require_same_settings(saved: Any, config: dict[str, Any]) -> None:
-    if not isinstance(saved, dict) or not isinstance(saved.get("config"), dict):
-        raise ValueError("SelfPacedScheduler: the state must be that of a SelfPacedScheduler (got something else)")
-    if saved.get("version") != STATE_VERSION:
-        raise ValueError(
-            f"SelfPacedScheduler: the state must be of version {STATE_VERSION} (got {saved.get('version')})"
-        )
-    differ = differences(saved["config"], config)
-    if differ:
-        raise ValueError(f"SelfPacedScheduler: the state was saved with other settings ({differ})")
+def _schedule(name: str, threshold: float | ThresholdSchedule, growth: float, largest: float) -> ThresholdSchedule:
+    if isinstance(threshold, ThresholdSchedule):
+        return threshold
+    return ExponentialThreshold(threshold, growth=growth, maximum=largest, owner=name)

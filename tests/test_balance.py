@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
 from spcl_fast import balance
@@ -16,6 +17,23 @@ def test_modality_ratio_divides_by_the_weakest():
 def test_modality_ratio_of_nothing_is_one_and_of_a_silent_modality_infinite():
     assert torch.equal(balance.modality_ratio(torch.zeros(3)), torch.ones(3))
     assert torch.equal(balance.modality_ratio(torch.tensor([2.0, 0.0])), torch.tensor([math.inf, 1.0]))
+
+
+def test_modality_ratio_beside_nan_is_nan():
+    assert balance.modality_ratio(torch.tensor([2.0, math.nan])).isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        ([2.0, 1.0], TypeError, r"confidence_sum must be a tensor \(got list\)"),
+        (torch.zeros(0), ValueError, r"at least one modality \(got shape \(0,\)\)"),
+        (torch.tensor(1.0), ValueError, r"at least one modality \(got shape \(\)\)"),
+    ],
+)
+def test_modality_ratio_refuses_what_has_no_modality(value, error, message):
+    with pytest.raises(error, match=message):
+        balance.modality_ratio(value)
 
 
 def test_modality_accuracy_counts_labelled_utterances_alone():

@@ -135,6 +135,7 @@ L = torch.zeros(2, 3, dtype=torch.int64)
         ),
         (lambda: DialogueBatch.from_padded(L, lengths=[-1, 2]), ValueError, r"\(got -1 for dialogue 0\)"),
         (lambda: DialogueBatch.from_padded(L, mask=L.T), ValueError, "mask must have the shape of labels"),
+        (lambda: DialogueBatch.from_padded(L, mask=L / 0), ValueError, r"mask must say .* \(got NaN\)"),
         (
             lambda: DialogueBatch.from_padded(L.float(), lengths=[1, 2]),
             TypeError,

@@ -14,7 +14,20 @@ OP = "emotion_transitions"
 
 
 class EmotionTransitions(NamedTuple):
-    """Integers of a batch and of its dialogues, a difficulty of each dialogue, a surprisal (nats) of each utterance."""
+    """Integers of a batch and of its dialogues, a difficulty of each dialogue, a surprisal (nats) of each utterance.
+
+    counts `[C, C]`; same_speaker_shifts, cross_speaker_shifts, num_speakers and difficulty `[D]`; surprisal `[T]`.
+
+    Example:
+        >>> import numpy as np
+        >>> from spcl_fast import arrays
+        >>> labels, speakers, offsets = np.array([0, 1, 1]), np.array([0, 0, 0]), np.array([0, 3])
+        >>> train = arrays.emotion_transitions(labels, speakers, offsets, num_classes=2)
+        >>> train.counts.tolist()  # what the surprisal of another corpus may be over
+        [[0, 1], [0, 1]]
+        >>> train.num_speakers.tolist()
+        [1]
+    """
 
     counts: NDArray[np.int64]
     same_speaker_shifts: NDArray[np.int64]
@@ -58,13 +71,24 @@ def emotion_transitions(
     Returns:
         `EmotionTransitions(counts, same_speaker_shifts, cross_speaker_shifts, num_speakers, difficulty, surprisal)`:
         int64 `[C, C]`, `[D]`, `[D]`, `[D]`; difficulty `[D]` and surprisal `[T]` float64 for a float64 similarity,
-        else float32. NaN for a dialogue with no scored utterance and for an utterance that is not scored.
+        else float32. NaN for a dialogue with no scored utterance and for an utterance that is not scored; empty for
+        D = 0 and T = 0. Deterministic: the integers are exact, a dialogue's difficulty depends on it alone.
 
     Raises:
         TypeError: something else than an array, or a dtype that is not taken.
         ValueError: shapes that do not fit, an unknown choice, num_classes out of its domain, counts below 0, or
             offsets that do not run from 0 to T without falling.
         ImportError: the compiled module is not built.
+
+    Example:
+        >>> import numpy as np
+        >>> from spcl_fast import arrays
+        >>> labels, speakers = np.array([0, 1, 0, 2]), np.array([0, 1, 0, 1])  # two who take turns
+        >>> found = arrays.emotion_transitions(labels, speakers, np.array([0, 4]), num_classes=3)
+        >>> found.same_speaker_shifts.tolist(), found.cross_speaker_shifts.tolist()
+        ([1], [3])
+        >>> found.difficulty.tolist()  # DIF: (1 + 2) / (4 + 2)
+        [0.5]
     """
     kernels = _inputs.kernels()
     for name, value in (("labels", labels), ("speakers", speakers), ("offsets", offsets)):

@@ -16,7 +16,16 @@ OP = "self_paced_step"
 
 
 class StepTotals(NamedTuple):
-    """What a batch came to, in the words of `spcl_fast.ops.StepTotals`: numbers, and arrays `[M]` of float64."""
+    """What a batch came to, in the words of `spcl_fast.ops.StepTotals`: numbers, and arrays `[M]` of float64.
+
+    Example:
+        >>> import numpy as np
+        >>> from spcl_fast import arrays
+        >>> labels = np.array([0, 1, 7])  # there is no class 7
+        >>> totals = arrays.self_paced_step(np.zeros((2, 3, 2)), labels, np.array([0, 3]), 0.5).totals
+        >>> totals.scored, totals.selected, totals.bad_label
+        (2, 2, 1)
+    """
 
     scored: int
     selected: int
@@ -30,7 +39,19 @@ class StepTotals(NamedTuple):
 
 
 class SelfPacedStep(NamedTuple):
-    """The loss and what it was made of; `weight`, `difficulty` and `utterance_loss` are `[T]`."""
+    """The loss and what it was made of, in the words of `spcl_fast.ops.SelfPacedStep`.
+
+    loss in nats; weight `[T]` in [0, 1], difficulty and utterance_loss `[T]`, confidence `[M, T]`, spread `[D]`; the
+    totals of the batch.
+
+    Example:
+        >>> import numpy as np
+        >>> from spcl_fast import arrays
+        >>> logits = np.zeros((2, 2, 4))  # both modalities guess
+        >>> step = arrays.self_paced_step(logits, np.array([0, 3]), np.array([0, 2]), threshold=None)
+        >>> step.utterance_loss.round(3).tolist(), step.spread.tolist()  # log 4, and no spread
+        ([1.386, 1.386], [0.0])
+    """
 
     loss: np.floating[Any]
     weight: FloatArray
@@ -82,14 +103,27 @@ def self_paced_step(
 
     Returns:
         `SelfPacedStep(loss, weight[T], difficulty[T], utterance_loss[T], confidence[M, T], spread[D], totals)`, in
-        float64 for float64 logits and float32 for all others.
+        float64 for float64 logits and float32 for all others. No scored utterance, or T = 0: the loss is 0.
+        Deterministic; each difficulty depends on its own dialogue alone.
 
     Raises:
         TypeError: something else than an array or a number, a dtype that is not taken, a scheme's parameter that is
             unknown or missing.
         ValueError: M = 1, shapes that do not fit, an unknown name, a number out of its domain, offsets that do not
-            run from 0 to T.
+            run from 0 to T without falling.
         ImportError: the compiled module is not built.
+
+    Example:
+        >>> import numpy as np
+        >>> from spcl_fast import arrays
+        >>> text = np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
+        >>> audio = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+        >>> labels, offsets = np.array([0, 1, 1]), np.array([0, 2, 3])  # a dialogue of two, one of one
+        >>> step = arrays.self_paced_step({"text": text, "audio": audio}, labels, offsets, threshold=0.5)
+        >>> step.difficulty.round(3).tolist()
+        [0.089, 0.764, 0.033]
+        >>> step.weight.tolist()
+        [1.0, 0.0, 1.0]
     """
     kernels = _inputs.kernels()
     arrays = _inputs.modalities(OP, "logits", "C", logits)

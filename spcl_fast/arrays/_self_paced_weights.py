@@ -27,20 +27,29 @@ def self_paced_weights(
     (`lower`), "polynomial" (`degree`) and "spld" (`gamma`, `groups`) are the literature's usual forms.
 
     Args:
-        difficulty: float16, float32 or float64, any shape; higher is harder.
+        difficulty: float16, float32 or float64, any shape, also an empty one; higher is harder.
         threshold: lambda, a number in units of difficulty.
         scheme: name of the regulariser.
         **parameters: those of the scheme, all of them: `lower`, `degree`, `gamma` are finite numbers, `groups` an
             array of integers of the shape of `difficulty`.
 
     Returns:
-        Weights in [0, 1], of the shape and dtype of `difficulty`; 0 where it is NaN.
+        Weights in [0, 1], of the shape and dtype of `difficulty`; 0 where it is NaN. Deterministic.
 
     Raises:
         TypeError: something else than an array or a number, a dtype that is not taken, a parameter that the scheme
             does not have or one that is missing.
         ValueError: an unknown scheme, a parameter or threshold out of its domain, groups of another shape.
         ImportError: the compiled module is not built.
+
+    Example:
+        >>> import numpy as np
+        >>> from spcl_fast import arrays
+        >>> difficulty = np.array([0.0, 0.25, 0.5, 1.0])
+        >>> arrays.self_paced_weights(difficulty, 0.5).tolist()
+        [1.0, 1.0, 1.0, 0.0]
+        >>> arrays.self_paced_weights(difficulty, 0.5, scheme="polynomial", degree=2).tolist()
+        [1.0, 0.5, 0.0, 0.0]
     """
     kernels = _inputs.kernels()
     _inputs.array(OP, "difficulty", difficulty)

@@ -39,13 +39,23 @@ def window_coherence(
 
     Returns:
         `[T]` in [-1, 1], float64 for float64 embeddings and float32 for all others. NaN where no c of the window is
-        defined, and where a present vector of the utterance itself holds NaN or Inf.
+        defined, and where a present vector of the utterance itself holds NaN or Inf. Empty for T = 0. Deterministic:
+        each value depends on its own dialogue alone.
 
     Raises:
         TypeError: something else than an array, or a dtype that is not taken.
         ValueError: M = 1, shapes that do not fit, an even window or one below 1, an unknown source, offsets that do
             not run from 0 to T without falling.
         ImportError: the compiled module is not built.
+
+    Example:
+        >>> import numpy as np
+        >>> from spcl_fast import arrays
+        >>> text, audio = np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([[2.0, 0.0], [0.0, 1.0]])  # cosines 1 and 0
+        >>> arrays.window_coherence([text, audio], np.array([0, 2]), window=1).round(3).tolist()
+        [1.0, 0.0]
+        >>> arrays.window_coherence([text, audio], np.array([0, 2]), window=3).round(3).tolist()
+        [0.5, 0.5]
     """
     kernels = _inputs.kernels()
     if source not in SOURCES:

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from spcl_fast import ops
-from spcl_fast._state import KeepsDtypes
+from spcl_fast.difficulty.measurer import Difficulty, StepInputs, Vectors, ordered_embeddings
+from spcl_fast.difficulty.transitions import of_utterances, require_similarity, transitions
 from spcl_fast.ops import _check
-from spcl_fast.ops._check import FLOATS, INTEGERS, choice, tensor
 from spcl_fast.ops._emotion_transitions import IGNORED
 from spcl_fast.ops._window_coherence import SOURCES
-from spcl_fast.reference.rows import dialogue_of_row, running_offsets
-
-Vectors = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
-class ExtendedDifficulty(KeepsDtypes):
-    """Difficulty that is added to SPCL's: `rho + incoherence + transition + surprisal`, each times its weight.
+class ExtendedDifficulty(Difficulty):
+    """SPCL's difficulty and more: `rho + incoherence + transition + surprisal`, each of the three times its weight.
 
     Every term has a scale of its own, so that the difficulty of an utterance does not depend on what else is in the
     batch. A weight of 0 switches a term off: then it is not computed, and needs nothing.
@@ -46,8 +41,19 @@ class ExtendedDifficulty(KeepsDtypes):
 
     Raises:
         TypeError, ValueError: an argument out of its domain, or a surprisal without counts.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast.difficulty import ExtendedDifficulty, StepInputs
+        >>> logits = torch.tensor([[[2.0, 0.0]] * 2, [[0.0, 1.0]] * 2])
+        >>> labels, speakers = torch.tensor([0, 1]), torch.tensor([0, 0])
+        >>> inputs = StepInputs(logits, labels, torch.tensor([0, 2]), speakers=speakers)
+        >>> difficulty = ExtendedDifficulty(incoherence=0.5, transition=1.0, source="prediction")
+        >>> [round(x, 3) for x in difficulty.extra(inputs).tolist()]  # what joins rho
+        [0.8, 0.8]
     """
 
+    fused: ClassVar[str] = "spcl"
     similarity: Tensor | None
     transition_counts: Tensor | None
 
@@ -66,22 +72,19 @@ class ExtendedDifficulty(KeepsDtypes):
         super().__init__()
         name = type(self).__name__
         for term, weight in (("incoherence", incoherence), ("transition", transition), ("surprisal", surprisal)):
-            if isinstance(weight, bool) or not isinstance(weight, Real):
-                raise TypeError(f"{name}: {term} must be a number (got {type(weight).__name__})")
-            if not 0 <= weight < math.inf:
-                raise ValueError(f"{name}: {term} must be finite and at least 0 (got {weight})")
+            _check.number(name, term, weight, "be finite and at least 0", lambda x: 0 <= x < math.inf)
         if isinstance(window, bool) or not isinstance(window, int):
             raise TypeError(f"{name}: window must be an integer (got {type(window).__name__})")
         if window < 1 or window % 2 == 0:
             raise ValueError(f"{name}: window must be odd and at least 1 (got {window})")
-        choice(name, "source", source, SOURCES)
-        choice(name, "ignored", ignored, IGNORED)
-        if similarity is not None:
-            tensor(name, "similarity", similarity, 2, FLOATS, "floating point numbers")
-            _require_matrix(name, "similarity", similarity, torch.isfinite, "must be finite")
+        _check.choice(name, "source", source, SOURCES)
+        _check.choice(name, "ignored", ignored, IGNORED)
+        require_similarity(name, similarity)
         if transition_counts is not None:
-            tensor(name, "transition_counts", transition_counts, 2, INTEGERS, "integers")
-            _require_matrix(name, "transition_counts", transition_counts, lambda n: n.long() >= 0, "must be at least 0")
+            _check.tensor(name, "transition_counts", transition_counts, 2, _check.INTEGERS, "integers")
+            _check.square_matrix(
+                name, "transition_counts", transition_counts, lambda n: n.long() >= 0, "must be at least 0"
+            )
         if surprisal > 0 and transition_counts is None:
             raise ValueError(
                 f"{name}: surprisal needs transition_counts, the counts of ops.emotion_transitions over the "
@@ -93,6 +96,12 @@ class ExtendedDifficulty(KeepsDtypes):
         self.window = window
         self.source = source
         self.ignored = ignored
+        needs = {"modalities", "dialogues"}
+        if incoherence > 0 and source == "embedding":
+            needs.add("embeddings")
+        if transition > 0 or surprisal > 0:
+            needs.add("speakers")
+        self.needs = frozenset(needs)
         self.register_buffer("similarity", None if similarity is None else similarity.detach().clone())
         self.register_buffer("transition_counts", None if transition_counts is None else transition_counts.clone())
 
@@ -110,20 +119,22 @@ class ExtendedDifficulty(KeepsDtypes):
             "transition_counts": None if self.transition_counts is None else self.transition_counts.tolist(),
         }
 
+    def require(self, inputs: StepInputs) -> None:
+        """ValueError that names what a term needs and the inputs lack, and how to do without."""
+        if "embeddings" in self.needs and inputs.embeddings is None:
+            raise ValueError(
+                f"{type(self).__name__}: the incoherence needs embeddings= (got none); "
+                "source='prediction' takes the logits, incoherence=0 switches it off"
+            )
+        if "speakers" in self.needs and inputs.speakers is None:
+            raise ValueError(
+                f"{type(self).__name__}: the emotion transitions need speakers= (got none); "
+                "transition=0 and surprisal=0 switch them off"
+            )
+
     @torch.no_grad()
-    def forward(
-        self,
-        logits: Vectors,
-        labels: Tensor,
-        offsets: Tensor,
-        speakers: Tensor | None = None,
-        embeddings: Vectors | None = None,
-        *,
-        present: Tensor | None = None,
-        ignore_index: int = -100,
-        backend: str | None = None,
-    ) -> Tensor:
-        """The sum of the terms, `[T]`, a constant of the curriculum: what `ops.self_paced_step` takes as extra.
+    def extra(self, inputs: StepInputs) -> Tensor:
+        """The sum of the terms beside rho, `[T]`.
 
         NaN, so that the utterance is never selected, where the label is not a class (which the step does not score
         either) and where a present embedding holds NaN or Inf (the scheduler counts it as undefined). Embeddings and
@@ -133,74 +144,44 @@ class ExtendedDifficulty(KeepsDtypes):
             ValueError: embeddings or speakers that a term needs are missing; what the ops refuse.
         """
         name = type(self).__name__
-        z = _check.logits(name, logits)
-        num_rows, num_classes = z.T, z.C
-        real = torch.float64 if z.dtype == torch.float64 else torch.float32
-        difficulty = z.tensors[0].new_zeros(num_rows, dtype=real)
+        z = _check.logits(name, inputs.logits)
+        real = _check.real(z.dtype)
+        # Few operations: at the size of a batch each of them costs more than its numbers do.
         if self.incoherence > 0:
-            if self.source == "embedding" and embeddings is None:
-                raise ValueError(
-                    f"{name}: the incoherence needs embeddings= (got none); "
-                    "source='prediction' takes the logits, incoherence=0 switches it off"
-                )
-            vectors = logits
-            if self.source == "embedding" and embeddings is not None:
-                vectors = _ordered_as(name, logits, embeddings)
-            coherence = ops.window_coherence(
-                vectors, offsets, window=self.window, source=self.source, present=present, backend=backend
-            )
-            undefined = coherence.isnan()
-            term = torch.where(undefined, 0.0, (1 - coherence) / 2)
-            if self.source == "embedding" and _may_be_any(undefined):  # logits at fault are NaN in the step already
-                term = torch.where(_is_faulty(name, vectors, present), math.nan, term)
-            difficulty += self.incoherence * term
+            difficulty = self._incoherence(name, inputs).to(real)
+        else:
+            difficulty = z.tensors[0].new_zeros(z.T, dtype=real)
         if self.transition > 0 or self.surprisal > 0:
-            if speakers is None:
-                raise ValueError(
-                    f"{name}: the emotion transitions need speakers= (got none); "
-                    "transition=0 and surprisal=0 switch them off"
-                )
-            of_dialogues = ops.emotion_transitions(
-                labels,
-                speakers,
-                offsets,
-                num_classes,
-                similarity=self.similarity,
-                ignore_index=ignore_index,
-                ignored=self.ignored,
-                counts=self.transition_counts,
-                backend=backend,
-            )
-            if self.transition > 0 and offsets.numel() > 1:
-                dialogue, owned = dialogue_of_row(running_offsets(offsets, num_rows), num_rows)
-                term = torch.where(owned, of_dialogues.difficulty[dialogue], math.nan)
-                difficulty += self.transition * term
-            if self.surprisal > 0 and num_classes > 1:  # one class surprises nobody, and has log C = 0
-                difficulty += self.surprisal / math.log(num_classes) * of_dialogues.surprisal
+            of_dialogues = transitions(inputs, z.C, self.similarity, self.ignored, self.transition_counts)
+            if self.transition > 0:
+                term = of_utterances(of_dialogues.difficulty, inputs.offsets, z)
+                difficulty = torch.add(difficulty, term.to(real), alpha=self.transition)
+            if self.surprisal > 0 and z.C > 1:  # one class surprises nobody, and has log C = 0
+                term = of_dialogues.surprisal.to(real)
+                difficulty = torch.add(difficulty, term, alpha=self.surprisal / math.log(z.C))
         return difficulty
 
-    def extra_repr(self) -> str:
-        """Settings, for `print`."""
-        shown = ("incoherence", "transition", "surprisal", "window", "source")
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
-
-
-def _require_matrix(name: str, argument: str, value: Tensor, is_right: Callable[[Tensor], Tensor], rule: str) -> None:
-    """ValueError unless it is square and every entry is right; waits for the device, as `config` does."""
-    if value.shape[0] != value.shape[1]:
-        raise ValueError(f"{name}: {argument} must be square (got shape {tuple(value.shape)})")
-    _check.matrix_values(name, argument, value.detach().cpu(), is_right, rule)
-
-
-def _ordered_as(name: str, logits: Vectors, embeddings: Vectors) -> Vectors:
-    """The embeddings in the order of the logits, where both have names: `present` follows that of the logits."""
-    if not isinstance(logits, Mapping) or not isinstance(embeddings, Mapping):
-        return embeddings
-    if logits.keys() != embeddings.keys():
-        raise ValueError(
-            f"{name}: embeddings must have the modalities of the logits, {list(logits)} (got {list(embeddings)})"
+    def _incoherence(self, name: str, inputs: StepInputs) -> Tensor:
+        """The term, times its weight."""
+        is_embedding = self.source == "embedding"
+        vectors = ordered_embeddings(name, inputs) if is_embedding else inputs.logits
+        coherence = ops.window_coherence(
+            vectors,
+            inputs.offsets,
+            window=self.window,
+            source=self.source,
+            present=inputs.present,
+            backend=inputs.backend,
         )
-    return [embeddings[modality] for modality in logits]
+        half = self.incoherence / 2
+        term = torch.rsub(coherence, half, alpha=half)  # half - half * coherence
+        undefined = coherence.isnan()
+        if not _may_be_any(undefined):
+            return term
+        term = torch.where(undefined, 0.0, term)
+        if is_embedding:  # logits at fault are NaN in the step already
+            term = torch.where(_is_faulty(name, vectors, inputs.present), math.nan, term)
+        return term
 
 
 def _may_be_any(flags: Tensor) -> bool:

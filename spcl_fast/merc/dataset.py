@@ -14,7 +14,19 @@ UNKNOWN_SPEAKER = -1
 
 
 class DatasetError(ValueError):
-    """A corpus, or the file that should hold one, breaks a rule; the message says which and where."""
+    """A corpus, or the file that should hold one, breaks a rule; the message says which and where.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from spcl_fast.merc.dataset import DatasetError
+        >>> from spcl_fast.merc.synthetic import make_synthetic
+        >>> corpus = make_synthetic("meld-like", dialogues={"train": 2})
+        >>> try:
+        ...     replace(corpus, speakers=corpus.speakers[:-1])
+        ... except DatasetError as error:
+        ...     print(error)
+        speakers: must be as long as labels, 19 (got shape (18,))
+    """
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,6 +53,22 @@ class DialogueDataset:
     Raises:
         DatasetError: an array is missing a dtype, shape or value its rule asks for; the message names the
             array, the rule, the first bad position and what was got.
+
+    Example:
+        >>> import numpy as np
+        >>> from spcl_fast.merc.dataset import DialogueDataset
+        >>> DialogueDataset(
+        ...     name="two",
+        ...     features={"text": np.zeros((3, 8), np.float32)},
+        ...     labels=np.array([0, 1, -100]),
+        ...     speakers=np.array([0, 1, 0]),
+        ...     offsets=np.array([0, 2, 3]),
+        ...     split=np.array([0, 1]),
+        ...     split_names=("train", "test"),
+        ...     class_names=("sad", "happy"),
+        ...     dialogue_ids=("first", "second"),
+        ... )
+        DialogueDataset('two': 2 dialogues, 3 utterances, 2 classes; text 8)
     """
 
     name: str
@@ -114,13 +142,26 @@ class DialogueDataset:
 
         Raises:
             ValueError: ``split`` is not one of ``split_names``.
+
+        Example:
+            >>> from spcl_fast.merc.synthetic import make_synthetic
+            >>> corpus = make_synthetic("meld-like", dialogues={"train": 3, "dev": 2, "test": 2})
+            >>> corpus.dialogues("dev").tolist()
+            [3, 4]
         """
         if split not in self.split_names:
             raise ValueError(f"split must be one of {', '.join(self.split_names)} (got {split!r})")
         return np.flatnonzero(self.split == self.split_names.index(split))
 
     def counts(self) -> dict[str, tuple[int, int]]:
-        """Dialogues and labelled utterances of every split, in the order of ``split_names``."""
+        """Dialogues and labelled utterances of every split, in the order of ``split_names``.
+
+        Example:
+            >>> from spcl_fast.merc.synthetic import make_synthetic
+            >>> corpus = make_synthetic("meld-like", dialogues={"train": 3, "dev": 2, "test": 2})
+            >>> corpus.counts()
+            {'train': (3, 29), 'dev': (2, 19), 'test': (2, 19)}
+        """
         of_utterance = np.repeat(self.split, self.lengths)[self.labels != UNLABELLED]
         dialogues = np.bincount(self.split, minlength=len(self.split_names))
         labelled = np.bincount(of_utterance, minlength=len(self.split_names))

@@ -8,8 +8,21 @@ import torch
 def find_device(name: str | torch.device) -> torch.device:
     """The device of this name; "auto" is the GPU that torch prefers, or else the CPU.
 
+    Args:
+        name: "auto", or what `torch.device` takes.
+
+    Returns:
+        The device, a GPU with its number.
+
     Raises:
         ValueError: this torch or this machine does not have it, with the reason.
+
+    Example:
+        >>> from spcl_fast.merc.device import find_device
+        >>> find_device("cpu")
+        device(type='cpu')
+        >>> find_device("auto").type in ("cpu", "cuda")
+        True
     """
     if str(name) == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -30,7 +43,13 @@ def find_device(name: str | torch.device) -> torch.device:
 
 
 def describe(device: torch.device) -> str:
-    """The device with the name of its model, for the files of a run."""
+    """The device with the name of its model, for the files of a run.
+
+    Example:
+        >>> from spcl_fast.merc.device import describe, find_device
+        >>> describe(find_device("cpu"))
+        'cpu'
+    """
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 

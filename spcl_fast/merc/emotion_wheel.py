@@ -61,6 +61,11 @@ def wheel_similarity(class_names: Sequence[str]) -> Tensor:
 
     Raises:
         ValueError: no names, or one that is not known.
+
+    Example:
+        >>> from spcl_fast.merc.emotion_wheel import wheel_similarity
+        >>> wheel_similarity(["joy", "excitement", "sadness", "neutral"]).round(decimals=2).tolist()
+        [[1.0, 0.81, 0.0, 0.25], [0.81, 1.0, 0.0, 0.25], [0.0, 0.0, 1.0, 0.25], [0.25, 0.25, 0.25, 0.25]]
     """
     if not class_names:
         raise ValueError("wheel_similarity: class_names must hold at least one name (got none)")

@@ -17,6 +17,16 @@ class Summary(NamedTuple):
     Scores are of the test split at the best dev epoch, as shares in [0, 1]. `modality_ratio` is of the last
     epoch, over the selected utterances. `curriculum_share` is the part of the training time spent in the
     curriculum, forward and backward.
+
+    Example:
+        >>> from spcl_fast.merc.evaluation import Evaluation
+        >>> from spcl_fast.merc.experiment import summarize
+        >>> from spcl_fast.merc.trainer import Result
+        >>> history = [{"epoch": 0, "curriculum": None, "seconds": 2.0, "curriculum_seconds": 0.5}]
+        >>> scores = [Evaluation(f1, 0.5, 1.0, (0.5, 0.25)) for f1 in (0.25, 0.75)]
+        >>> summary = summarize([Result(0, score, score, history) for score in scores])
+        >>> summary.weighted_f1, round(summary.weighted_f1_sd, 3), summary.curriculum_share
+        (0.5, 0.354, 0.25)
     """
 
     weighted_f1: float
@@ -49,7 +59,20 @@ def run_seeds(
         on_epoch: called with (name, seed, entry of the history) after every epoch.
 
     Returns:
-        name -> one `Result` a seed, in the order given.
+        name -> one `Result` a seed, in the order given; deterministic as `Trainer` is.
+
+    Raises:
+        ValueError: what `Trainer` refuses, and a run that diverges.
+
+    Example:
+        >>> from spcl_fast.merc.experiment import run_seeds
+        >>> from spcl_fast.merc.synthetic import make_synthetic
+        >>> from spcl_fast.merc.trainer import TrainConfig
+        >>> corpus = make_synthetic("meld-like", dialogues={"train": 4, "dev": 2, "test": 2})
+        >>> configs = {name: TrainConfig(curriculum=name, epochs=1, hidden=4) for name in ("none", "spcl")}
+        >>> results = run_seeds(corpus, configs, seeds=[0])
+        >>> {name: len(of_seeds) for name, of_seeds in results.items()}
+        {'none': 1, 'spcl': 1}
     """
     results: dict[str, list[Result]] = {name: [] for name in configs}
     for seed in seeds:
@@ -63,7 +86,29 @@ def run_seeds(
 
 
 def summarize(results: list[Result]) -> Summary:
-    """Means over the seeds of one configuration."""
+    """Means over the seeds of one configuration.
+
+    Args:
+        results: its finished runs, at least one, each of at least one epoch.
+
+    Returns:
+        The means and deviations; NaN for the take rates of runs without a curriculum over two modalities.
+
+    Raises:
+        ValueError: no results.
+
+    Example:
+        >>> from spcl_fast.merc.experiment import run_seeds, summarize
+        >>> from spcl_fast.merc.synthetic import make_synthetic
+        >>> from spcl_fast.merc.trainer import TrainConfig
+        >>> corpus = make_synthetic("meld-like", dialogues={"train": 4, "dev": 2, "test": 2})
+        >>> results = run_seeds(corpus, {"spcl": TrainConfig(epochs=1, hidden=4)}, seeds=[0])
+        >>> summary = summarize(results["spcl"])
+        >>> 0 <= summary.weighted_f1 <= 1, summary.weighted_f1_sd  # one seed has no deviation
+        (True, nan)
+    """
+    if not results:
+        raise ValueError("summarize: results must hold at least one run (got none)")
     f1 = [r.test.weighted_f1 for r in results]
     accuracy = [r.test.accuracy for r in results]
     taught = [r.history for r in results if r.history[-1]["curriculum"] is not None]

@@ -82,6 +82,19 @@ def read_npz(path: str | os.PathLike[str], modalities: str | Sequence[str] | Non
     Raises:
         DatasetError: the file is missing, broken, or breaks a rule of the format, or ``modalities`` asks for
             what is not an input; one line with the name of the file and what is wrong.
+
+    Example:
+        >>> import numpy as np
+        >>> from spcl_fast.merc.npz import read_npz
+        >>> np.savez(
+        ...     "two.npz",
+        ...     feature_names=["words", "glove", "audio"],
+        ...     **{"words": np.zeros((3, 8)), "glove": np.zeros((3, 4)), "audio": np.zeros((3, 5))},
+        ...     **{"labels": [0, 1, -1], "speakers": [0, 1, 0], "offsets": [0, 2, 3], "class_names": ["sad", "happy"]},
+        ...     **{"split": [0, 1], "split_names": ["train", "test"], "dialogue_ids": ["first", "second"]},
+        ... )
+        >>> read_npz("two.npz", "words+glove,audio")
+        DialogueDataset('two': 2 dialogues, 3 utterances, 2 classes; words+glove 12, audio 5)
     """
     file = os.fspath(path)
     try:

@@ -23,6 +23,12 @@ class PublishedPart:
         dialogues: published number of dialogues.
         utterances: published number of labelled utterances.
         remark: why the release may differ, appended to a note about the dialogues; empty if nothing is known.
+
+    Example:
+        >>> from spcl_fast.merc.published import PUBLISHED_COUNTS
+        >>> train = PUBLISHED_COUNTS["MELD"].parts[0]
+        >>> train.splits, train.dialogues, train.utterances
+        (('train',), 1039, 9989)
     """
 
     splits: tuple[str, ...]
@@ -40,6 +46,12 @@ class PublishedCounts:
         parts: sizes, part by part.
         test_class_counts: utterances of every class in the test split, None where none are published.
         monologue: the corpus has one speaker per dialogue, and is recognised only then.
+
+    Example:
+        >>> from spcl_fast.merc.published import PUBLISHED_COUNTS
+        >>> published = PUBLISHED_COUNTS["IEMOCAP"]
+        >>> dict(zip(published.class_names, published.test_class_counts))
+        {'hap': 144, 'sad': 245, 'neu': 384, 'ang': 170, 'exc': 299, 'fru': 381}
     """
 
     class_names: tuple[str, ...]
@@ -82,6 +94,13 @@ def published_notes(dataset: DialogueDataset) -> tuple[str, ...]:
 
     Returns:
         One sentence per difference; empty where all counts agree or the corpus is not recognised.
+
+    Example:
+        >>> from spcl_fast.merc.published import published_notes
+        >>> from spcl_fast.merc.synthetic import make_synthetic
+        >>> corpus = make_synthetic("meld-like", dialogues={"train": 3, "dev": 2, "test": 2})
+        >>> published_notes(corpus)[0]
+        'MELD: 3 train dialogues, published 1039'
     """
     for corpus, published in PUBLISHED_COUNTS.items():
         if dataset.class_names == published.class_names and (not published.monologue or _is_monologue(dataset)):

@@ -54,6 +54,14 @@ def make_synthetic(
         ValueError: the preset or a split is not known, a number of dialogues is negative or all are 0, or a
             preset of your own has a modality with fewer features than classes, or too much label noise.
         TypeError: a number of dialogues is not an integer.
+
+    Example:
+        >>> from spcl_fast.merc.synthetic import make_synthetic
+        >>> corpus = make_synthetic("meld-like", dialogues={"train": 3, "dev": 2, "test": 2})
+        >>> corpus
+        DialogueDataset('meld-like': 7 dialogues, 67 utterances, 7 classes; text 32, audio 24, visual 24)
+        >>> corpus.counts()
+        {'train': (3, 29), 'dev': (2, 19), 'test': (2, 19)}
     """
     if isinstance(preset, str):
         if preset not in PRESETS:

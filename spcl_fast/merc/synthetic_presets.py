@@ -21,6 +21,15 @@ class SyntheticModality:
             noise.
         confused: groups of classes, by name, whose prototypes are pulled together.
         pull: how far, from 0 (prototypes are orthogonal) to 1 (the group shares one prototype).
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from spcl_fast.merc.synthetic import PRESETS, SyntheticModality, make_synthetic
+        >>> text = SyntheticModality("text", size=16, strength=2.0, confused=(("joy", "surprise"),), pull=0.5)
+        >>> audio = SyntheticModality("audio", size=8, strength=1.0, confused=(), pull=0.0)
+        >>> preset = replace(PRESETS["meld-like"], name="mine", modalities=(text, audio))
+        >>> make_synthetic(preset, dialogues={"train": 10})
+        DialogueDataset('mine': 10 dialogues, 96 utterances, 7 classes; text 16, audio 8)
     """
 
     name: str
@@ -48,6 +57,15 @@ class SyntheticPreset:
             ``noise_odds``.
         noise_odds: odds of a class in the same group over one outside, at equal shares.
         modalities: the modalities.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from spcl_fast.merc.synthetic import PRESETS, make_synthetic
+        >>> preset = replace(PRESETS["iemocap-like"], name="clean", label_noise=0.0)
+        >>> list(preset.class_counts), preset.splits["test"]
+        (['hap', 'sad', 'neu', 'ang', 'exc', 'fru'], (31, 1623))
+        >>> make_synthetic(preset, dialogues={"test": 2}).num_utterances  # 2 x 1623 / 31
+        105
     """
 
     name: str

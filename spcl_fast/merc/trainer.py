@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,35 @@ CHECKPOINT_VERSION = 1
 class TrainConfig:
     """What decides a run: the same configuration, data, device, versions and threads give the same numbers.
 
-    `standardize` brings every feature to mean 0 and deviation 1 over the training utterances. `threshold` and
-    `growth` belong to the curriculum "spcl". `patience` is the number of epochs without a
-    better dev weighted F1 after which training stops; None never stops early.
+    Attributes:
+        standardize: brings every feature to mean 0 and deviation 1 over the training utterances.
+        model: a name of `models.MODELS`.
+        encoder: of the model; late fusion has "gru" and "transformer".
+        hidden: width of the model, at least 1.
+        dropout: probability, in [0, 1).
+        curriculum: "spcl", or "none" for the same code with every weight 1.
+        threshold: of `SelfPacedScheduler`, as `growth`; both belong to the curriculum "spcl".
+        growth: factor per epoch, at least 1.
+        epochs: at most so many, at least 1.
+        batch_size: dialogues a step, at least 1.
+        learning_rate: of Adam, positive.
+        weight_decay: of Adam, at least 0.
+        clip: largest norm of the gradient, positive.
+        patience: epochs without a better dev weighted F1 after which training stops; None never stops early.
+        seed: in [0, 2**32).
+
+    Raises:
+        TypeError: a number of another type.
+        ValueError: a value out of its domain, or a name that is not known.
+
+    Example:
+        >>> from spcl_fast.merc.trainer import TrainConfig
+        >>> TrainConfig(threshold=0.4, growth=1.2, epochs=20).batch_size
+        16
+        >>> TrainConfig(dropout=1.0)
+        Traceback (most recent call last):
+            ...
+        ValueError: dropout must lie in [0, 1) (got 1.0)
     """
 
     standardize: bool = True
@@ -58,6 +85,15 @@ class TrainConfig:
         for name, known in (("model", MODELS), ("curriculum", CURRICULA)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)} (got {getattr(self, name)!r})")
+        for name in ("hidden", "epochs", "batch_size", "patience", "seed"):
+            value = getattr(self, name)
+            is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+            if not is_integer and (name, value) != ("patience", None):
+                raise TypeError(f"{name} must be an integer (got {type(value).__name__})")
+        for name in ("dropout", "learning_rate", "weight_decay", "clip"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise TypeError(f"{name} must be a number (got {type(value).__name__})")
         for name in ("hidden", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1 (got {getattr(self, name)})")
@@ -82,6 +118,17 @@ class Result:
     `history` has one entry an epoch: `epoch`, `dev` (an `Evaluation`'s fields), `curriculum` (those of
     `EpochStats`; None where one modality leaves no spread to speak of), `seconds` (training alone),
     `curriculum_seconds` (of those, in the curriculum's forward and backward).
+
+    Example:
+        >>> from spcl_fast.merc.synthetic import make_synthetic
+        >>> from spcl_fast.merc.trainer import TrainConfig, Trainer
+        >>> corpus = make_synthetic("meld-like", dialogues={"train": 4, "dev": 2, "test": 2})
+        >>> config = TrainConfig(threshold=0.4, growth=1.2, epochs=1, hidden=4)
+        >>> result = Trainer(corpus, config).fit()
+        >>> len(result.history), result.history[0]["curriculum"]["threshold"]
+        (1, 0.4)
+        >>> 0 <= result.test.weighted_f1 <= 1
+        True
     """
 
     best_epoch: int
@@ -106,6 +153,16 @@ class Trainer:
     Raises:
         ValueError: a data set without the splits, a curriculum over one modality, an unknown encoder, a device that is
             not there.
+
+    Example:
+        >>> from spcl_fast.merc.synthetic import make_synthetic
+        >>> from spcl_fast.merc.trainer import TrainConfig, Trainer
+        >>> corpus = make_synthetic("meld-like", dialogues={"train": 4, "dev": 2, "test": 2})
+        >>> config = TrainConfig(threshold=0.4, growth=1.2, epochs=1, hidden=4)
+        >>> trainer = Trainer(corpus, config)
+        >>> result = trainer.fit()
+        >>> result.best_epoch, list(trainer.model.modalities)
+        (0, ['text', 'audio', 'visual'])
     """
 
     def __init__(self, dataset: DialogueDataset, config: TrainConfig, *, device: str | torch.device = "cpu") -> None:
@@ -153,9 +210,25 @@ class Trainer:
             resume: continue from that file: the rest is what an undisturbed run would have done.
             on_epoch: called after every epoch with its entry of the history.
 
+        Returns:
+            The result; the model is left with the weights of its best epoch.
+
         Raises:
             CheckpointError: the file to resume from is missing, damaged, or of another run.
-            ValueError: the model diverged: its logits (`FaultyDataError`) or its dev loss are not finite.
+            ValueError: `resume` without a checkpoint, or a model that diverged: its logits (`FaultyDataError`) or its
+                dev loss are not finite.
+
+        Example:
+            >>> from dataclasses import replace
+            >>> from pathlib import Path
+            >>> from spcl_fast.merc.synthetic import make_synthetic
+            >>> from spcl_fast.merc.trainer import TrainConfig, Trainer
+            >>> corpus = make_synthetic("meld-like", dialogues={"train": 4, "dev": 2, "test": 2})
+            >>> config = TrainConfig(threshold=0.4, growth=1.2, epochs=1, hidden=4)
+            >>> first = Trainer(corpus, config).fit(checkpoint=Path("run.pt"))
+            >>> longer = Trainer(corpus, replace(config, epochs=2)).fit(checkpoint=Path("run.pt"), resume=True)
+            >>> [entry["epoch"] for entry in longer.history]
+            [0, 1]
         """
         if resume:
             if checkpoint is None:
@@ -172,7 +245,20 @@ class Trainer:
         return Result(self._best["epoch"], self.score("dev"), self.score("test"), self.history)
 
     def score(self, split: str) -> Evaluation:
-        """Evaluates the model as it is on one split."""
+        """Evaluates the model as it is on one split, in evaluation mode, in which it stays.
+
+        Raises:
+            ValueError: a split that the data set does not have, or without labelled utterances.
+
+        Example:
+            >>> from spcl_fast.merc.synthetic import make_synthetic
+            >>> from spcl_fast.merc.trainer import TrainConfig, Trainer
+            >>> corpus = make_synthetic("meld-like", dialogues={"train": 4, "dev": 2, "test": 2})
+            >>> config = TrainConfig(threshold=0.4, growth=1.2, epochs=1, hidden=4)
+            >>> untrained = Trainer(corpus, config).score("dev")
+            >>> len(untrained.modality_accuracy)
+            3
+        """
         self.model.eval()
         logits: list[list[Tensor]] = []
         labels = []

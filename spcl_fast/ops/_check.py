@@ -6,6 +6,7 @@ is checked where it is on the host (offsets), or when the caller asks with `vali
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
@@ -166,6 +167,27 @@ def class_weight(op: str, value: Tensor | None, z: Logits) -> None:
         if bool(bad.any()):
             c = int(bad.nonzero()[0])
             raise ValueError(f"{op}: class_weight must be finite and at least 0 (got {float(value[c])} for class {c})")
+
+
+def square_matrix(op: str, name: str, value: Tensor, is_right: Callable[[Tensor], Tensor], rule: str) -> None:
+    """ValueError unless it is square and every entry is right; waits for the device of a matrix that is on one."""
+    if value.shape[0] != value.shape[1]:
+        raise ValueError(f"{op}: {name} must be square (got shape {tuple(value.shape)})")
+    matrix_values(op, name, value.detach().cpu(), is_right, rule)
+
+
+def number(op: str, name: str, value: Any, rule: str, is_right: Callable[[float], bool] = math.isfinite) -> float:
+    """A real number for which the rule holds."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{op}: {name} must be a number (got {type(value).__name__})")
+    if not is_right(float(value)):
+        raise ValueError(f"{op}: {name} must {rule} (got {value})")
+    return float(value)
+
+
+def real(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the arithmetic: float64 for float64, float32 for all others."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def matrix_values(op: str, name: str, value: Tensor, is_right: Callable[[Tensor], Tensor], rule: str) -> None:

@@ -35,6 +35,16 @@ def difficulty_quantile(difficulty: Tensor, pace: float, *, backend: str | None 
     Raises:
         TypeError: a difficulty or a pace of another type; a bool is no pace.
         ValueError: a difficulty that is not `[T]`, a pace outside (0, 1].
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import ops
+        >>> difficulty = torch.tensor([0.5, 0.25, 0.5, float("nan"), 1.0])
+        >>> threshold = ops.difficulty_quantile(difficulty, pace=0.5)  # the second of four
+        >>> threshold.item()
+        0.5
+        >>> (difficulty <= threshold).tolist()  # the tie is kept
+        [True, True, True, False, False]
     """
     _check.tensor(OP, "difficulty", difficulty, 1, _check.FLOATS, "floating point numbers")
     pace = _check.pace(OP, pace)

@@ -79,6 +79,18 @@ def emotion_transitions(
             similarity on the host that is not finite, counts on the host below 0, offsets on the host that do not
             run from 0 to T without falling (on another device they are read as their running maximum, within
             [0, T]), or (validate="full") the first label that names no class.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import ops
+        >>> labels, speakers = torch.tensor([0, 1, 0, 2]), torch.tensor([0, 1, 0, 1])  # two who take turns
+        >>> found = ops.emotion_transitions(labels, speakers, offsets=torch.tensor([0, 4]), num_classes=3)
+        >>> found.counts.tolist()
+        [[0, 1, 1], [1, 0, 0], [0, 0, 0]]
+        >>> found.same_speaker_shifts.tolist(), found.cross_speaker_shifts.tolist()
+        ([1], [3])
+        >>> [round(x, 3) for x in found.difficulty.tolist()]  # DIF: (1 + 2) / (4 + 2)
+        [0.5]
     """
     _check.tensor(OP, "labels", labels, 1, _check.INTEGERS, "integers")
     T, device = labels.shape[0], labels.device
@@ -102,7 +114,8 @@ def emotion_transitions(
     if counts is not None:
         _check.tensor(OP, "counts", counts, 2, _check.INTEGERS, "integers")
         _check.shaped(OP, "counts", counts, square, device, "labels")
-        _check.matrix_values(OP, "counts", counts, lambda n: n.long() >= 0, "must be at least 0")
+        if counts.dtype.is_signed:
+            _check.matrix_values(OP, "counts", counts, lambda n: n >= 0, "must be at least 0")
     if validate == "full":
         _check.label_values(OP, labels, num_classes, ignore_index)
 

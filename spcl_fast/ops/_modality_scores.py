@@ -63,6 +63,16 @@ def modality_scores(
         TypeError: a dtype that is not taken.
         ValueError: shapes that do not fit, tensors on two devices, an unknown `validate`, or (validate="full")
             the first label or logit that is out of range.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import ops
+        >>> text, audio = torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [2.0, 0.0]])
+        >>> scores = ops.modality_scores({"text": text, "audio": audio}, labels=torch.tensor([0, 1]))
+        >>> scores.confidence.double().round(decimals=2).tolist()
+        [[0.95, 0.73], [0.73, 0.12]]
+        >>> scores.margin.double().round(decimals=2).tolist()
+        [[0.91, 0.46], [0.46, -0.76]]
     """
     z = _check.logits(OP, logits)
     _check.labels(OP, labels, z)

@@ -45,6 +45,14 @@ def modality_spread(
         ValueError: M = 1, shapes that do not fit, two devices, an unknown aggregate, offsets on the host that
             do not run from 0 to T without falling (on another device they are read as their running maximum,
             within [0, T]).
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import ops
+        >>> confidence = torch.tensor([[0.9, 0.8, 0.5], [0.4, 0.3, 0.5]])  # two modalities, three utterances
+        >>> spread = ops.modality_spread(confidence, offsets=torch.tensor([0, 2, 3]))
+        >>> [round(x, 3) for x in spread.tolist()]  # |1.7 - 0.7| / sqrt 2, and none
+        [0.707, 0.0]
     """
     _check.tensor(OP, "confidence", confidence, 2, _check.FLOATS, "floating point numbers")
     M, T = confidence.shape

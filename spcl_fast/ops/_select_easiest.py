@@ -32,6 +32,13 @@ def select_easiest(difficulty: Tensor, pace: float, *, backend: str | None = Non
     Raises:
         TypeError: a difficulty or a pace of another type; a bool is no pace.
         ValueError: a difficulty that is not `[T]`, a pace outside (0, 1].
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import ops
+        >>> difficulty = torch.tensor([0.5, 0.25, 0.5, float("nan"), 1.0])
+        >>> ops.select_easiest(difficulty, pace=0.5).tolist()  # two of four: of a tie the first
+        [True, True, False, False, False]
     """
     _check.tensor(OP, "difficulty", difficulty, 1, _check.FLOATS, "floating point numbers")
     pace = _check.pace(OP, pace)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spcl_fast import _native, _options, backends, reference
-from spcl_fast._options import AGGREGATES, NORMALIZERS
+from spcl_fast._options import AGGREGATES, MEASURES, MEASURES_OF_SPREAD, NORMALIZERS
 from spcl_fast.ops import _check
 from spcl_fast.ops._modality_spread import require_two_modalities
 from spcl_fast.ops._step_function import native_step
@@ -33,6 +33,7 @@ def self_paced_step(
     *,
     joint: Tensor | None = None,
     extra_difficulty: Tensor | None = None,
+    measure: str = "spcl",
     scheme: str = "hard",
     scheme_parameters: Mapping[str, Any] | None = None,
     normalizer: str = "all",
@@ -50,26 +51,32 @@ def self_paced_step(
 
     - joint logits `J = sum_m z^m`; utterance loss `l_t = -log softmax(J_t)[y_t]`
     - confidence `p^m_t = softmax(z^m_t)[y_t]`; spread `s_d = std_m sum_{t in d} p^m_t` (`modality_spread`)
-    - difficulty `rho_t = 2 s_d l_t / (s_d + l_t)`, 0 when either is 0, plus `extra_difficulty`
+    - difficulty `rho_t = 2 s_d l_t / (s_d + l_t)`, 0 when either is 0, plus `extra_difficulty`; or another `measure`
     - weight `v_t` from `rho_t` and the threshold (`self_paced_weights`)
     - loss `(1/T) sum v l` (`normalizer="all"`) or `sum v l / sum v` ("selected"; 0 when nothing is)
 
     Only the loss carries a gradient, and only through `l`: spread, difficulty and weights are constants.
 
+    With `measure="loss"` this is self-paced learning of any classifier, M = 1 included. Weights that were computed
+    elsewhere are trained with as `measure="none", scheme="given", extra_difficulty=weights`.
+
     Args:
-        logits: `[M, T, C]`, or M tensors `[T, C]` as a sequence or a mapping; M >= 2; float16, bfloat16,
-            float32 or float64; a sequence is read in place, but copied into one tensor on a device for M > 32.
+        logits: `[M, T, C]`, or M tensors `[T, C]` as a sequence or a mapping; M >= 2, or M >= 1 where the measure has
+            no spread; float16, bfloat16, float32 or float64; a sequence is read in place, but copied into one tensor
+            on a device for M > 32.
         labels: `int[T]`, any integer dtype.
         offsets: `int[D+1]`; dialogue d owns the utterances `offsets[d]:offsets[d+1]`.
         threshold: lambda, in units of difficulty: a number or a 0-dim tensor. None selects every scored
             utterance: the baseline.
         joint: `[T, C]` logits to take in place of the sum, with a gradient of their own.
         extra_difficulty: `[T]`, added to the difficulty; NaN makes an utterance impossible to select.
+        measure: what the difficulty is beside `extra_difficulty`: "spcl" (rho as above), "loss" (`l_t`), "spread"
+            (`s_d`) or "none" (0: then `extra_difficulty` has to be given).
         scheme: of `self_paced_weights`.
-        scheme_parameters: those of the scheme: `{"lower": l2}`, `{"degree": t}`, or `{"gamma": gamma, "groups": by}`
-            for "spld", where `by` is "class" (the default: an utterance's group is its label) or "dialogue"; ranks
-            are those in this batch, so a weight by class hangs on the whole batch. On a device the
-            reference computes "spld".
+        scheme_parameters: those of the scheme: `{"lower": l2}`, `{"degree": t}` (and `"formula"`),
+            `{"regularization": r}`, or `{"gamma": gamma, "groups": by}` for "spld", where `by` is "class" (the default:
+            an utterance's group is its label) or "dialogue"; ranks are those in this batch, so a weight by class hangs
+            on the whole batch. On a device the reference computes "spld".
         normalizer: "all" divides by the scored utterances, "selected" by the sum of the weights.
         aggregate: "sum" or "mean", of `modality_spread`.
         class_weight: `[C]`, finite and at least 0, multiplies the utterance loss of its class (and so its
@@ -87,17 +94,34 @@ def self_paced_step(
         in float64 for float64 logits and float32 for all others; the totals are described at `StepTotals` and
         stay on the device. An utterance that is ignored, has a bad label, a NaN or +Inf logit, no modality or a
         NaN loss, has weight 0 and NaN elsewhere, and touches nothing but itself. A loss of +Inf has the
-        difficulty +Inf.
-        A dialogue with fewer than two modalities has spread and difficulty NaN: it is scored, not selected.
+        difficulty +Inf by "spcl" and "loss"; by the other measures it is weighed like any other, and a weight above 0
+        makes the loss of the batch +Inf.
+        A dialogue with fewer than two modalities has the spread NaN, and by "spcl" and "spread" the difficulty NaN:
+        it is scored, not selected.
         No scored utterance: the loss is 0 with a zero gradient. Each difficulty depends on its own dialogue
         alone. Deterministic (of the reference on the host alone).
 
     Raises:
         TypeError: a dtype that is not taken, a scheme's parameter that is unknown or missing.
-        ValueError: M = 1, shapes that do not fit, two devices, an unknown name, a number out of its domain,
-            offsets on the host that do not run from 0 to T without falling (on another device they are
-            flagged, and read as their running maximum within [0, T]); with validate="full" the first bad
-            label, logit or offset.
+        ValueError: M = 1 with "spcl" or "spread", "none" without `extra_difficulty`, shapes that do not fit, two
+            devices, an unknown name, a number out of its domain, offsets on the host that do not run from 0 to T
+            without falling (on another device they are flagged, and read as their running maximum within [0, T]);
+            with validate="full" the first bad label, logit or offset.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import ops
+        >>> text = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]], requires_grad=True)
+        >>> audio = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]], requires_grad=True)
+        >>> labels, offsets = torch.tensor([0, 1, 1]), torch.tensor([0, 2, 3])  # a dialogue of two, one of one
+        >>> step = ops.self_paced_step({"text": text, "audio": audio}, labels, offsets, threshold=0.5)
+        >>> [round(x, 3) for x in step.difficulty.tolist()]
+        [0.089, 0.764, 0.033]
+        >>> step.weight.tolist()
+        [1.0, 0.0, 1.0]
+        >>> step.loss.backward()
+        >>> text.grad.any(1).tolist()  # what is not selected teaches nothing
+        [True, False, True]
     """
     # The compiled ops check all they are given, so the usual call goes straight to them. Whatever they refuse comes
     # back here, where the checks in Python find the fault again and name it in their own words.
@@ -106,6 +130,8 @@ def self_paced_step(
         weighting = _options.step_weighting(OP, scheme, scheme_parameters)
     options = _OPTIONS.get((normalizer, aggregate))
     refused: Exception | None = None
+    if measure != "spcl" or weighting[0] > _SPLD:  # which the compiled library does not know
+        backend = "reference"
     is_usual = validate in ("cheap", "off") and (threshold is None or isinstance(threshold, (Tensor, float)))
     if is_usual and options is not None:
         try:
@@ -131,7 +157,11 @@ def self_paced_step(
             refused = error
 
     z = _check.logits(OP, logits)
-    require_two_modalities(OP, z.M)
+    _check.choice(OP, "measure", measure, MEASURES)
+    if measure in MEASURES_OF_SPREAD:
+        require_two_modalities(OP, z.M)
+    if measure == "none" and extra_difficulty is None:
+        raise ValueError(f"{OP}: measure 'none' needs extra_difficulty (got None)")
     _check.choice(OP, "validate", validate, _check.VALIDATE)
     _check.labels(OP, labels, z)
     _check.offsets(OP, offsets, z.T, z.device, validate)
@@ -169,6 +199,7 @@ def self_paced_step(
             threshold,
             joint=joint,
             extra_difficulty=extra_difficulty,
+            measure=measure,
             scheme=scheme,
             scheme_parameters=scheme_parameters,
             normalizer=normalizer,

@@ -32,9 +32,16 @@ def self_paced_weights(
     - "spld", `gamma` >= 0 and `groups`: `1[rho < lambda + gamma / (sqrt r + sqrt(r - 1))]` with r the rank of rho
       in its group, from 1 ascending, ties by index: self-paced learning with diversity, which takes the easiest of
       every group first.
+    - "superloss", r = `regularization` > 0 (SuperLoss, Castells et al. 2020): the confidence
+      `sigma = exp(-W0(max(-2 / e, (rho - lambda) / r) / 2))` with Lambert's W: 1 at rho = lambda, e for the easiest
+      and never 0, of all utterances a little.
+    - "given": the weight is the difficulty, where that is above 0 and finite, else 0. The threshold is not used.
 
-    The forms but SPCL's are the literature's usual ones. All but "hard" are 0 for lambda <= 0, and 1 for a
-    difficulty below 0.
+    "polynomial" with `formula="curml"` is `(1 - rho / lambda) / (t - 1)`, what the codes of CurML and CurBench compute:
+    at t = 2 the same, and above 1 for t < 2.
+
+    The forms but SPCL's and SuperLoss's are the literature's usual ones. For lambda <= 0 all are 0 but "hard",
+    "superloss" and "given", and for a difficulty below 0 they are what they are for 0, which is 1 but by "curml".
 
     Args:
         difficulty: floating point, any shape; higher is harder.
@@ -42,12 +49,13 @@ def self_paced_weights(
             "log" and "mixture", and so is +Inf but for "log". It counts in the dtype of the arithmetic.
         scheme: name of the regulariser.
         backend: None for the fastest that can do the call, or a name of `spcl_fast.backends`.
-        **parameters: those of the scheme, all of them: `lower`, `degree`, `gamma` are finite numbers, `groups` a
-            tensor of integers of the shape of `difficulty`.
+        **parameters: those of the scheme, all of them: `lower`, `degree`, `gamma`, `regularization` are finite
+            numbers, `groups` a tensor of integers of the shape of `difficulty`; `formula` may be left out.
 
     Returns:
-        Weights in [0, 1], of the shape and dtype of `difficulty`; 0 where it is NaN, and such a difficulty has no
-        rank. Not differentiable. Deterministic; element by element but for "spld", whose arithmetic is float64.
+        Weights of the shape and dtype of `difficulty`, in [0, 1] ("superloss": in [0, e], "given" and "curml": at
+        least 0); 0 where it is NaN, and such a difficulty has no rank. Not differentiable. Deterministic; element by
+        element but for "spld", whose arithmetic is float64.
 
     Raises:
         TypeError: a difficulty, threshold or parameter of another type, a parameter that the scheme does not have or
@@ -55,6 +63,17 @@ def self_paced_weights(
         ValueError: an unknown scheme, a parameter out of its domain, groups of another shape or on another device, a
             threshold that is NaN or outside the domain of the scheme. The value of a threshold on another device is
             not looked at: outside the domain of "log" or below `lower` every weight is 0.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import ops
+        >>> difficulty = torch.tensor([0.0, 0.25, 0.5, 1.0])
+        >>> ops.self_paced_weights(difficulty, 0.5).tolist()
+        [1.0, 1.0, 1.0, 0.0]
+        >>> ops.self_paced_weights(difficulty, 0.5, scheme="linear").tolist()
+        [1.0, 0.5, 0.0, 0.0]
+        >>> [round(x, 3) for x in ops.self_paced_weights(difficulty, 1.0, scheme="mixture", lower=0.25).tolist()]
+        [1.0, 1.0, 0.333, 0.0]
     """
     if not isinstance(difficulty, Tensor) or difficulty.dtype not in _check.FLOATS:
         got = difficulty.dtype if isinstance(difficulty, Tensor) else type(difficulty).__name__
@@ -66,6 +85,8 @@ def self_paced_weights(
     if "groups" in parameters:
         groups = _check.tensor(OP, "groups", parameters["groups"], difficulty.ndim, _check.INTEGERS, "integers")
         _check.shaped(OP, "groups", groups, tuple(difficulty.shape), difficulty.device)
+    if number > _options.NUMBERS["spld"]:  # which the compiled library does not know
+        backend = "reference"
     if backends.choose(OP, backend, difficulty.device, needs_grad=False, ranks=scheme == "spld") != "reference":
         rho = difficulty if difficulty.dtype == torch.float64 else difficulty.float()
         level, value = (threshold, None) if isinstance(threshold, Tensor) else (None, threshold)

@@ -65,6 +65,15 @@ def window_coherence(
             unknown source, `out` that does not fit, overlaps an input or meets a gradient, offsets on the host that do
             not run from 0 to T without falling (on another device they are read as their running maximum, within
             [0, T]).
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import ops
+        >>> text = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> audio = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])  # cosines 1, 0 and 1
+        >>> coherence = ops.window_coherence([text, audio], offsets=torch.tensor([0, 2, 3]), window=3)
+        >>> [round(x, 3) for x in coherence.tolist()]
+        [0.5, 0.5, 1.0]
     """
     _check.choice(OP, "source", source, SOURCES)
     z = _check.logits(OP, embeddings, "embeddings", "F" if source == "embedding" else "C")
@@ -77,20 +86,25 @@ def window_coherence(
         raise TypeError(f"{OP}: window must be an integer (got {type(window).__name__})")
     if window < 1 or window % 2 == 0:
         raise ValueError(f"{OP}: window must be odd and at least 1 (got {window})")
-    _check.offsets(OP, offsets, z.T, z.device, "cheap")
+    _check.offsets_form(OP, offsets, z.device)
     _check.present(OP, present, (z.M, z.T), z.device)
     if out is not None:
         _check_out(out, z, offsets, present)
 
     chosen = backends.choose(OP, backend, z.device, needs_grad=z.requires_grad)
     if chosen == "reference":
+        _check.offsets(OP, offsets, z.T, z.device, "cheap")
         coherence = reference.window_coherence(z.joined, offsets, window=window, source=source, present=present)
         return coherence if out is None else out.copy_(coherence)
     options = (min(window, 2**62 + 1), source == "prediction")
     tensors = at_most(z.tensors, chosen)
-    if out is None:
-        return native_coherence(chosen, tensors, offsets, present, options, z.requires_grad)
-    engine(chosen).window_coherence_out(tensors, offsets, present, *options, out)
+    try:
+        if out is None:
+            return native_coherence(chosen, tensors, offsets, present, options, z.requires_grad)
+        engine(chosen).window_coherence_out(tensors, offsets, present, *options, out)
+    except RuntimeError:
+        _check.offsets(OP, offsets, z.T, z.device, "cheap")  # the kernel refuses them too, with the other error
+        raise
     return out
 
 

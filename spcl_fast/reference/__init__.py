@@ -11,6 +11,7 @@ from spcl_fast.reference.modality_spread import modality_spread
 from spcl_fast.reference.select_easiest import select_easiest
 from spcl_fast.reference.self_paced_step import SelfPacedStep, StepTotals, self_paced_step
 from spcl_fast.reference.self_paced_weights import SCHEMES, self_paced_weights
+from spcl_fast.reference.super_loss import SuperLoss, super_loss
 from spcl_fast.reference.window_coherence import window_coherence
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ModalityScores",
     "SelfPacedStep",
     "StepTotals",
+    "SuperLoss",
     "difficulty_quantile",
     "emotion_transitions",
     "modality_scores",
@@ -26,5 +28,6 @@ __all__ = [
     "select_easiest",
     "self_paced_step",
     "self_paced_weights",
+    "super_loss",
     "window_coherence",
 ]

@@ -9,7 +9,14 @@ from spcl_fast.reference.rank_of_pace import rank_of_pace
 
 
 def difficulty_quantile(difficulty: Tensor, pace: float) -> Tensor:
-    """Contract: `spcl_fast.ops.difficulty_quantile`."""
+    """Contract: `spcl_fast.ops.difficulty_quantile`.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import reference
+        >>> reference.difficulty_quantile(torch.tensor([3.0, 1.0, 2.0, float("nan")]), 0.5).item()
+        2.0
+    """
     nothing = difficulty.new_full((), float("nan"))
     if difficulty.shape[0] == 0:
         return nothing

@@ -13,7 +13,20 @@ UNKNOWN_SPEAKER = -1
 
 
 class EmotionTransitions(NamedTuple):
-    """Integers of a batch and of its dialogues, a difficulty of each dialogue, a surprisal (nats) of each utterance."""
+    """Integers of a batch and of its dialogues, a difficulty of each dialogue, a surprisal (nats) of each utterance.
+
+    counts `[C, C]`; same_speaker_shifts, cross_speaker_shifts, num_speakers and difficulty `[D]`; surprisal `[T]`.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import ops
+        >>> labels, speakers, offsets = torch.tensor([0, 1]), torch.tensor([4, 4]), torch.tensor([0, 2])
+        >>> found = ops.emotion_transitions(labels, speakers, offsets, num_classes=2)
+        >>> found.counts.tolist(), found.num_speakers.tolist()
+        ([[0, 1], [0, 0]], [1])
+        >>> [round(x, 3) for x in found.surprisal.tolist()]  # 0, and -log((1 + 1) / (1 + 2))
+        [0.0, 0.405]
+    """
 
     counts: Tensor
     same_speaker_shifts: Tensor
@@ -36,7 +49,16 @@ def emotion_transitions(
     weighted: str = "both",
     counts: Tensor | None = None,
 ) -> EmotionTransitions:
-    """Contract: `spcl_fast.ops.emotion_transitions`."""
+    """Contract: `spcl_fast.ops.emotion_transitions`.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import reference
+        >>> labels, speakers = torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1])
+        >>> found = reference.emotion_transitions(labels, speakers, torch.tensor([0, 3]), 2)
+        >>> found.same_speaker_shifts.tolist(), found.cross_speaker_shifts.tolist()
+        ([1], [1])
+    """
     T, C = labels.shape[0], num_classes
     labels, speakers = labels.long(), speakers.long()
     offsets = running_offsets(offsets, T)

@@ -12,7 +12,15 @@ from spcl_fast.reference.rows import label_is_scored, row_is_finite, stacked
 
 
 class ModalityScores(NamedTuple):
-    """Four scores `[M, T]`: loss and entropy in nats, confidence in [0, 1], margin in [-1, 1]."""
+    """Four scores `[M, T]`: loss and entropy in nats, confidence in [0, 1], margin in [-1, 1].
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import ops
+        >>> scores = ops.modality_scores(torch.tensor([[[2.0, 0.0]]]), torch.tensor([0]))
+        >>> {name: round(score.item(), 3) for name, score in scores._asdict().items()}
+        {'loss': 0.127, 'confidence': 0.881, 'entropy': 0.365, 'margin': 0.762}
+    """
 
     loss: Tensor
     confidence: Tensor
@@ -27,7 +35,16 @@ def modality_scores(
     ignore_index: int = -100,
     present: Tensor | None = None,
 ) -> ModalityScores:
-    """Contract: `spcl_fast.ops.modality_scores`."""
+    """Contract: `spcl_fast.ops.modality_scores`.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import reference
+        >>> logits = torch.tensor([[[0.5, 0.25, 0.25]]], dtype=torch.float64).log()
+        >>> scores = reference.modality_scores(logits, torch.tensor([0]))
+        >>> [round(x.item(), 4) for x in scores]  # log 2, 1/2, 1.5 log 2 and 1/4
+        [0.6931, 0.5, 1.0397, 0.25]
+    """
     z = stacked(logits)
     num_classes = z.shape[-1]
     labels = labels.long()

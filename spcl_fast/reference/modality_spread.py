@@ -11,7 +11,15 @@ from spcl_fast.reference.rows import running_offsets, sum_by_dialogue
 def modality_spread(
     confidence: Tensor, offsets: Tensor, *, aggregate: str = "sum", present: Tensor | None = None
 ) -> Tensor:
-    """Contract: `spcl_fast.ops.modality_spread`."""
+    """Contract: `spcl_fast.ops.modality_spread`.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import reference
+        >>> confidence = torch.tensor([[0.5, 0.5], [0.0, 0.0]], dtype=torch.float64)
+        >>> reference.modality_spread(confidence, torch.tensor([0, 2])).square().round(decimals=6).tolist()
+        [0.5]
+    """
     p = confidence if confidence.dtype == torch.float64 else confidence.float()
     offsets = running_offsets(offsets, p.shape[1])
     present = torch.ones_like(p, dtype=torch.bool) if present is None else present

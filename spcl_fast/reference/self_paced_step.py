@@ -36,6 +36,16 @@ class StepTotals(NamedTuple):
     all, times the weight. weight_sum: of the weights.
 
     An entry by its name is a 0-dim (or `[M]`) view, so that counting a step reads two tensors and makes none.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import ops
+        >>> labels = torch.tensor([0, 1, 7])  # there is no class 7
+        >>> totals = ops.self_paced_step(torch.zeros(2, 3, 2), labels, torch.tensor([0, 3]), 0.5).totals
+        >>> totals.scored.item(), totals.selected.item(), totals.bad_label.item()
+        (2, 2, 1)
+        >>> totals.confidence_sum.round(decimals=3).tolist()  # 1/2 of each of the two scored
+        [1.0, 1.0]
     """
 
     counts: Tensor
@@ -93,7 +103,22 @@ class StepTotals(NamedTuple):
 
 
 class SelfPacedStep(NamedTuple):
-    """The training loss, which alone is differentiable, and what it was made of."""
+    """The training loss, which alone is differentiable, and what it was made of.
+
+    loss 0-dim, in nats; weight `[T]` in [0, 1], difficulty and utterance_loss `[T]`, confidence `[M, T]`, spread `[D]`;
+    the totals of the batch, on its device.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import ops
+        >>> logits = torch.zeros(2, 2, 2, requires_grad=True)
+        >>> step = ops.self_paced_step(logits, torch.tensor([0, 1]), torch.tensor([0, 2]), threshold=0.5)
+        >>> step.loss.backward()
+        >>> logits.grad[0].double().round(decimals=3).tolist()  # (softmax - onehot) / T
+        [[-0.25, 0.25], [0.25, -0.25]]
+        >>> step.weight.requires_grad
+        False
+    """
 
     loss: Tensor
     weight: Tensor
@@ -115,6 +140,11 @@ def harmonic_mean(s: Tensor, l: Tensor) -> Tensor:
     return torch.where(l == float("inf"), torch.where(s.isnan(), s, l), rho)
 
 
+def measured(measure: str, s: Tensor, l: Tensor) -> Tensor:
+    """What the difficulty of an utterance measures: of the spread of its dialogue and its loss, both, one or none."""
+    return {"spcl": harmonic_mean(s, l), "loss": l, "spread": s, "none": torch.zeros_like(l)}[measure]
+
+
 def self_paced_step(
     logits: Tensor | Sequence[Tensor],
     labels: Tensor,
@@ -123,6 +153,7 @@ def self_paced_step(
     *,
     joint: Tensor | None = None,
     extra_difficulty: Tensor | None = None,
+    measure: str = "spcl",
     scheme: str = "hard",
     scheme_parameters: Mapping[str, Any] | None = None,
     normalizer: str = "all",
@@ -133,7 +164,19 @@ def self_paced_step(
     ignore_index: int = -100,
     flags: bool = True,
 ) -> SelfPacedStep:
-    """Contract: `spcl_fast.ops.self_paced_step`; `flags=False` leaves the fault counts at 0."""
+    """Contract: `spcl_fast.ops.self_paced_step`; `flags=False` leaves the fault counts at 0.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import reference
+        >>> logits = torch.tensor([[[0.5, 0.5]], [[0.75, 0.25]]], dtype=torch.float64).log()
+        >>> step = reference.self_paced_step(logits, torch.tensor([0]), torch.tensor([0, 1]), 0.1)
+        >>> s, l, rho = step.spread, step.utterance_loss, step.difficulty
+        >>> [round(x.item(), 4) for x in (s, l, rho)]  # rho is 2 s l / (s + l)
+        [0.1768, 0.2877, 0.219]
+        >>> step.weight.item()
+        0.0
+    """
     z = stacked(logits)
     num_classes, T = z.shape[-1], z.shape[1]
     clean_offsets = running_offsets(offsets, T)
@@ -167,7 +210,7 @@ def self_paced_step(
         s = modality_spread(p, offsets, aggregate=aggregate, present=has & scored)
         utterance_loss = torch.where(scored, l, nan)
         s_t = s[dialogue] if s.numel() else torch.full_like(utterance_loss, nan)
-        rho = harmonic_mean(s_t, utterance_loss)
+        rho = torch.where(scored, measured(measure, s_t, utterance_loss), nan)
         if extra_difficulty is not None:
             rho = rho + extra_difficulty.to(rho.dtype)
         if threshold is None:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spcl_fast.reference.super_loss import super_loss_weight
+
 
 def hard(difficulty: Tensor, threshold: Tensor | float) -> Tensor:
     """`1[rho <= lambda]`: the threshold itself is taken, with every tie."""
@@ -47,13 +49,16 @@ def mixture(difficulty: Tensor, threshold: Tensor | float, *, lower: float) -> T
     return torch.where(upper >= lower, torch.where(difficulty <= lower, 1.0, weight), 0.0)
 
 
-def polynomial(difficulty: Tensor, threshold: Tensor | float, *, degree: float) -> Tensor:
+def polynomial(difficulty: Tensor, threshold: Tensor | float, *, degree: float, formula: str = "paper") -> Tensor:
     """`(1 - rho / lambda)^(1 / (t - 1))` for rho < lambda; 0 for lambda <= 0.
 
     In float64: a root of what float32 leaves of 1 - rho / lambda near lambda would be off by much.
+
+    `formula="curml"`: `(1 - rho / lambda) / (t - 1)`, what the codes of CurML and CurBench compute for t.
     """
     level = _as_tensor(difficulty, threshold)
-    return (linear(difficulty.double(), level.double()) ** (1 / (degree - 1))).to(difficulty.dtype)
+    rest = linear(difficulty.double(), level.double())
+    return (rest / (degree - 1) if formula == "curml" else rest ** (1 / (degree - 1))).to(difficulty.dtype)
 
 
 def spld(difficulty: Tensor, threshold: Tensor | float, *, gamma: float, groups: Tensor) -> Tensor:
@@ -62,6 +67,17 @@ def spld(difficulty: Tensor, threshold: Tensor | float, *, gamma: float, groups:
     rank = rank_in_group(rho, groups.flatten()).double()
     bound = level.double() + gamma / (rank.sqrt() + (rank - 1).sqrt())
     return ((rho < bound) & (level > 0)).to(difficulty.dtype).view(difficulty.shape)
+
+
+def superloss(difficulty: Tensor, threshold: Tensor | float, *, regularization: float) -> Tensor:
+    """`exp(-W0(max(-2 / e, (rho - lambda) / regularization) / 2))`; 0 for a difficulty of +Inf. In float64."""
+    level = _as_tensor(difficulty, threshold)
+    return super_loss_weight(difficulty.double(), level.double(), regularization).to(difficulty.dtype)
+
+
+def given(difficulty: Tensor, threshold: Tensor | float) -> Tensor:
+    """The difficulty itself where it is above 0 and finite, else 0."""
+    return torch.where((difficulty > 0) & (difficulty < float("inf")), difficulty, 0.0)
 
 
 def rank_in_group(difficulty: Tensor, groups: Tensor) -> Tensor:
@@ -96,12 +112,21 @@ SCHEMES: dict[str, Callable[..., Tensor]] = {
     "mixture": mixture,
     "polynomial": polynomial,
     "spld": spld,
+    "superloss": superloss,
+    "given": given,
 }
 
 
 def self_paced_weights(
     difficulty: Tensor, threshold: Tensor | float, *, scheme: str = "hard", **parameters: Any
 ) -> Tensor:
-    """Contract: `spcl_fast.ops.self_paced_weights`."""
+    """Contract: `spcl_fast.ops.self_paced_weights`.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import reference
+        >>> reference.self_paced_weights(torch.tensor([0.0, 1.0, 2.0]), 2.0, scheme="linear").tolist()
+        [1.0, 0.5, 0.0]
+    """
     rho = difficulty if difficulty.dtype == torch.float64 else difficulty.float()
     return SCHEMES[scheme](rho, threshold, **parameters).to(difficulty.dtype)

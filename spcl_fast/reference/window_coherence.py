@@ -20,7 +20,15 @@ def window_coherence(
     source: str = "embedding",
     present: Tensor | None = None,
 ) -> Tensor:
-    """Contract: `spcl_fast.ops.window_coherence`."""
+    """Contract: `spcl_fast.ops.window_coherence`.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import reference
+        >>> embeddings = torch.tensor([[[3.0, 4.0]], [[4.0, 3.0]]], dtype=torch.float64)
+        >>> reference.window_coherence(embeddings, torch.tensor([0, 1])).round(decimals=6).tolist()  # 24 / 25
+        [0.96]
+    """
     e = stacked(embeddings)  # [M, T, F]
     M, T, _ = e.shape
     present = torch.ones(M, T, dtype=torch.bool, device=e.device) if present is None else present

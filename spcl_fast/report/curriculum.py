@@ -23,9 +23,22 @@ def plot_curriculum(histories: Mapping[str, Sequence[History]], modalities: Sequ
 
     Args:
         histories: name of a configuration -> one history a seed, as in `Result.history`. Epochs without a
-            curriculum's statistics leave a gap.
+            curriculum's statistics leave a gap, and so do numbers that are not finite.
         modalities: names, in the order of the modality ratios.
-        path: file to write.
+        path: file to write, whole or not at all; its folder is made.
+
+    Raises:
+        ValueError: fewer names than modality ratios.
+        OSError: the file cannot be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from spcl_fast.report.curriculum import plot_curriculum
+        >>> epoch = {"threshold": 0.4, "take_rate": 0.5, "loss": 1.5, "modality_ratio": (1.25, 1.0)}
+        >>> history = [{"curriculum": epoch}, {"curriculum": {**epoch, "threshold": 0.48, "take_rate": 0.75}}]
+        >>> plot_curriculum({"SPCL": [history]}, ["text", "audio"], Path("curriculum.png"))
+        >>> Path("curriculum.png").read_bytes()[1:4]
+        b'PNG'
     """
     figure = Figure(figsize=(11, 7), layout="constrained")
     threshold, take_rate, loss, ratio = figure.subplots(2, 2).flat
@@ -33,6 +46,10 @@ def plot_curriculum(histories: Mapping[str, Sequence[History]], modalities: Sequ
         for axes, key, scale in ((threshold, "threshold", 1), (take_rate, "take_rate", 100), (loss, "loss", 1)):
             _line(axes, _values(seeds, key) * scale, name, f"C{color}", "-")
         ratios = _values(seeds, "modality_ratio")
+        if len(modalities) < ratios.shape[-1] and not np.isnan(ratios).all():
+            raise ValueError(
+                f"plot_curriculum: modalities must name the {ratios.shape[-1]} of {name!r} (got {len(modalities)})"
+            )
         for m in range(ratios.shape[-1] if ratios.ndim == 3 else 0):
             style = ("-", "--", ":", "-.")[m % 4]
             _line(ratio, ratios[:, :, m], f"{name}, {modalities[m]}", f"C{color}", style)

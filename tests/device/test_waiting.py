@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 from spcl_fast import DialogueBatch, SelfPacedScheduler, ops
-from spcl_fast.difficulty import ExtendedDifficulty
+from spcl_fast.difficulty import CombinedDifficulty, ExtendedDifficulty
+from spcl_fast.thresholds import QuantileThreshold, RunningMeanThreshold
 
 C = 6
 
@@ -88,6 +91,38 @@ def test_the_scheduler_with_every_term(make_problem, without_waiting, every_back
 
     def run() -> None:
         scheduler(z, labels, offsets, speakers, embeddings).loss.backward()
+
+    without_waiting(run)
+    assert scheduler.check().steps == 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"difficulty": "loss"},
+        {"difficulty": "bss"},
+        {"difficulty": "random"},
+        {"difficulty": CombinedDifficulty([("loss", 1.0), ("dif", 0.5)], normalize="minmax")},
+        {"threshold": QuantileThreshold(0.5)},
+        {"threshold": QuantileThreshold(0.5), "weighting": "linear"},
+        {"threshold": QuantileThreshold(0.5, over="epoch", num_utterances=24)},
+        {
+            "threshold": RunningMeanThreshold(1.0),
+            "difficulty": "loss",
+            "weighting": "superloss",
+            "weighting_parameters": {"regularization": 1.0},
+        },
+        {"weighting": lambda difficulty, threshold: torch.exp(-difficulty / threshold)},
+    ],
+    ids=["loss", "bss", "random", "combined", "quantile", "soft", "epoch", "superloss", "function"],
+)
+def test_the_scheduler_with_any_part(make_problem, without_waiting, settings) -> None:
+    logits, labels, offsets = make_problem(dtype=torch.float32)
+    scheduler = SelfPacedScheduler(**copy.deepcopy(settings)).to(labels.device)
+    z, embeddings, speakers, ids = leaves(logits), torch.randn(3, 24, 32), labels % 2, torch.arange(24)
+
+    def run() -> None:
+        scheduler(z, labels, offsets, speakers, embeddings, ids=ids).loss.backward()
 
     without_waiting(run)
     assert scheduler.check().steps == 2

@@ -86,6 +86,8 @@ def test_late_fusion_refuses_what_it_does_not_know():
         LateFusion(SIZES, 4, encoder="cnn")
     with pytest.raises(ValueError, match="at least one modality"):
         LateFusion({}, 4)
+    with pytest.raises(ValueError, match=r"num_classes must be at least 1 \(got 0\)"):
+        LateFusion(SIZES, 0)
 
 
 @pytest.mark.parametrize("encoder", ["gru", "transformer"])

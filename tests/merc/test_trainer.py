@@ -152,6 +152,22 @@ def test_config_refuses_values_out_of_their_domain(options, message):
         TrainConfig(**options)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden": 1.5}, r"hidden must be an integer \(got float\)"),
+        ({"epochs": "3"}, r"epochs must be an integer \(got str\)"),
+        ({"patience": True}, r"patience must be an integer \(got bool\)"),
+        ({"seed": None}, r"seed must be an integer \(got NoneType\)"),
+        ({"clip": "2"}, r"clip must be a number \(got str\)"),
+        ({"dropout": None}, r"dropout must be a number \(got NoneType\)"),
+    ],
+)
+def test_config_refuses_values_of_another_type(options, message):
+    with pytest.raises(TypeError, match=message):
+        TrainConfig(**options)
+
+
 def test_checkpoint_of_another_run_is_refused_by_field(dataset, tmp_path):
     path = tmp_path / "last.pt"
     Trainer(dataset, replace(CONFIG, epochs=1)).fit(checkpoint=path)
@@ -239,6 +255,30 @@ def test_evaluation_by_hand():
         evaluate(logits, torch.full((5,), -100))
 
 
+def test_evaluation_of_logits_without_a_softmax_is_wrong():
+    logits = torch.tensor([[1.0, 0.0], [math.nan, 0.0], [math.inf, 0.0], [-math.inf, -math.inf]])
+    got = evaluate([logits, torch.zeros(4, 2)], torch.tensor([0, 0, 0, 0]))  # whose argmax are all 0
+    assert got.accuracy == 0.25
+    assert got.weighted_f1 == pytest.approx(2 * 1 / (1 + 4))
+    assert math.isnan(got.loss)
+    assert got.modality_accuracy == (1.0, 1.0)  # of those that have a softmax
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "error", "message"),
+    [
+        ([], [0, 1], ValueError, "at least one modality"),
+        ([torch.zeros(2, 3), torch.zeros(2, 4)], [0, 1], ValueError, r"logits\[1\] must have shape \(2, 3\)"),
+        ([torch.zeros(2, 3)], [0, 1, 2], ValueError, r"labels must have shape \(2,\)"),
+        ([torch.zeros(2, 3)], [0, 3], ValueError, r"labels must lie in \[0, 3\).*got 3 at position 1"),
+        ([torch.zeros(2, 3)], [0.0, 1.0], TypeError, "labels must hold integers"),
+    ],
+)
+def test_evaluation_refuses_what_does_not_fit(logits, labels, error, message):
+    with pytest.raises(error, match=f"evaluate: .*{message}"):
+        evaluate(logits, torch.tensor(labels))
+
+
 def test_evaluation_weighs_the_classes_by_their_utterances():
     labels = torch.tensor([0, 0, 0, 1])
     got = evaluate([torch.tensor([[1.0, 0.0]] * 4)], labels)
@@ -296,3 +336,5 @@ def test_experiment_pairs_the_seeds_and_summarizes(dataset):
     assert len(summary.modality_accuracy) == len(summary.modality_ratio) == 3
     assert summarize(results["none"]).take_rate == summarize(results["none"]).first_take_rate == 1.0
     assert 0 < summary.curriculum_share < 1
+    with pytest.raises(ValueError, match=r"results must hold at least one run \(got none\)"):
+        summarize([])

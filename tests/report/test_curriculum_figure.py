@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 
 from spcl_fast.report.curriculum import _values, plot_curriculum
 
@@ -36,3 +37,9 @@ def test_figure_is_written_for_every_kind_of_run(tmp_path):
         plot_curriculum({name: runs[name] for name in names}, ["text", "audio"], path)
         assert path.read_bytes().startswith(b"\x89PNG")
         path.unlink()
+
+
+def test_figure_needs_a_name_for_each_modality(tmp_path):
+    with pytest.raises(ValueError, match=r"modalities must name the 2 of 'spcl' \(got 1\)"):
+        plot_curriculum({"spcl": [[entry(0, 0.5)]]}, ["text"], tmp_path / "figure.png")
+    assert not list(tmp_path.iterdir())

@@ -77,10 +77,23 @@ class LateFusion(nn.Module):
 
     Args:
         feature_sizes: modality -> F, at least one; their order is the order of the logits.
-        num_classes: C.
+        num_classes: C, at least 1.
         encoder: "gru" or "transformer".
         hidden: width of the encoders.
         dropout: probability, in [0, 1).
+
+    Raises:
+        ValueError: no modality, no class, an unknown encoder.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import DialogueBatch
+        >>> from spcl_fast.merc.models import LateFusion
+        >>> model = LateFusion({"text": 6, "audio": 4}, num_classes=3, hidden=8)
+        >>> batch = DialogueBatch.from_lists([[0, 2, 1], [1]])
+        >>> logits = model({"text": torch.randn(4, 6), "audio": torch.randn(4, 4)}, batch)
+        >>> {modality: tuple(z.shape) for modality, z in logits.items()}
+        {'text': (4, 3), 'audio': (4, 3)}
     """
 
     def __init__(
@@ -97,6 +110,8 @@ class LateFusion(nn.Module):
             raise ValueError(f"LateFusion: encoder must be one of {', '.join(ENCODERS)} (got {encoder!r})")
         if not feature_sizes:
             raise ValueError("LateFusion: at least one modality is needed (got none)")
+        if num_classes < 1:
+            raise ValueError(f"LateFusion: num_classes must be at least 1 (got {num_classes})")
         self.modalities = tuple(feature_sizes)
         # Lists, not mappings: a modality such as "text.glove" has a name that no parameter can bear.
         encoders = [ENCODERS[encoder](size, hidden, dropout) for size in feature_sizes.values()]
@@ -104,7 +119,26 @@ class LateFusion(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(e.out_size, num_classes) for e in encoders)
 
     def forward(self, features: Mapping[str, Tensor], batch: DialogueBatch) -> dict[str, Tensor]:
-        """Logits `[T, C]` of every modality, from its features `[T, F]`."""
+        """Logits `[T, C]` of every modality, from its features `[T, F]`.
+
+        Args:
+            features: modality -> `float32[T, F]`; T may be 0.
+            batch: the dialogues of these T utterances; what is said of one depends on it alone.
+
+        Raises:
+            KeyError: a modality without features.
+            ValueError: features that do not have T rows.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast import DialogueBatch
+            >>> from spcl_fast.merc.models import LateFusion
+            >>> model = LateFusion({"text": 6, "audio": 4}, num_classes=3, hidden=8)
+            >>> batch = DialogueBatch.from_lists([[0, 2, 1], [1]])
+            >>> logits = model({"text": torch.randn(4, 6), "audio": torch.randn(4, 4)}, batch)
+            >>> sum(logits.values()).argmax(-1).shape  # the joint prediction of every utterance
+            torch.Size([4])
+        """
         return {
             m: head(encode(features[m], batch))
             for m, encode, head in zip(self.modalities, self.encoders, self.heads, strict=True)

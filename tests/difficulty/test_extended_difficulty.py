@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spcl_fast import DialogueBatch, SelfPacedScheduler, ops
-from spcl_fast.difficulty import ExtendedDifficulty
+from spcl_fast.difficulty import ExtendedDifficulty, StepInputs
 
 M, C, F = 3, 4, 8
 OFFSETS = torch.tensor([0, 5, 6, 6, 14])
@@ -52,7 +52,7 @@ def test_terms_are_weighted_and_switched_alone():
 
     def extra(**weights: Any) -> Tensor:
         off = {"incoherence": 0.0, "transition": 0.0, "surprisal": 0.0}
-        return ExtendedDifficulty(**(off | weights), transition_counts=frozen)(**p)
+        return ExtendedDifficulty(**(off | weights), transition_counts=frozen).extra(StepInputs(**p))
 
     scored = p["labels"] >= 0
     one = {name: extra(**{name: 1.0})[scored] for name in ("incoherence", "transition", "surprisal")}
@@ -73,13 +73,13 @@ def test_similarity_makes_the_transitions_wes():
     p = problem()
     similarity = torch.rand(C, C, generator=torch.Generator(torch.get_default_device()).manual_seed(0))
     wes = ops.emotion_transitions(p["labels"], p["speakers"], OFFSETS, C, similarity=similarity).difficulty
-    got = ExtendedDifficulty(incoherence=0, similarity=similarity)(**p)
+    got = ExtendedDifficulty(incoherence=0, similarity=similarity).extra(StepInputs(**p))
     torch.testing.assert_close(got, wes.repeat_interleave(OFFSETS.diff()))
 
 
 def test_predictions_need_no_embeddings():
     p = problem() | {"embeddings": None}
-    got = ExtendedDifficulty(transition=0, source="prediction", window=1)(**p)
+    got = ExtendedDifficulty(transition=0, source="prediction", window=1).extra(StepInputs(**p))
     coherence = ops.window_coherence(p["logits"], OFFSETS, window=1, source="prediction")
     torch.testing.assert_close(got, (1 - coherence) / 2)
     assert bool((got <= 0.5).all())
@@ -88,7 +88,7 @@ def test_predictions_need_no_embeddings():
 def test_undefined_coherence_adds_nothing():
     p = problem()
     p["embeddings"][:, 5] = 0  # the only utterance of its dialogue: no vector, no pair
-    got = ExtendedDifficulty(transition=0)(**p)
+    got = ExtendedDifficulty(transition=0).extra(StepInputs(**p))
     assert float(got[5]) == 0
     assert bool(got.isfinite().all())
 
@@ -230,7 +230,7 @@ def test_embedding_at_fault_that_is_not_present_is_not_looked_at():
     present[0, 2] = False
     p["embeddings"][:, 5] = math.nan
     p["embeddings"][0, 2] = math.nan
-    got = ExtendedDifficulty(transition=0)(**p, present=present)
+    got = ExtendedDifficulty(transition=0).extra(StepInputs(**p, present=present))
     assert bool(got.isfinite().all())
     assert float(got[5]) == 0
 
@@ -241,14 +241,14 @@ def test_embeddings_by_name_are_matched_with_the_logits():
     present = torch.rand(M, T, generator=torch.Generator(torch.get_default_device()).manual_seed(1)) < 0.6
     names = ("audio", "text", "visual")
     logits, embeddings = (dict(zip(names, p[of], strict=True)) for of in ("logits", "embeddings"))
-    difficulty = ExtendedDifficulty(transition=0)
-    expected = difficulty(logits, p["labels"], OFFSETS, embeddings=embeddings, present=present)
+    extra = ExtendedDifficulty(transition=0).extra
+    expected = extra(StepInputs(logits, p["labels"], OFFSETS, embeddings=embeddings, present=present))
     turned = dict(reversed(embeddings.items()))
-    got = difficulty(logits, p["labels"], OFFSETS, embeddings=turned, present=present)
+    got = extra(StepInputs(logits, p["labels"], OFFSETS, embeddings=turned, present=present))
     assert torch.equal(got, expected)
     turned["video"] = turned.pop("visual")
     with pytest.raises(ValueError, match="embeddings must have the modalities of the logits"):
-        difficulty(logits, p["labels"], OFFSETS, embeddings=turned)
+        extra(StepInputs(logits, p["labels"], OFFSETS, embeddings=turned))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,287 @@
+"""How the threshold of a curriculum moves: by a factor, with a quantile of the difficulties, with their mean.
+
+A schedule writes the scheduler's threshold in place, on its device. The scheduler calls `before_step` where
+`looks_at_steps` says so, with the difficulties that the step is about to select from, and `end_epoch` once an epoch.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from spcl_fast import _distributed, ops
+from spcl_fast._state import KeepsDtypes
+from spcl_fast.difficulty import StepInputs
+from spcl_fast.ops import _check
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+    from spcl_fast.pacing import Pace
+
+
+class ThresholdSchedule(KeepsDtypes):
+    """What a schedule of the threshold is; a subclass of your own goes into `SelfPacedScheduler(threshold=...)`.
+
+    Attributes:
+        initial: the threshold of the first step, at least 0 (or what the weighting takes).
+        looks_at_steps: whether `before_step` has to see the difficulties of every batch, which costs another pass
+            over it.
+
+    Example:
+        >>> from spcl_fast import SelfPacedScheduler
+        >>> from spcl_fast.thresholds import ThresholdSchedule
+        >>> class Additive(ThresholdSchedule):
+        ...     initial = 0.5
+        ...
+        ...     def end_epoch(self, threshold, epoch, process_group=None):
+        ...         threshold.add_(0.25)
+        >>> scheduler = SelfPacedScheduler(threshold=Additive())
+        >>> _ = scheduler.end_epoch()
+        >>> scheduler.threshold.item()
+        0.75
+    """
+
+    initial: float = 0.0
+    looks_at_steps: ClassVar[bool] = False
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What decides its numbers, as plain Python."""
+        return {"initial": self.initial}
+
+    @property
+    def largest(self) -> float:
+        """The largest threshold it can reach, as far as it knows."""
+        return self.initial
+
+    def before_step(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs, *, hard: bool) -> Tensor | None:
+        """Moves the threshold for the batch whose difficulties `[T]` these are (NaN: not scored, or not known).
+
+        Returns the selection `bool[T]` where the weighting is hard and the schedule itself decides it, else None. No
+        host sync.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast.testing import random_inputs
+            >>> from spcl_fast.thresholds import RunningMeanThreshold
+            >>> threshold, difficulty = torch.tensor(1.0, dtype=torch.float64), torch.tensor([2.0, 4.0])
+            >>> schedule = RunningMeanThreshold(1.0, momentum=0.5)
+            >>> schedule.before_step(threshold, difficulty, random_inputs((2,)), hard=True)
+            >>> threshold.item()  # half of 1 and half of the mean
+            2.0
+        """
+        return None
+
+    def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> None:
+        """Moves the threshold at the end of the epoch, counted from 0.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast.thresholds import ExponentialThreshold
+            >>> threshold = torch.tensor(0.5, dtype=torch.float64)
+            >>> ExponentialThreshold(0.5, growth=2.0).end_epoch(threshold, epoch=0)
+            >>> threshold.item()
+            1.0
+        """
+
+    def synchronize(self, process_group: ProcessGroup) -> None:
+        """Makes what the processes remember the same on all of them, before it is saved.
+
+        Example:
+            >>> from spcl_fast.thresholds import ExponentialThreshold
+            >>> ExponentialThreshold(0.5).synchronize(process_group=None)  # remembers nothing, so exchanges nothing
+        """
+
+    def extra_repr(self) -> str:
+        """Settings, for `print`."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.config.items())
+
+
+class ExponentialThreshold(ThresholdSchedule):
+    """SPCL's schedule: `lambda <- min(growth * lambda, maximum)` after every epoch (arXiv 2605.21565, code).
+
+    Args:
+        initial: lambda_0, at least 0; it is not capped. `math.inf` selects every utterance, and keeps doing so when
+            `maximum` is `math.inf` too.
+        growth: factor per epoch, at least 1 and finite.
+        maximum: cap of the grown threshold, above 0; may be `math.inf`.
+
+    Example:
+        >>> from spcl_fast import SelfPacedScheduler
+        >>> from spcl_fast.thresholds import ExponentialThreshold
+        >>> SelfPacedScheduler(threshold=ExponentialThreshold(0.5, growth=2.0)).threshold.item()
+        0.5
+    """
+
+    def __init__(
+        self, initial: float = 0.7, *, growth: float = 1.25, maximum: float = 60.0, owner: str | None = None
+    ) -> None:
+        super().__init__()
+        name = owner or type(self).__name__  # whose arguments they are, for the messages
+        words = ("initial", "maximum") if owner is None else ("threshold", "max_threshold")
+        self.initial = _check.number(name, words[0], initial, "be at least 0", lambda x: x >= 0)
+        self.growth = _check.number(name, "growth", growth, "be at least 1 and finite", lambda x: 1 <= x < math.inf)
+        self.maximum = _check.number(name, words[1], maximum, "be above 0", lambda x: x > 0)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """lambda_0, factor and cap."""
+        return {"initial": self.initial, "growth": self.growth, "maximum": self.maximum}
+
+    @property
+    def largest(self) -> float:
+        """The cap, or lambda_0 above it."""
+        return self.maximum
+
+    def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> None:
+        """One factor."""
+        threshold.mul_(self.growth).clamp_(max=self.maximum)
+
+
+class QuantileThreshold(ThresholdSchedule):
+    """The threshold under which a share of the utterances lies: the quantile of the difficulties at `pace(epoch)`.
+
+    Over a batch, hard selection takes exactly `ceil(pace n)` of the n utterances that have a difficulty, ties by
+    index (by id with a process group, where n counts all processes); other weightings get `ops.difficulty_quantile`
+    as threshold. The batch is scored twice. Over an epoch, the threshold is that quantile of what the difficulties
+    were in the epoch before, the first epoch taking all; ties of the threshold are all taken.
+
+    Args:
+        pace: of `spcl_fast.pacing`, or a number in (0, 1] for all epochs.
+        over: "batch" or "epoch".
+        num_utterances: size of the training set, for "epoch", where a step needs `ids` in [0, num_utterances); the
+            latest difficulty of each utterance is kept in 4 bytes.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import SelfPacedScheduler, pacing
+        >>> from spcl_fast.thresholds import QuantileThreshold
+        >>> half = QuantileThreshold(pacing.LinearPace(start=0.5, total=10))
+        >>> scheduler = SelfPacedScheduler(threshold=half, difficulty="loss")
+        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
+        >>> scheduler(logits, torch.tensor([0, 0, 0, 0])).weight.tolist()
+        [1.0, 1.0, 0.0, 0.0]
+    """
+
+    pace_now: Tensor
+    latest: Tensor
+    is_agreed: Tensor
+    initial = math.inf
+    looks_at_steps: ClassVar[bool] = True
+
+    def __init__(self, pace: Pace | float, *, over: str = "batch", num_utterances: int | None = None) -> None:
+        from spcl_fast import pacing
+
+        super().__init__()
+        name = type(self).__name__
+        _check.choice(name, "over", over, ("batch", "epoch"))
+        if (num_utterances is None) != (over == "batch"):
+            raise ValueError(f"{name}: over='epoch' needs num_utterances, and 'batch' none (got {num_utterances})")
+        if num_utterances is not None and (isinstance(num_utterances, bool) or not isinstance(num_utterances, int)):
+            raise TypeError(f"{name}: num_utterances must be an integer (got {type(num_utterances).__name__})")
+        if num_utterances is not None and num_utterances < 1:
+            raise ValueError(f"{name}: num_utterances must be at least 1 (got {num_utterances})")
+        self.pace = pacing.as_pace(name, pace)
+        self.over = over
+        self.num_utterances = num_utterances
+        # On the device, so that another pace neither recompiles a compiled step nor waits.
+        self.register_buffer("pace_now", torch.tensor(self.pace(0), dtype=torch.float64))
+        rows = 0 if num_utterances is None else num_utterances + 1  # the last row takes what has no place
+        self.register_buffer("latest", torch.full((rows,), math.nan))
+        self.register_buffer("is_agreed", torch.zeros(rows, dtype=torch.bool))  # rows that all processes hold
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Pace, and over what."""
+        return {"pace": dict(self.pace.config), "over": self.over, "num_utterances": self.num_utterances}
+
+    def before_step(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs, *, hard: bool) -> Tensor | None:
+        """The quantile of this batch; or keeps its difficulties for the next epoch."""
+        group = inputs.process_group
+        if self.over == "epoch":
+            self._keep(difficulty, inputs.ids)
+            return None
+        threshold.copy_(ops.difficulty_quantile(difficulty, self.pace_now, process_group=group))
+        if not hard:
+            return None
+        ids = None if group is None else inputs.ids
+        return ops.select_easiest(difficulty, self.pace_now, process_group=group, ids=ids)
+
+    def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> None:
+        """The pace of the next epoch, and its threshold."""
+        self.pace_now.fill_(self.pace(epoch + 1))
+        if self.over == "epoch":
+            rank, _ = _distributed.world(process_group)
+            known = self.latest if rank == 0 else torch.where(self.is_agreed, math.nan, self.latest)
+            known = known[:-1]
+            level = ops.difficulty_quantile(known, self.pace_now, process_group=process_group)
+            threshold.copy_(
+                torch.where(level.isnan(), threshold, level)
+            )  # an epoch without a difficulty changes nothing
+            self.latest.fill_(math.nan)
+            self.is_agreed.zero_()
+
+    def synchronize(self, process_group: ProcessGroup) -> None:
+        """The difficulties of all processes, on each; of the first where several have one of an utterance."""
+        own = ~(self.is_agreed | self.latest.isnan())
+        _distributed.merge_rows(own, [self.latest], process_group)
+        self.is_agreed.copy_(~self.latest.isnan())
+
+    def _keep(self, difficulty: Tensor, ids: Tensor | None) -> None:
+        if ids is None:
+            raise ValueError("QuantileThreshold: over='epoch' needs ids= (got none)")
+        row = ids.long()
+        inside = (row >= 0) & (row < self.latest.numel() - 1)
+        if row.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(inside.all()):
+            got = int(row[~inside][0])
+            raise ValueError(f"QuantileThreshold: ids must lie in [0, {self.num_utterances}) (got {got})")
+        row = torch.where(inside, row, self.latest.numel() - 1)
+        self.latest.index_copy_(0, row, difficulty.to(self.latest.dtype))
+        self.is_agreed.index_fill_(0, row, False)
+
+
+class RunningMeanThreshold(ThresholdSchedule):
+    """The running mean of the difficulties: `tau <- f tau + (1 - f) mean` before each batch (SuperLoss, Castells 2020).
+
+    The mean is over the utterances of the batch with a finite difficulty, of all processes with a process group; a
+    batch without any leaves tau as it is. The batch is scored twice.
+
+    Args:
+        initial: tau of the first step, a finite number: `math.log(C)` is what a uniform guess loses.
+        momentum: f, in [0, 1).
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import SelfPacedScheduler
+        >>> from spcl_fast.thresholds import RunningMeanThreshold
+        >>> scheduler = SelfPacedScheduler(threshold=RunningMeanThreshold(0.0, momentum=0.5), difficulty="loss")
+        >>> _ = scheduler(torch.zeros(3, 2), torch.tensor([0, 1, 0]))
+        >>> round(scheduler.threshold.item(), 4)  # half of log 2
+        0.3466
+    """
+
+    looks_at_steps: ClassVar[bool] = True
+
+    def __init__(self, initial: float, *, momentum: float = 0.9) -> None:
+        super().__init__()
+        name = type(self).__name__
+        self.initial = _check.number(name, "initial", initial, "be finite")
+        self.momentum = _check.number(name, "momentum", momentum, "lie in [0, 1)", lambda x: 0 <= x < 1)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Value of tau at the first step, and f."""
+        return {"initial": self.initial, "momentum": self.momentum}
+
+    def before_step(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs, *, hard: bool) -> Tensor | None:
+        """One step of the mean."""
+        finite = difficulty.isfinite()
+        sums = torch.stack([finite.sum().double(), torch.where(finite, difficulty, 0.0).double().sum()])
+        n, total = _distributed.all_sum(sums, inputs.process_group)
+        moved = self.momentum * threshold + (1 - self.momentum) * total / n.clamp(min=1)
+        threshold.copy_(torch.where(n > 0, moved, threshold))
+        return None

@@ -1,0 +1,334 @@
+"""The measurers: each by its formula, through the scheduler, and held to the promises of the protocol."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from spcl_fast import SelfPacedScheduler, difficulty, ops
+from spcl_fast.difficulty import (
+    BssDifficulty,
+    CombinedDifficulty,
+    Difficulty,
+    ExtendedDifficulty,
+    LossDifficulty,
+    RandomDifficulty,
+    SpclDifficulty,
+    SpreadDifficulty,
+    TransitionDifficulty,
+)
+from spcl_fast.testing import check_measurer, random_inputs
+
+SIMILARITY = torch.tensor([[1.0, 0.5, 0.0, 0.25]] * 4, device="cpu")
+
+MEASURERS: dict[str, Callable[[], Difficulty]] = {
+    "spcl": SpclDifficulty,
+    "loss": LossDifficulty,
+    "spread": SpreadDifficulty,
+    "extended": ExtendedDifficulty,
+    "dif": TransitionDifficulty,
+    "wes": lambda: TransitionDifficulty(SIMILARITY),
+    "bss": BssDifficulty,
+    "bss running": lambda: BssDifficulty(scale="running", source="prediction"),
+    "random": RandomDifficulty,
+    "sum": lambda: CombinedDifficulty([("spcl", 1.0), ("dif", 0.5), ("loss", 2.0)]),
+    "unfused": lambda: CombinedDifficulty([("spcl", 0.5), ("random", 0.5)]),
+    "minmax": lambda: CombinedDifficulty([("loss", 1.0), ("spread", 1.0)], normalize="minmax"),
+    "rank": lambda: CombinedDifficulty([("loss", 1.0), ("spread", -1.0)], normalize="rank"),
+}
+
+
+@pytest.mark.parametrize("name", MEASURERS)
+def test_measurers_keep_their_promises(name):
+    check_measurer(MEASURERS[name], device=torch.get_default_device())
+
+
+@pytest.mark.parametrize("name", MEASURERS)
+def test_the_scheduler_selects_by_what_a_measurer_says(name):
+    x = random_inputs(device=torch.get_default_device())
+    measured = MEASURERS[name]()(x)
+    threshold = float(measured.nanmedian())
+    scheduler = SelfPacedScheduler(threshold, max_threshold=math.inf, difficulty=MEASURERS[name]())
+    step = scheduler(x.logits, x.labels, x.offsets, x.speakers, x.embeddings, ids=x.ids)
+    torch.testing.assert_close(step.difficulty, measured, equal_nan=True)
+    assert torch.equal(step.weight, (step.difficulty <= threshold).float())
+    assert 0 < int(step.totals.selected) < int(step.totals.scored)
+
+
+def test_fused_measures_are_the_parts_of_spcl():
+    x = random_inputs(device=torch.get_default_device())
+    step = ops.self_paced_step(x.logits, x.labels, x.offsets, None)
+    own = torch.repeat_interleave(step.spread, x.offsets.diff())
+    torch.testing.assert_close(LossDifficulty()(x), step.utterance_loss)
+    torch.testing.assert_close(SpreadDifficulty()(x), own)
+    torch.testing.assert_close(SpclDifficulty()(x), step.difficulty)
+
+
+def test_dif_and_wes_are_those_of_the_dialogue():
+    x = random_inputs(device=torch.get_default_device())
+    for similarity in (None, SIMILARITY.to(x.labels.device)):
+        of_dialogues = ops.emotion_transitions(x.labels, x.speakers, x.offsets, 4, similarity=similarity).difficulty
+        got = TransitionDifficulty(similarity)(x)
+        assert torch.equal(got, of_dialogues.repeat_interleave(x.offsets.diff()).to(got.dtype))
+    assert float(TransitionDifficulty()(x)[5]) == 0.5  # a dialogue of one utterance
+
+
+def test_bss_by_hand():
+    # Two modalities, three utterances: losses and cosines that can be scaled on paper.
+    logits = torch.tensor([[[0.0, 0.0]] * 3, [[2.0, 0.0], [0.0, 0.0], [0.0, 2.0]]])
+    embeddings = torch.tensor([[[1.0, 0.0]] * 3, [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]])
+    x = random_inputs((3,), num_modalities=2)._replace(
+        logits=logits, labels=torch.zeros(3, dtype=torch.int64), offsets=torch.tensor([0, 3]), embeddings=embeddings
+    )
+    half = math.log(2)
+    right, wrong = math.log1p(math.exp(-2)), math.log1p(math.exp(2))
+    losses = [0.9 * (half + l) + 0.1 * l for l in (right, half, wrong)]
+    scaled = [(l - losses[0]) / (losses[2] - losses[0]) for l in losses]
+    expected = [c + l for c, l in zip((0.0, 0.5, 1.0), scaled, strict=True)]
+    assert BssDifficulty()(x).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_bss_scales_by_all_it_has_met_when_it_runs():
+    x = random_inputs((8,), seed=1)
+    first, second = (random_inputs((8,), seed=seed) for seed in (2, 3))
+    running = BssDifficulty(scale="running")
+    for batch in (first, second):
+        running(batch)
+    both = first._replace(
+        logits=torch.cat([first.logits, second.logits, x.logits], 1),
+        labels=torch.cat([first.labels, second.labels, x.labels]),
+        offsets=torch.tensor([0, 24]),
+        embeddings=torch.cat([first.embeddings, second.embeddings, x.embeddings], 1),
+    )
+    torch.testing.assert_close(running.eval()(x), BssDifficulty()(both)[16:])
+    fresh = BssDifficulty(scale="running").eval()
+    fresh(x)
+    assert not fresh.loss_range.range.isfinite().any()  # evaluation learns nothing
+
+
+def test_random_difficulty_depends_on_seed_epoch_and_id_alone():
+    x = random_inputs((400,), seed=4)
+    measurer = RandomDifficulty(seed=3)
+    drawn = measurer(x)
+    assert torch.equal(measurer(x), drawn)
+    turned = x._replace(ids=x.ids.flip(0))
+    assert torch.equal(measurer(turned), drawn.flip(0))
+    assert not torch.equal(RandomDifficulty(seed=4)(x), drawn)
+    measurer.end_epoch()
+    again = measurer(x)
+    assert not torch.equal(again, drawn)
+    assert abs(float(torch.corrcoef(torch.stack([again, drawn]))[0, 1])) < 0.2
+    kept = RandomDifficulty(seed=3, redraw=False)
+    kept.end_epoch()
+    assert torch.equal(kept(x), drawn)
+
+
+def test_random_difficulty_is_uniform_and_the_same_everywhere():
+    x = random_inputs((2,), seed=4)._replace(ids=torch.tensor([0, 1]))
+    # SplitMix64 of what the docstring says, in Python's integers.
+    mask = (1 << 64) - 1
+
+    def mix(n: int) -> int:
+        n = (n + 0x9E3779B97F4A7C15) & mask
+        n = ((n ^ n >> 30) * 0xBF58476D1CE4E5B9) & mask
+        n = ((n ^ n >> 27) * 0x94D049BB133111EB) & mask
+        return n ^ n >> 31
+
+    expected = [(mix(mix(mix(i)) ^ 7) >> 40) / 2**24 for i in (0, 1)]
+    assert RandomDifficulty(seed=7)(x).tolist() == expected
+    many = random_inputs((20000,), num_modalities=1)
+    drawn = RandomDifficulty()(many)
+    assert float(drawn.mean()) == pytest.approx(0.5, abs=0.01)
+    shares = torch.histc(drawn, 10, 0, 1) / 20000
+    assert bool(((shares - 0.1).abs() < 0.01).all())
+
+
+def test_combinations_add_up_and_a_fused_term_changes_nothing():
+    x = random_inputs(device=torch.get_default_device())
+    parts = {name: difficulty.make(name)(x) for name in ("spcl", "loss", "dif")}
+    fused = CombinedDifficulty([("spcl", 1.0), ("loss", 2.0), ("dif", 0.5)])
+    assert fused.fused == "spcl"
+    torch.testing.assert_close(fused(x), parts["spcl"] + 2 * parts["loss"] + 0.5 * parts["dif"])
+    unfused = CombinedDifficulty([("spcl", 0.5), ("loss", -1.0)])
+    assert unfused.fused == "none"
+    torch.testing.assert_close(unfused(x), 0.5 * parts["spcl"] - parts["loss"])
+    inside = CombinedDifficulty([(fused, 1.0), ("dif", 1.0)])
+    assert inside.fused == "spcl"
+    torch.testing.assert_close(inside(x), fused(x) + parts["dif"])
+
+
+@pytest.mark.parametrize("how", ["minmax", "zscore", "rank"])
+def test_normalised_terms(how):
+    x = random_inputs(device=torch.get_default_device())
+    x.labels[3] = -100
+    loss = LossDifficulty()(x)
+    got = CombinedDifficulty([("loss", 1.0)], normalize=how)(x)
+    known = ~loss.isnan()
+    assert torch.equal(got.isnan(), ~known)
+    values, got = loss[known], got[known]
+    if how == "minmax":
+        expected = (values - values.min()) / (values.max() - values.min())
+    elif how == "zscore":
+        expected = (values - values.mean()) / values.std(correction=0)
+    else:
+        expected = values.argsort().argsort() / (len(values) - 1)
+    torch.testing.assert_close(got, expected.to(got.dtype))
+
+
+def test_normalisation_of_what_is_constant_is_nothing():
+    x = random_inputs()
+    for how in ("minmax", "zscore"):
+        same = CombinedDifficulty([(Constant(), 1.0)], normalize=how)(x)
+        assert not same.any()
+
+
+class Constant(Difficulty):
+    def forward(self, inputs):
+        return torch.full_like(inputs.labels, 3, dtype=torch.float32)
+
+
+def test_one_term_that_cannot_judge_an_utterance_leaves_it_out():
+    class Silent(Difficulty):
+        def forward(self, inputs):
+            return torch.full_like(inputs.labels, math.nan, dtype=torch.float32)
+
+    x = random_inputs()
+    assert CombinedDifficulty([("loss", 1.0), (Silent(), 1.0)])(x).isnan().all()
+
+
+def test_evaluation_needs_no_more_than_the_loss_does():
+    x = random_inputs(device=torch.get_default_device())
+    for name in ("extended", "dif", "random"):
+        scheduler = SelfPacedScheduler(difficulty=name).eval()
+        step = scheduler(x.logits, x.labels, x.offsets)
+        expected = SelfPacedScheduler().eval()(x.logits, x.labels, x.offsets)
+        torch.testing.assert_close(step.loss, expected.loss)
+        assert torch.equal(step.weight, expected.weight)
+        assert step.difficulty.isnan().all()
+        with pytest.raises(ValueError, match="needs"):
+            scheduler.train()(x.logits, x.labels, x.offsets)
+
+
+def test_registry_makes_what_is_registered_and_refuses_the_rest():
+    assert isinstance(difficulty.make("bss", unimodal=0.5), BssDifficulty)
+    assert isinstance(difficulty.make("wes", similarity=SIMILARITY), TransitionDifficulty)
+    assert isinstance(difficulty.make("combined", terms=[("loss", 1.0)]), CombinedDifficulty)
+    with pytest.raises(ValueError, match=r"difficulty must be one of 'spcl'.* \(got 'easy'\)"):
+        difficulty.make("easy")
+    difficulty.register("constant of this test", Constant)
+    assert isinstance(SelfPacedScheduler(difficulty="constant of this test").difficulty, Constant)
+    with pytest.raises(ValueError, match="which is taken"):
+        difficulty.register("spcl", Constant)
+    with pytest.raises(TypeError, match="must be callable"):
+        difficulty.register("nothing", 3)
+    with pytest.raises(TypeError, match="must be text"):
+        difficulty.register(3, Constant)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: CombinedDifficulty([]), ValueError, "at least one measurer"),
+        (lambda: CombinedDifficulty([(3, 1.0)]), TypeError, r"terms\[0\] must be a Difficulty"),
+        (lambda: CombinedDifficulty([("loss", math.inf)]), ValueError, r"weight of terms\[0\] must be finite"),
+        (lambda: CombinedDifficulty([("loss", 1.0)], normalize="max"), ValueError, "normalize must be one of"),
+        (lambda: BssDifficulty(unimodal=1.5), ValueError, r"unimodal must lie in \[0, 1\]"),
+        (lambda: BssDifficulty(scale="epoch"), ValueError, "scale must be one of"),
+        (lambda: RandomDifficulty(seed=-1), ValueError, "seed must lie in"),
+        (lambda: RandomDifficulty(seed=1.0), TypeError, "seed must be an integer"),
+        (lambda: TransitionDifficulty(torch.zeros(2, 3)), ValueError, "similarity must be square"),
+        (lambda: TransitionDifficulty(ignored="keep"), ValueError, "ignored must be one of"),
+        (lambda: SelfPacedScheduler(difficulty=3), ValueError, "difficulty must be one of"),
+    ],
+)
+def test_settings_out_of_their_domain_are_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_a_single_head_needs_neither_dialogues_nor_modalities():
+    logits, labels = torch.randn(9, 4, requires_grad=True), torch.randint(4, (9,))
+    step = SelfPacedScheduler(1.0, difficulty="loss")(logits, labels)
+    losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    torch.testing.assert_close(step.difficulty, losses.detach())
+    torch.testing.assert_close(step.loss, (losses * (losses.detach() <= 1)).mean())
+    step.loss.backward()
+    assert logits.grad is not None
+    empty = SelfPacedScheduler(1.0, difficulty="loss")(logits[:0], labels[:0])
+    assert float(empty.loss.detach()) == 0
+    with pytest.raises(ValueError, match="labels need offsets"):
+        SelfPacedScheduler()(logits[None], labels)
+    with pytest.raises(ValueError, match="modalities"):
+        SelfPacedScheduler()(logits, labels, torch.tensor([0, 9]))
+
+
+# What `check_measurer` is there to find: each of these breaks one promise.
+class NoTensor(Difficulty):
+    def forward(self, inputs):
+        return inputs.labels.tolist()
+
+
+class Writes(Difficulty):
+    def forward(self, inputs):
+        return inputs.logits[0, :, 0].add_(1).to(torch.float32)
+
+
+class BatchRelative(Difficulty):
+    def forward(self, inputs):
+        loss = inputs.step("loss").utterance_loss
+        return loss - loss.nansum() / max(len(loss), 1)
+
+
+class Leaky(Difficulty):
+    def forward(self, inputs):
+        loss = inputs.step("loss").utterance_loss
+        return loss + 0 * torch.stack(tuple(inputs.logits)).sum().to(loss.dtype)
+
+
+class Forgetful(Difficulty):
+    def __init__(self):
+        super().__init__()
+        self.calls = 0.0
+
+    def forward(self, inputs):
+        return inputs.step("loss").utterance_loss + self.calls
+
+    def end_epoch(self, process_group=None):
+        self.calls += 1.0
+
+
+class Rounds(Difficulty):
+    def forward(self, inputs):
+        return inputs.step("loss").utterance_loss.float()
+
+
+class ShapeOfDialogues(Difficulty):
+    def forward(self, inputs):
+        return inputs.step("loss").spread
+
+
+class ByPosition(Difficulty):
+    def forward(self, inputs):
+        return torch.arange(inputs.labels.numel(), dtype=inputs.step("loss").difficulty.dtype)
+
+
+@pytest.mark.host_only
+@pytest.mark.parametrize(
+    ("broken", "promise"),
+    [
+        (NoTensor, "result"),
+        (Writes, "inputs"),
+        (BatchRelative, "batch split"),
+        (Leaky, "a NaN in another dialogue"),
+        (Forgetful, "a state that was saved and loaded"),
+        (Rounds, "dtype"),
+        (ShapeOfDialogues, "shape"),
+        (ByPosition, "batch split"),
+    ],
+)
+def test_check_measurer_finds_a_broken_promise(broken, promise):
+    with pytest.raises(AssertionError, match=f"{broken.__name__}: {promise}"):
+        check_measurer(broken)
