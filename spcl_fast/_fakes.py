@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from spcl_fast.reference import keys
+
 _are_registered = False
 
 
@@ -14,6 +16,7 @@ def register() -> None:
     if _are_registered:
         return
     for op in (
+        _difficulty_histogram,
         _difficulty_quantile,
         _select_easiest,
         _emotion_transitions,
@@ -24,6 +27,7 @@ def register() -> None:
         _self_paced_weights,
         _self_paced_step,
         _self_paced_step_backward,
+        _super_loss,
         _window_coherence,
         _window_coherence_out,
         _window_coherence_backward,
@@ -32,11 +36,18 @@ def register() -> None:
     _are_registered = True
 
 
-def _difficulty_quantile(difficulty: Tensor, pace: float) -> Tensor:
+def _difficulty_histogram(difficulty: Tensor, prefix: Tensor, level: int) -> Tensor:
+    _on_one_device("difficulty_histogram", [difficulty, prefix])
+    return difficulty.new_empty(1 << keys.digit_at(difficulty.dtype, level).bits, dtype=torch.int64)
+
+
+def _difficulty_quantile(difficulty: Tensor, pace: float | None, pace_tensor: Tensor | None = None) -> Tensor:
+    _on_one_device("difficulty_quantile", [difficulty, pace_tensor])
     return difficulty.new_empty(())
 
 
-def _select_easiest(difficulty: Tensor, pace: float) -> Tensor:
+def _select_easiest(difficulty: Tensor, pace: float | None, pace_tensor: Tensor | None = None) -> Tensor:
+    _on_one_device("select_easiest", [difficulty, pace_tensor])
     return difficulty.new_empty(difficulty.shape[0], dtype=torch.bool)
 
 
@@ -127,6 +138,7 @@ def _self_paced_step(
     extra_difficulty: Tensor | None,
     class_weight: Tensor | None,
     present: Tensor | None,
+    measure: int,
     scheme: int,
     scheme_parameter: float,
     groups_are_dialogues: bool,
@@ -156,6 +168,14 @@ def _self_paced_step_backward(
 ) -> Tensor:
     _on_one_device("self_paced_step_backward", [gradient, grad_loss, counts, sums])
     return gradient.new_empty(gradient.shape, dtype=dtype)
+
+
+def _super_loss(
+    loss: Tensor, threshold_tensor: Tensor | None, threshold: float | None, regularization: float
+) -> tuple[Tensor, Tensor]:
+    _on_one_device("super_loss", [loss, threshold_tensor])
+    value = torch.empty_like(loss, memory_format=torch.contiguous_format)
+    return value, torch.empty_like(value)
 
 
 def _num_modalities(logits: list[Tensor]) -> int:
