@@ -25,6 +25,7 @@ class IndexedDataset(Dataset):
     """A dataset whose samples come with their index: `(sample, index)`.
 
     Example:
+        >>> from spcl_fast.integrations.curml import IndexedDataset
         >>> IndexedDataset(["a", "b"])[1]
         ('b', 1)
     """
@@ -67,6 +68,7 @@ class SelfPaced:
     Example:
         >>> import torch
         >>> from torch.utils.data import DataLoader
+        >>> from spcl_fast.integrations.curml import SelfPaced
         >>> data = [(torch.tensor([x]), 1) for x in (3.0, -1.0, 2.0, 0.0)]
         >>> cl = SelfPaced(pace=lambda epoch: 0.5 if epoch == 0 else 1.0)
         >>> cl.data_prepare(DataLoader(data, batch_size=4))
@@ -100,7 +102,16 @@ class SelfPaced:
         self.weights: Tensor | None = None  # [N], of the present epoch
 
     def data_prepare(self, loader: DataLoader, **kwargs: Any) -> None:
-        """Takes the training set; its samples get their index, last in a sequence or as "indices" of a mapping."""
+        """Takes the training set; its samples get their index, last in a sequence or as "indices" of a mapping.
+
+        Example:
+            >>> from torch.utils.data import DataLoader
+            >>> from spcl_fast.integrations.curml import SelfPaced
+            >>> cl = SelfPaced()
+            >>> cl.data_prepare(DataLoader([(0.5, 1), (1.5, 0), (2.5, 0)], batch_size=2))
+            >>> cl.data_size, cl.n_batches
+            (3, 2)
+        """
         if loader.batch_size is None:
             raise ValueError("SelfPaced: loader must have a batch size (got None)")
         self.dataset = IndexedDataset(loader.dataset)
@@ -125,13 +136,36 @@ class SelfPaced:
         lr_scheduler: Any,
         **kwargs: Any,
     ) -> None:
-        """Takes the model and the criterion, which has to give one loss a sample."""
+        """Takes the model and the criterion, which has to give one loss a sample; the rest is not looked at.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast.integrations.curml import SelfPaced
+            >>> cl = SelfPaced()
+            >>> cl.model_prepare(torch.nn.Linear(1, 2), "cpu", 3, torch.nn.L1Loss(reduction="none"), None, None)
+            >>> cl.model_curriculum().out_features
+            2
+        """
         self.net = net
         self.device = device
         self.criterion = criterion
 
     def data_curriculum(self, loader: DataLoader | None = None, **kwargs: Any) -> DataLoader:
-        """Scores the training set and gives the loader of an epoch, shuffled by torch's generator."""
+        """Scores the training set and gives the loader of an epoch, shuffled by torch's generator.
+
+        Example:
+            >>> import torch
+            >>> from torch.utils.data import DataLoader
+            >>> from spcl_fast.integrations.curml import SelfPaced
+            >>> data = [(torch.tensor([x]), torch.tensor([x])) for x in (0.0, 3.0, -1.0, 2.0)]
+            >>> cl = SelfPaced(pace=0.5, weighting="linear")
+            >>> cl.data_prepare(DataLoader(data, batch_size=4))
+            >>> cl.model_prepare(torch.nn.Tanh(), "cpu", 1, lambda z, y: (z - y).square()[:, 0], None, None)
+            >>> len(next(iter(cl.data_curriculum()))[0])
+            4
+            >>> cl.weights.tolist()  # the second easiest gives the threshold
+            [1.0, 0.0, 0.0, 0.0]
+        """
         difficulty = self.difficulty = self._measure()
         fraction = self._fraction(int((~difficulty.isnan()).sum()))
         self.epoch += 1
@@ -144,11 +178,28 @@ class SelfPaced:
         return self._loader(self.dataset, shuffle=True)
 
     def model_curriculum(self, net: nn.Module | None = None, **kwargs: Any) -> nn.Module:
-        """The model as it is."""
+        """The model as it is.
+
+        Example:
+            >>> from spcl_fast.integrations.curml import SelfPaced
+            >>> SelfPaced().model_curriculum("a model")
+            'a model'
+        """
         return self.net if net is None else net
 
     def loss_curriculum(self, *arguments: Any, **kwargs: Any) -> Tensor:
-        """The loss of a batch: `(criterion, outputs, labels, indices)`, or `(outputs, labels, indices)` of CurBench."""
+        """The loss of a batch: `(criterion, outputs, labels, indices)`, or `(outputs, labels, indices)` of CurBench.
+
+        A mean over the samples of the batch, also where some weigh nothing.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast.integrations.curml import SelfPaced
+            >>> cl, outputs, labels = SelfPaced(weighting="linear"), torch.tensor([1.0, 3.0]), torch.zeros(2)
+            >>> cl.weights = torch.tensor([0.0, 0.5, 1.0])
+            >>> cl.loss_curriculum(torch.nn.L1Loss(reduction="none"), outputs, labels, torch.tensor([2, 1])).item()
+            1.25
+        """
         outputs, labels, indices = arguments[-3:]
         criterion = arguments[0] if len(arguments) == 4 else self.criterion
         loss = _one_a_sample(criterion(outputs, labels), labels)
@@ -161,6 +212,15 @@ class SelfPaced:
 
         As in their trainers the inputs are first and the labels second, or a mapping has "labels" and its other entries
         are arguments of a model that returns its outputs first.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast.integrations.curml import SelfPaced
+            >>> cl = SelfPaced()
+            >>> cl.model_prepare(torch.nn.Identity(), "cpu", 1, torch.nn.L1Loss(reduction="none"), None, None)
+            >>> outputs, labels, indices = cl.forward([torch.ones(2), torch.zeros(2), torch.tensor([5, 3])])
+            >>> outputs.tolist(), indices.tolist()
+            ([1.0, 1.0], [5, 3])
         """
         if isinstance(batch, Mapping):
             inputs = {name: x.to(self.device) for name, x in batch.items() if name not in ("labels", "indices")}

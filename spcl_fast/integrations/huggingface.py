@@ -14,12 +14,13 @@ from torch.utils.data import DataLoader, Sampler
 
 from spcl_fast._sharded import ShardedSampler
 from spcl_fast.batch_sampler import CurriculumBatchSampler
+from spcl_fast.difficulty.measurer import Vectors
 from spcl_fast.integrations._epochs import TrainerEpochs
 from spcl_fast.integrations._same_length import SameLengthEpochs, longest
 from spcl_fast.integrations.writers import log_stats, scalars
 from spcl_fast.merc.files import CheckpointError, load_checkpoint, save_checkpoint
 from spcl_fast.ops import SelfPacedStep
-from spcl_fast.scheduler import Logits, SelfPacedScheduler
+from spcl_fast.scheduler import EpochStats, SelfPacedScheduler
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -46,8 +47,8 @@ class CurriculumCallback(TrainerCallback):
 
     Alone it serves a Trainer whose loss calls the scheduler in another way, such as `compute_loss_func`; the state is
     then the user's to save: `state_dict`, `load_state_dict`. The epoch is ended in `on_epoch_end`, before the
-    evaluation and the checkpoint of that epoch; an evaluation selects nothing, so it is the same as after it. Counters
-    of several processes are added up.
+    evaluation and the checkpoint of that epoch; an evaluation selects nothing, so it is the same as after it. Where
+    there are several processes, a scheduler without a `process_group` gets that of all.
 
     Args:
         scheduler: moved to the device of the training when it begins.
@@ -57,10 +58,11 @@ class CurriculumCallback(TrainerCallback):
 
     Example:
         >>> from spcl_fast import SelfPacedScheduler
-        >>> callback = CurriculumCallback(SelfPacedScheduler(threshold=0.4, growth=1.5))
+        >>> from spcl_fast.integrations.huggingface import CurriculumCallback
+        >>> callback = CurriculumCallback(SelfPacedScheduler(threshold=0.5, growth=1.5))
         >>> _ = callback.on_epoch_end(None, None, None)
         >>> callback.scheduler.threshold.item()
-        0.6
+        0.75
     """
 
     def __init__(
@@ -80,11 +82,10 @@ class CurriculumCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Ends an epoch that the checkpoint had trained to the last step but not ended."""
+        """Moves the scheduler; ends an epoch that the checkpoint had trained to the last step but not ended."""
         self.scheduler.to(args.device)
-        left = self._epochs.begin(math.floor((state.epoch or 0) + 1e-6))
-        if left is not None:
-            log_stats(left, modalities=self.modalities)
+        self._epochs.join_processes()
+        self._report(self._epochs.begin(math.floor((state.epoch or 0) + 1e-6)))
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -98,18 +99,40 @@ class CurriculumCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Ends the epoch."""
-        stats = self._epochs.end()
+        self._report(self._epochs.end())
+
+    def _report(self, stats: EpochStats | None) -> None:
+        if stats is None:
+            return
         if self.log is None:
             log_stats(stats, modalities=self.modalities)
         else:
             self.log(scalars(stats, modalities=self.modalities))
 
     def state_dict(self) -> dict[str, Any]:
-        """The scheduler and the epoch; all processes have to call it."""
+        """The scheduler and the epoch; all processes have to call it.
+
+        Example:
+            >>> from spcl_fast import SelfPacedScheduler
+            >>> from spcl_fast.integrations.huggingface import CurriculumCallback
+            >>> state = CurriculumCallback(SelfPacedScheduler()).state_dict()
+            >>> state["epoch"], state["is_open"]
+            (0, False)
+        """
         return self._epochs.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues what `state_dict` gave."""
+        """Continues what `state_dict` gave.
+
+        Example:
+            >>> from spcl_fast import SelfPacedScheduler
+            >>> from spcl_fast.integrations.huggingface import CurriculumCallback
+            >>> first, second = (CurriculumCallback(SelfPacedScheduler(threshold=0.4, growth=1.5)) for _ in range(2))
+            >>> _ = first.on_epoch_end(None, None, None)
+            >>> second.load_state_dict(first.state_dict())
+            >>> second.scheduler.epoch
+            1
+        """
         self._epochs.load_state_dict(state)
 
 
@@ -123,7 +146,8 @@ class CurriculumTrainerMixin(_Host):
       `joint` and `embeddings`; or a tuple that begins with the logits; or the logits.
     - Evaluation is the plain mean over all utterances, and counts nothing.
     - Micro-batches of one gradient select what a single batch would, and count alike whatever their size, which is the
-      Trainer's rule for a loss that is a mean; so do processes.
+      Trainer's rule for a loss that is a mean. The batches of several processes are one batch: a scheduler without a
+      `process_group` gets that of all.
     - A sampler decides the order: a `CurriculumSampler`, or a `CurriculumBatchSampler` for the batches; of `world_size`
       1, since accelerate deals the batches out (and, to several processes, those of `max_utterances` only with
       `accelerator_config={"even_batches": False}`). The Trainer takes every epoch to have the same number of steps: it
@@ -148,6 +172,7 @@ class CurriculumTrainerMixin(_Host):
 
     Example:
         >>> from transformers import Trainer
+        >>> from spcl_fast.integrations.huggingface import CurriculumTrainerMixin
         >>> class MyTrainer(CurriculumTrainerMixin, Trainer):
         ...     pass
         >>> MyTrainer(scheduler=None)
@@ -192,7 +217,22 @@ class CurriculumTrainerMixin(_Host):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any
     ) -> Tensor | tuple[Tensor, Any]:
-        """The loss of the scheduler, in place of the model's."""
+        """The loss of the scheduler, in place of the model's.
+
+        Example:
+            >>> import torch
+            >>> from transformers import Trainer, TrainingArguments
+            >>> from spcl_fast import SelfPacedScheduler
+            >>> from spcl_fast.integrations.huggingface import CurriculumTrainerMixin
+            >>> class MyTrainer(CurriculumTrainerMixin, Trainer):
+            ...     pass
+            >>> scheduler = SelfPacedScheduler(threshold=2.0, difficulty="loss")
+            >>> arguments = TrainingArguments("out", use_cpu=True, report_to=[])
+            >>> trainer = MyTrainer(torch.nn.Identity(), arguments, scheduler=scheduler)
+            >>> batch = {"input": torch.zeros(2, 4), "labels": torch.tensor([0, 3])}
+            >>> round(trainer.compute_loss(trainer.model, batch).item(), 3)  # log 4
+            1.386
+        """
         ours = {name: inputs[name] for name in INPUTS if name in inputs}
         outputs = model(**{name: x for name, x in inputs.items() if name not in ours or name in self._model_takes})
         loss = self.curriculum_step(model, outputs, ours).loss
@@ -209,9 +249,23 @@ class CurriculumTrainerMixin(_Host):
             model: says whether it is training.
             outputs: what the model returned.
             inputs: those of `INPUTS` that the batch has; `labels` among them.
+
+        Example:
+            >>> import torch
+            >>> from transformers import Trainer, TrainingArguments
+            >>> from spcl_fast import SelfPacedScheduler
+            >>> from spcl_fast.integrations.huggingface import CurriculumTrainerMixin
+            >>> class MyTrainer(CurriculumTrainerMixin, Trainer):
+            ...     pass
+            >>> scheduler = SelfPacedScheduler(threshold=2.0, difficulty="loss")
+            >>> arguments = TrainingArguments("out", use_cpu=True, report_to=[])
+            >>> trainer = MyTrainer(torch.nn.Identity(), arguments, scheduler=scheduler)
+            >>> outputs, inputs = {"logits": torch.zeros(2, 4)}, {"labels": torch.tensor([0, 3])}
+            >>> trainer.curriculum_step(trainer.model, outputs, inputs).weight.tolist()
+            [1.0, 1.0]
         """
         others: dict[str, Any] = {}
-        logits: Logits
+        logits: Vectors
         if isinstance(outputs, Mapping):
             logits = outputs["logits"]
             others = {name: outputs[name] for name in ("joint", "embeddings") if outputs.get(name) is not None}
@@ -229,7 +283,25 @@ class CurriculumTrainerMixin(_Host):
         return self._order
 
     def get_train_dataloader(self) -> DataLoader:
-        """The loader of the training set; with a batch sampler, of its batches."""
+        """The loader of the training set; with a batch sampler, of its batches.
+
+        Example:
+            >>> import torch
+            >>> from transformers import Trainer, TrainingArguments
+            >>> from spcl_fast import SelfPacedScheduler
+            >>> from spcl_fast.integrations.huggingface import CurriculumTrainerMixin
+            >>> class MyTrainer(CurriculumTrainerMixin, Trainer):
+            ...     pass
+            >>> scheduler = SelfPacedScheduler(threshold=2.0, difficulty="loss")
+            >>> arguments = TrainingArguments("out", use_cpu=True, report_to=[])
+            >>> from spcl_fast import CurriculumBatchSampler
+            >>> sampler = CurriculumBatchSampler(3, batch_size=2, order="easiest_first")
+            >>> data = [{"input": torch.zeros(4), "labels": i} for i in range(3)]
+            >>> options = {"train_dataset": data, "scheduler": scheduler, "sampler": sampler}
+            >>> trainer = MyTrainer(torch.nn.Identity(), arguments, **options)
+            >>> [batch["labels"].tolist() for batch in trainer.get_train_dataloader()]
+            [[0, 1], [2]]
+        """
         if self._order is None or not isinstance(self._order.sampler, CurriculumBatchSampler):
             return super().get_train_dataloader()
         dataset, collate = self.train_dataset, self.data_collator

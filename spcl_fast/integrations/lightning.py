@@ -32,8 +32,9 @@ class CurriculumCallback(Callback):
     `pl_module.log_dict` under the tags of `integrations.writers.scalars`. A checkpoint continues at any step, with the
     counters of the epoch under way. This is for the package `lightning`, not for its older name `pytorch_lightning`.
 
-    Several processes: their counters are added up, so the statistics are those of all, as are the faults that
-    `end_epoch` raises. DDP is kept from overwriting the counters of one process with those of another.
+    The batches of several processes are one batch: a scheduler without a `process_group` gets that of all, so that
+    gradients, statistics and faults are those of one process with all the data. Every process must make as many steps
+    (`uneven="repeat"` or "drop" of the sampler). DDP is kept from giving all the counters of the first.
 
     Args:
         scheduler: the scheduler, or the name of the submodule of the LightningModule that is one. A scheduler that is
@@ -52,6 +53,7 @@ class CurriculumCallback(Callback):
 
     Example:
         >>> from spcl_fast import SelfPacedScheduler
+        >>> from spcl_fast.integrations.lightning import CurriculumCallback
         >>> callback = CurriculumCallback(SelfPacedScheduler(threshold=0.4), modalities=("text", "audio"))
         >>> callback.state_key
         "CurriculumCallback{'name': 'curriculum'}"
@@ -97,7 +99,7 @@ class CurriculumCallback(Callback):
         return self._epochs
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Finds the scheduler, and whose it is."""
+        """Finds the scheduler, whose it is, and the processes."""
         modules = dict(pl_module.named_modules())
         if self.submodule is not None:
             found = modules.get(self.submodule)
@@ -108,6 +110,7 @@ class CurriculumCallback(Callback):
                 )
             if self._epochs is None or self._epochs.scheduler is not found:
                 self._epochs = TrainerEpochs(found)
+        self._known.join_processes()
         path = next((name for name, module in modules.items() if module is self.scheduler), None)
         self._is_submodule = path is not None
         if self._is_submodule:  # DDP would give the counters of the first process to all, in every step

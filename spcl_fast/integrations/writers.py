@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from spcl_fast.scheduler import EpochStats
 
-__all__ = ["ScalarWriter", "log_stats", "scalars", "write_stats"]
+__all__ = ["log_stats", "scalars", "write_stats"]
 
 
-class ScalarWriter(Protocol):
+class _ScalarWriter(Protocol):
     """What has `add_scalar(tag, value, step)`, as TensorBoard's `SummaryWriter` has it."""
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> Any:
@@ -38,6 +38,7 @@ def scalars(
 
     Example:
         >>> from spcl_fast import SelfPacedScheduler
+        >>> from spcl_fast.integrations.writers import scalars
         >>> stats = SelfPacedScheduler(threshold=0.5).end_epoch()
         >>> numbers = scalars(stats)
         >>> numbers["curriculum/threshold"], numbers["curriculum/selected"]
@@ -58,7 +59,7 @@ def scalars(
 
 
 def write_stats(
-    writer: ScalarWriter,
+    writer: _ScalarWriter,
     stats: EpochStats,
     step: int,
     *,
@@ -76,6 +77,7 @@ def write_stats(
 
     Example:
         >>> from spcl_fast import SelfPacedScheduler
+        >>> from spcl_fast.integrations.writers import write_stats
         >>> class Prints:
         ...     def add_scalar(self, tag, value, step):
         ...         if tag.endswith("threshold"):
@@ -96,6 +98,7 @@ def log_stats(
     Example:
         >>> import logging, sys
         >>> from spcl_fast import SelfPacedScheduler
+        >>> from spcl_fast.integrations.writers import log_stats
         >>> log, handler = logging.getLogger("spcl_fast"), logging.StreamHandler(sys.stdout)
         >>> log.addHandler(handler)
         >>> log_stats(SelfPacedScheduler(threshold=0.5).end_epoch(), level=logging.WARNING)
