@@ -119,7 +119,8 @@ class CurriculumCallback(TrainerCallback):
             >>> state["epoch"], state["is_open"]
             (0, False)
         """
-        return self._epochs.state_dict()
+        modalities = None if self.modalities is None else list(self.modalities)
+        return {**self._epochs.state_dict(), "modalities": modalities}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues what `state_dict` gave.
@@ -134,6 +135,7 @@ class CurriculumCallback(TrainerCallback):
             1
         """
         self._epochs.load_state_dict(state)
+        self.modalities = self.modalities or state["modalities"]
 
 
 class CurriculumTrainerMixin(_Host):
