@@ -19,9 +19,9 @@ class World(NamedTuple):
     size: int
 
 
-def group(op: str, value: Any) -> dist.ProcessGroup | None:
-    """TypeError unless `value` is a process group that this process belongs to, or None."""
-    if value is None or (dist.is_available() and isinstance(value, dist.ProcessGroup)):
+def group(op: str, value: Any) -> dist.ProcessGroup:
+    """TypeError unless `value` is a process group that this process belongs to."""
+    if dist.is_available() and isinstance(value, dist.ProcessGroup):
         return value
     raise TypeError(
         f"{op}: process_group must be a torch.distributed.ProcessGroup that this process belongs to, or None"
@@ -35,7 +35,7 @@ def world(group: dist.ProcessGroup | None) -> World:
 
 
 def all_sum(tensor: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-    """The sum of the tensors of all processes, each of one shape and dtype, in a new one; without a group the tensor."""
+    """The sum of the tensors of all processes, of one shape and dtype, in a new one; without a group the tensor."""
     return tensor if group is None else _reduced(tensor, dist.ReduceOp.SUM, group)
 
 
