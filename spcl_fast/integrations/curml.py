@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from spcl_fast import ops
-from spcl_fast._options import NUMBERS, choice, step_weighting
+from spcl_fast import _options, ops
+from spcl_fast.weighting import Weighting, resolve
 
 __all__ = ["IndexedDataset", "SelfPaced"]
 
@@ -55,8 +55,9 @@ class SelfPaced:
 
     Args:
         pace: the fraction in (0, 1], or what gives it for a 0-based epoch, such as a pace of `spcl_fast.pacing`.
-        weighting: scheme of `ops.self_paced_weights`; "hard" leaves out samples instead of weighing them.
-        weighting_parameters: those of the scheme.
+        weighting: scheme of `ops.self_paced_weights`, a function `f(difficulty, threshold, **parameters)`, or the name
+            of one (`spcl_fast.weighting`); "hard" leaves out samples instead of weighing them.
+        weighting_parameters: those of the scheme or function; `groups` of "spld" is `int[N]`.
         formula: "paper" takes ceil(pace n) of n samples; "curml" takes int(pace n) as CurML and CurBench do, but one at
             least.
 
@@ -86,16 +87,19 @@ class SelfPaced:
         self,
         pace: float | Callable[[int], float] = 1.0,
         *,
-        weighting: str = "hard",
+        weighting: str | Weighting = "hard",
         weighting_parameters: Mapping[str, Any] | None = None,
         formula: str = "paper",
     ) -> None:
-        choice("SelfPaced", "weighting", weighting, tuple(NUMBERS))
-        choice("SelfPaced", "formula", formula, ("paper", "curml"))
-        step_weighting("SelfPaced", weighting, weighting_parameters)
+        _options.choice("SelfPaced", "formula", formula, ("paper", "curml"))
+        self.parameters = dict(weighting_parameters or {})
+        self._function: Weighting | None = None
+        if weighting in _options.NUMBERS:
+            _options.weighting("SelfPaced", weighting, self.parameters)
+        else:
+            weighting, self._function = resolve("SelfPaced", weighting, self.parameters)
         self.pace = pace
         self.weighting = weighting
-        self.parameters = dict(weighting_parameters or {})
         self.formula = formula
         self.epoch = 0  # of the next `data_curriculum`
         self.difficulty: Tensor | None = None  # [N], as last scored
@@ -174,7 +178,11 @@ class SelfPaced:
             self.weights = chosen.to(difficulty.dtype)
             return self._loader(Subset(self.dataset, chosen.nonzero()[:, 0].tolist()), shuffle=True)
         threshold = ops.difficulty_quantile(difficulty, fraction)
-        self.weights = ops.self_paced_weights(difficulty, threshold, scheme=self.weighting, **self.parameters)
+        if self._function is None:
+            self.weights = ops.self_paced_weights(difficulty, threshold, scheme=self.weighting, **self.parameters)
+        else:
+            weights = self._function(difficulty, threshold.double(), **self.parameters).to(difficulty.dtype)
+            self.weights = weights.masked_fill(difficulty.isnan(), 0)
         return self._loader(self.dataset, shuffle=True)
 
     def model_curriculum(self, net: nn.Module | None = None, **kwargs: Any) -> nn.Module:

@@ -106,6 +106,26 @@ def test_soft_weights_multiply_the_loss_of_their_samples(weighting, parameters):
     assert 0 < int((expected > 0).sum()) <= N
 
 
+def test_weighting_may_be_a_function_and_groups_are_of_the_samples():
+    net, inputs, labels, _ = parts()
+    inputs[3] = float("nan")
+    loader = DataLoader(TensorDataset(inputs, labels), batch_size=N)
+    cl = SelfPaced(
+        0.5, weighting=lambda rho, threshold, power: (1 + rho / threshold) ** -power, weighting_parameters={"power": 2}
+    )
+    cl.data_prepare(loader)
+    cl.model_prepare(net, "cpu", 1, nn.CrossEntropyLoss(reduction="none"), None, None)
+    cl.data_curriculum()
+    known = cl.difficulty[~cl.difficulty.isnan()]
+    expected = (1 + cl.difficulty / known.sort().values[14]) ** -2.0  # the 15th of 29
+    torch.testing.assert_close(cl.weights, expected.nan_to_num(0.0))
+    diverse = SelfPaced(0.5, weighting="spld", weighting_parameters={"gamma": 0.5, "groups": labels})
+    diverse.data_prepare(loader)
+    diverse.model_prepare(net, "cpu", 1, nn.CrossEntropyLoss(reduction="none"), None, None)
+    diverse.data_curriculum()
+    assert 15 < diverse.weights.sum() < 29  # the first of each class are forgiven more
+
+
 def test_scoring_is_in_evaluation_mode_and_leaves_mode_and_gradients_alone():
     net, inputs, labels, _ = parts()
     cl = SelfPaced(0.5)
