@@ -1,32 +1,52 @@
-"""The few collectives of this package: sums and extremes of counts, never of scores. None without a group."""
+"""What is exchanged between the processes of a group: sums and extremes of counts, never scores.
+
+Without a group nothing is sent, also where torch.distributed is in use.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
+import torch.distributed as dist
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
+
+class World(NamedTuple):
+    """The place of this process in a group, and the number of processes there."""
+
+    rank: int
+    size: int
 
 
-def world(group: ProcessGroup | None) -> tuple[int, int]:
-    """`(rank, size)` of this process in the group; `(0, 1)` without one."""
-    return (0, 1) if group is None else (group.rank(), group.size())
+def group(op: str, value: Any) -> dist.ProcessGroup | None:
+    """TypeError unless `value` is a process group that this process belongs to, or None."""
+    if value is None or (dist.is_available() and isinstance(value, dist.ProcessGroup)):
+        return value
+    raise TypeError(
+        f"{op}: process_group must be a torch.distributed.ProcessGroup that this process belongs to, or None"
+        f" (got {type(value).__name__})"
+    )
 
 
-def all_sum(tensor: Tensor, group: ProcessGroup | None) -> Tensor:
-    """The sum over all processes, in a new tensor; the tensor itself without a group."""
-    return _reduced(tensor, group, "SUM")
+def world(group: dist.ProcessGroup | None) -> World:
+    """This process alone where there is no group."""
+    return World(0, 1) if group is None else World(dist.get_rank(group), dist.get_world_size(group))
 
 
-def all_max(tensor: Tensor, group: ProcessGroup | None) -> Tensor:
+def all_sum(tensor: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """The sum of the tensors of all processes, each of one shape and dtype, in a new one; without a group the tensor."""
+    return tensor if group is None else _reduced(tensor, dist.ReduceOp.SUM, group)
+
+
+def all_max(tensor: Tensor, group: dist.ProcessGroup | None) -> Tensor:
     """The largest over all processes, element by element."""
-    return _reduced(tensor, group, "MAX")
+    return tensor if group is None else _reduced(tensor, dist.ReduceOp.MAX, group)
 
 
-def merge_rows(touched: Tensor, columns: Sequence[Tensor], group: ProcessGroup | None, *, chunk: int = 1 << 20) -> None:
+def merge_rows(
+    touched: Tensor, columns: Sequence[Tensor], group: dist.ProcessGroup | None, *, chunk: int = 1 << 20
+) -> None:
     """Gives every process, in place, the rows `[N]` that some process has touched, those of the first that has.
 
     The columns are `[N]` or `[N, k]`, of any dtype that sums take; `touched` is `bool[N]`. A chunk of rows at a time,
@@ -48,11 +68,7 @@ def merge_rows(touched: Tensor, columns: Sequence[Tensor], group: ProcessGroup |
             column[rows] = sent.where((first > 0).view(shape), part)
 
 
-def _reduced(tensor: Tensor, group: ProcessGroup | None, how: str) -> Tensor:
-    if group is None:
-        return tensor
-    import torch.distributed as dist
-
+def _reduced(tensor: Tensor, how: Any, group: dist.ProcessGroup) -> Tensor:
     tensor = tensor.clone()
-    dist.all_reduce(tensor, op=getattr(dist.ReduceOp, how), group=group)
+    dist.all_reduce(tensor, op=how, group=group)
     return tensor

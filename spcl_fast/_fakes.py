@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from spcl_fast.reference import keys
+
 _are_registered = False
 
 
@@ -14,6 +16,7 @@ def register() -> None:
     if _are_registered:
         return
     for op in (
+        _difficulty_histogram,
         _difficulty_quantile,
         _select_easiest,
         _emotion_transitions,
@@ -32,11 +35,18 @@ def register() -> None:
     _are_registered = True
 
 
-def _difficulty_quantile(difficulty: Tensor, pace: float) -> Tensor:
+def _difficulty_histogram(difficulty: Tensor, prefix: Tensor, level: int) -> Tensor:
+    _on_one_device("difficulty_histogram", [difficulty, prefix])
+    return difficulty.new_empty(1 << keys.digit_at(difficulty.dtype, level).bits, dtype=torch.int64)
+
+
+def _difficulty_quantile(difficulty: Tensor, pace: float | None, pace_tensor: Tensor | None = None) -> Tensor:
+    _on_one_device("difficulty_quantile", [difficulty, pace_tensor])
     return difficulty.new_empty(())
 
 
-def _select_easiest(difficulty: Tensor, pace: float) -> Tensor:
+def _select_easiest(difficulty: Tensor, pace: float | None, pace_tensor: Tensor | None = None) -> Tensor:
+    _on_one_device("select_easiest", [difficulty, pace_tensor])
     return difficulty.new_empty(difficulty.shape[0], dtype=torch.bool)
 
 

@@ -25,7 +25,7 @@ __all__ = ["DIFFERENTIABLE", "ENVIRONMENT", "OPS", "ReportRow", "available", "ch
 ENVIRONMENT = "SPCL_FAST_BACKEND"
 OPS = (
     *("modality_scores", "modality_spread", "window_coherence", "emotion_transitions"),
-    *("difficulty_quantile", "select_easiest", "self_paced_weights", "self_paced_step"),
+    *("difficulty_histogram", "difficulty_quantile", "select_easiest", "self_paced_weights", "self_paced_step"),
 )
 # The others are constants of a curriculum.
 DIFFERENTIABLE = frozenset({"modality_scores", "window_coherence", "self_paced_step"})

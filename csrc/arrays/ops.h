@@ -10,6 +10,9 @@
 
 namespace spcl::arrays {
 
+/// How many of difficulty [T] have each value of digit `level` of their keys, below the digits `prefix`: int64.
+pybind11::array difficulty_histogram(const pybind11::array& difficulty, int64_t prefix, int64_t level);
+
 /// The ceil(pace n)-th smallest of the n values of difficulty [T] that are not NaN: an array [] of its dtype.
 pybind11::array difficulty_quantile(const pybind11::array& difficulty, double pace);
 

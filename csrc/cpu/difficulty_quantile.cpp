@@ -38,6 +38,10 @@ void count_keys(const FloatRows& values, int64_t begin, int64_t end, const KeyWi
   SPCL_ON_BEST_ISA(count_keys(values, begin, end, window, counts));
 }
 
+void count_integers(const FloatRows& values, int64_t begin, int64_t end, const KeyWindow& window, KeyCounts& counts) {
+  SPCL_ON_BEST_ISA(count_integers(values, begin, end, window, counts));
+}
+
 int64_t gather_keys(const FloatRows& values, int64_t begin, int64_t end, const KeyWindow& window, void* keys) {
   SPCL_ON_BEST_ISA(gather_keys(values, begin, end, window, keys));
 }

@@ -44,6 +44,9 @@ inline constexpr int64_t kSpareKeys = 16;
 /// Counts the values [begin, end).
 void count_keys(const FloatRows& values, int64_t begin, int64_t end, const KeyWindow& window, KeyCounts& counts);
 
+/// The same of int64 values, whatever their `type` says; 2^63 - 1 is not counted.
+void count_integers(const FloatRows& values, int64_t begin, int64_t end, const KeyWindow& window, KeyCounts& counts);
+
 /// Writes the keys of the values [begin, end) that lie in the window, and returns their number; `keys` holds
 /// end - begin + kSpareKeys of them.
 int64_t gather_keys(const FloatRows& values, int64_t begin, int64_t end, const KeyWindow& window, void* keys);

@@ -91,6 +91,10 @@ void count_keys(const FloatRows& values, int64_t begin, int64_t end, const KeyWi
   with_keys(values.type, [&]<class Keys>(Keys) { count_keys<Keys>(values, begin, end, window, counts); });
 }
 
+void count_integers(const FloatRows& values, int64_t begin, int64_t end, const KeyWindow& window, KeyCounts& counts) {
+  count_keys<Int64Keys>(values, begin, end, window, counts);
+}
+
 int64_t gather_keys(const FloatRows& values, int64_t begin, int64_t end, const KeyWindow& window, void* keys) {
   return with_keys(values.type, [&]<class Keys>(Keys) { return gather_keys<Keys>(values, begin, end, window, keys); });
 }

@@ -6,7 +6,6 @@
 #include <memory>
 #include <mutex>
 
-#include "cpu/difficulty_quantile.h"
 #include "cpu/key_types.h"
 #include "math/rank_of_pace.h"
 
@@ -53,20 +52,6 @@ KeyWindow likely_window(const FloatRows& values, int64_t count, double pace, con
   return KeyWindow::over(key_at(middle - margin, everything.first), key_at(middle + margin, everything.last));
 }
 
-void count_all(const FloatRows& values, int64_t count, const KeyWindow& window, const ForParts& for_parts,
-               KeyCounts& total) {
-  std::mutex one_at_a_time;
-  total = {};
-  for_parts(count, kGrain, [&](int64_t begin, int64_t end) {
-    KeyCounts counts{};
-    for (int64_t start = begin; start < end; start += kMostCounted) {
-      count_keys(values, start, std::min(end, start + kMostCounted), window, counts);
-    }
-    const std::lock_guard lock(one_at_a_time);
-    total.add(counts);
-  });
-}
-
 /// Gathers at most `capacity` keys; more there are only where somebody writes to the values meanwhile.
 int64_t gather_all(const FloatRows& values, int64_t count, const KeyWindow& window, const ForParts& for_parts,
                    int64_t capacity, Keys& keys) {
@@ -91,6 +76,21 @@ int64_t gather_all(const FloatRows& values, int64_t count, const KeyWindow& wind
 
 void serially(int64_t count, int64_t, const std::function<void(int64_t, int64_t)>& body) { body(0, count); }
 
+void count_all_keys(const FloatRows& values, bool are_integers, int64_t count, const KeyWindow& window,
+                    const ForParts& for_parts, KeyCounts& total) {
+  const auto count_part = are_integers ? count_integers : count_keys;
+  std::mutex one_at_a_time;
+  total = {};
+  for_parts(count, kGrain, [&](int64_t begin, int64_t end) {
+    KeyCounts counts{};
+    for (int64_t start = begin; start < end; start += kMostCounted) {
+      count_part(values, start, std::min(end, start + kMostCounted), window, counts);
+    }
+    const std::lock_guard lock(one_at_a_time);
+    total.add(counts);
+  });
+}
+
 int64_t rank_at(double pace, int64_t n) { return rank_of_pace(pace, n); }
 
 OrderStatistic order_statistic(const FloatRows& values, int64_t count, double pace, const ForParts& for_parts) {
@@ -102,7 +102,7 @@ OrderStatistic order_statistic(const FloatRows& values, int64_t count, double pa
   if (inside > capacity) window = likely_window(values, count, pace, everything);
   for (bool is_guess = true; inside > capacity; is_guess = false) {
     KeyCounts counts;
-    count_all(values, count, window, for_parts, counts);
+    count_all_keys(values, false, count, window, for_parts, counts);
     found.known = counts.known;
     if (counts.known == 0) return found;
     rank = rank_at(pace, counts.known);

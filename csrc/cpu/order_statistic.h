@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 
+#include "cpu/difficulty_quantile.h"
 #include "cpu/dtypes.h"
 
 namespace spcl {
@@ -13,6 +14,10 @@ using ForParts = std::function<void(int64_t count, int64_t grain, const std::fun
 
 /// Calls body(0, count) in the calling thread.
 void serially(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
+
+/// How `count` values lie about a window; with `are_integers` int64 values, whatever their `type` says.
+void count_all_keys(const FloatRows& values, bool are_integers, int64_t count, const KeyWindow& window,
+                    const ForParts& for_parts, KeyCounts& total);
 
 /// ceil(pace n) by the rule of math/rank_of_pace.h.
 int64_t rank_at(double pace, int64_t n);

@@ -18,7 +18,7 @@ struct FewValues {
 
   Key keys[each];
   Key threshold;
-  int rank, known;  // of the threshold among the values equal to it, from 1; values that are not NaN
+  int rank, known;  // of the threshold among the values equal to it, from 1; see Threshold
 
   __device__ __forceinline__ static int index(int k) {
     const int thread = static_cast<int>(threadIdx.x);
@@ -38,7 +38,7 @@ struct FewValues {
       for (int b = thread; b < kBuckets; b += kThreadsOfFew) counts[b] = 0;
       __syncthreads();
       const Digit digit = Digit::of(kKeyBits<Keys>, pass);
-      DigitCounter<Keys> counter(digit, threshold, counts, 1);
+      DigitCounter<Keys> counter(digit, keys_below<Keys>(threshold, digit), counts, 1);
 #pragma unroll
       for (int k = 0; k < each; ++k) counter.add(keys[k]);
       counter.flush();
@@ -48,8 +48,8 @@ struct FewValues {
       const int first = static_cast<int>(counts[thread * own]), second = static_cast<int>(counts[thread * own + 1]);
       const auto scanned = scan_of_block<kThreadsOfFew>(first + second);
       if (pass == 0) {
-        known = scanned.all;
-        rank = static_cast<int>(rank_of_pace(ranking.pace, known));
+        rank = static_cast<int>(rank_of_pace(ranking.pace.value(), scanned.all));
+        known = rank > 0 ? scanned.all : 0;
       }
       const int in_first = rank - scanned.before, in_second = in_first - first;
       if (in_first > 0 && in_second <= second) {

@@ -65,23 +65,6 @@ __device__ __forceinline__ void read_keys(const Numbers& values, bool pieces, in
   }
 }
 
-/// One digit of a key, below those that are found.
-struct Digit {
-  int shift, bits;
-
-  /// Digit `pass` of keys of `width` bits, the highest first.
-  SPCL_HD static constexpr Digit of(int width, int pass) {
-    const int above = width - kDigitBits * pass;
-    return above > kDigitBits ? Digit{above - kDigitBits, kDigitBits} : Digit{0, above};
-  }
-};
-
-/// The bits that the keys of a format need.
-template <class Keys>
-inline constexpr int kKeyBits = 8 * sizeof(typename Keys::Bits);
-template <class Keys>
-inline constexpr int kDigits = (kKeyBits<Keys> + kDigitBits - 1) / kDigitBits;
-
 /// Counts the digits of a thread's keys in a table of the block, equal neighbours together: additions to one address
 /// wait for one another, and where difficulties repeat there is nearly nothing to add. Without branches.
 template <class Keys>
@@ -89,14 +72,9 @@ class DigitCounter {
  public:
   typedef typename Keys::Key Key;
 
-  /// Of keys that begin with the digits `found`. The count of bucket b is table[b * step].
-  __device__ __forceinline__ DigitCounter(Digit digit, Key found, unsigned* table, int step)
-      : shift_(digit.shift), step_(step), first_(0), width_(Keys::largest), table_(table), current_(table) {
-    const int below = digit.shift + digit.bits;
-    if (below == kKeyBits<Keys>) return;
-    first_ = found << below;
-    width_ = (Key{1} << below) - 1;  // a NaN may be in it, but only above +Inf, where no rank leads
-  }
+  /// Of the keys of a range. The count of bucket b is table[b * step].
+  __device__ __forceinline__ DigitCounter(Digit digit, KeyRange<Key> range, unsigned* table, int step)
+      : shift_(digit.shift), step_(step), first_(range.first), width_(range.width), table_(table), current_(table) {}
 
   __device__ __forceinline__ void add(Key key) {
     const Key offset = key - first_;

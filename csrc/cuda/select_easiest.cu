@@ -97,7 +97,8 @@ __global__ void __launch_bounds__(kThreads, 4)
   constexpr int size = KeyPiece<Keys>::size, steps = kTieChunk / (size * kThreads);
   const Threshold threshold = *found;
   const Key key = static_cast<Key>(threshold.key);
-  const int64_t cut = threshold.rank == threshold.equal ? chunks : threshold.cut;
+  const int64_t all = threshold.known > 0 ? chunks : -1;
+  const int64_t cut = threshold.rank == threshold.equal ? all : threshold.cut;
   for (int64_t chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
     const int64_t begin = chunk * kTieChunk, end = min(ranking.count, begin + kTieChunk);
     if (chunk != cut) {

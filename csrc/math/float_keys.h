@@ -1,6 +1,7 @@
 #pragma once
 
-// Unsigned integers in the order of floating point numbers, which is what order statistics are found with.
+// Unsigned integers in the order of floating point numbers, or of signed integers: what order statistics are found
+// with.
 
 #include <cstdint>
 #include <type_traits>
@@ -42,5 +43,24 @@ typedef FloatKeys<int16_t, uint32_t, 0x7C00> Float16Keys;
 typedef FloatKeys<int16_t, uint32_t, 0x7F80> BFloat16Keys;
 typedef FloatKeys<int32_t, uint32_t, 0x7F800000> Float32Keys;
 typedef FloatKeys<int64_t, uint64_t, 0x7FF0000000000000> Float64Keys;
+
+/// Keys of integers; the largest one, 2^63 - 1, stands for none, as NaN does among numbers.
+struct Int64Keys {
+  typedef int64_t Bits;
+  typedef uint64_t Key;
+  typedef int64_t SignedKey;
+  static constexpr Key largest = ~Key{} - 1;
+  static constexpr Key nan = ~Key{};
+
+  template <class Unsigned, class Signed>
+  SPCL_HD static Unsigned key(Signed bits) {
+    return (Unsigned)bits ^ sign;
+  }
+
+  SPCL_HD static Bits bits(Key key) { return static_cast<Bits>(key ^ sign); }
+
+ private:
+  static constexpr Key sign = Key{1} << 63;
+};
 
 }  // namespace spcl

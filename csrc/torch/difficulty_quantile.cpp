@@ -14,10 +14,12 @@ constexpr const char* kOp = "difficulty_quantile";
 
 }  // namespace
 
-Tensor difficulty_quantile_cpu(const Tensor& difficulty, double pace) {
+Tensor difficulty_quantile_cpu(const Tensor& difficulty, std::optional<double> pace,
+                               const std::optional<Tensor>& pace_tensor) {
   isa();  // throws here, not on a worker thread
-  const FloatRows values = checked_ranking(kOp, difficulty, pace);
-  const OrderStatistic threshold = order_statistic(values, difficulty.size(0), pace, on_torch_threads);
+  const FloatRows values = checked_difficulty(kOp, difficulty);
+  const double fraction = checked_pace(kOp, pace, pace_tensor);
+  const OrderStatistic threshold = order_statistic(values, difficulty.size(0), fraction, on_torch_threads);
   Tensor result = torch::stable::empty({}, difficulty.scalar_type());
   store_threshold(values.type, threshold, result.mutable_data_ptr());
   return result;

@@ -151,10 +151,49 @@ std::vector<int64_t> checked_offsets(const char* op, const Tensor& offsets, int6
   return values;
 }
 
-FloatRows checked_ranking(const char* op, const Tensor& difficulty, double pace) {
+FloatRows checked_difficulty(const char* op, const Tensor& difficulty) {
   SPCL_CHECK(difficulty.dim() == 1, op, "difficulty must be [T]", shape_text(difficulty));
-  SPCL_CHECK(pace > 0 && pace <= 1, op, "pace must be in (0, 1]", pace);
   return checked_floats(op, "difficulty", difficulty, {difficulty.size(0)});
+}
+
+void check_pace(const char* op, std::optional<double> pace, const std::optional<Tensor>& pace_tensor) {
+  SPCL_CHECK(pace || pace_tensor, op, "pace must be a number or a tensor", "none");
+  SPCL_CHECK(!pace || !pace_tensor, op, "pace must be a number or a tensor", "both");
+  if (pace) SPCL_CHECK(*pace > 0 && *pace <= 1, op, "pace must be in (0, 1]", *pace);
+  if (!pace_tensor) return;
+  SPCL_CHECK(pace_tensor->dim() == 0, op, "pace must be a number or a 0-dim tensor", shape_text(*pace_tensor));
+  float_type(op, "pace", pace_tensor->scalar_type());
+  checked_extent(op, "pace", *pace_tensor);
+}
+
+double checked_pace(const char* op, std::optional<double> pace, const std::optional<Tensor>& pace_tensor) {
+  check_pace(op, pace, pace_tensor);
+  if (pace) return *pace;
+  const auto* data = static_cast<const char*>(pace_tensor->const_data_ptr());
+  const double fraction = load_float(float_type(op, "pace", pace_tensor->scalar_type()), data);
+  check_pace(op, fraction, std::nullopt);
+  return fraction;
+}
+
+HistogramInput checked_histogram(const char* op, const Tensor& difficulty, const Tensor& prefix, int64_t level) {
+  HistogramInput input{};
+  input.are_integers = difficulty.scalar_type() == ScalarType::Long;
+  if (input.are_integers) {
+    SPCL_CHECK(difficulty.dim() == 1, op, "difficulty must be [T]", shape_text(difficulty));
+    const char* data = checked_extent(op, "difficulty", difficulty).begin;
+    input.values = {data, FloatType::kFloat64, difficulty.stride(0) * 8, 0};
+  } else {
+    input.values = checked_difficulty(op, difficulty);
+  }
+  input.count = difficulty.size(0);
+  SPCL_CHECK(prefix.dim() == 0 && prefix.scalar_type() == ScalarType::Long, op, "prefix must be a 0-dim int64 tensor",
+             shape_text(prefix) + " of " + toString(prefix.scalar_type()));
+  checked_extent(op, "prefix", prefix);
+  const int bits = key_bits(input.values.type);
+  SPCL_CHECK(level >= 0 && level < digits_of(bits), op,
+             "level must be in [0, " + std::to_string(digits_of(bits)) + ") for this dtype", level);
+  input.digit = Digit::of(bits, static_cast<int>(level));
+  return input;
 }
 
 std::optional<double> checked_threshold(const char* op, const std::optional<Tensor>& tensor,

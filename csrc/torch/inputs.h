@@ -4,6 +4,7 @@
 #include <optional>
 #include <vector>
 
+#include "cpu/difficulty_histogram.h"
 #include "cpu/dtypes.h"
 #include "cpu/labels.h"
 #include "cpu/self_paced_weights.h"
@@ -74,8 +75,17 @@ FloatRows checked_floats(const char* op, const char* name, const Tensor& tensor,
 /// Offsets [D+1] that run from 0 to `utterances` without falling.
 std::vector<int64_t> checked_offsets(const char* op, const Tensor& offsets, int64_t utterances);
 
-/// Difficulties [T] and a pace in (0, 1].
-FloatRows checked_ranking(const char* op, const Tensor& difficulty, double pace);
+/// Difficulties [T].
+FloatRows checked_difficulty(const char* op, const Tensor& difficulty);
+
+/// Either a pace in (0, 1] or a 0-dim floating point tensor, which is not looked at.
+void check_pace(const char* op, std::optional<double> pace, const std::optional<Tensor>& pace_tensor);
+
+/// The pace, read on the host and in (0, 1].
+double checked_pace(const char* op, std::optional<double> pace, const std::optional<Tensor>& pace_tensor);
+
+/// Difficulties or int64 keys [T], the digits found as a 0-dim tensor, and a digit that their keys have.
+HistogramInput checked_histogram(const char* op, const Tensor& difficulty, const Tensor& prefix, int64_t level);
 
 /// The number a 0-dim floating point tensor holds, or `number`; NaN is refused. None when neither is given.
 std::optional<double> checked_threshold(const char* op, const std::optional<Tensor>& tensor,

@@ -16,6 +16,7 @@ STABLE_TORCH_LIBRARY_IMPL(spcl_fast, CompositeExplicitAutograd, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(spcl_fast, CPU, m) {
+  m.impl("difficulty_histogram", TORCH_BOX(&spcl::difficulty_histogram_cpu));
   m.impl("difficulty_quantile", TORCH_BOX(&spcl::difficulty_quantile_cpu));
   m.impl("modality_scores", TORCH_BOX(&spcl::modality_scores_cpu));
   m.impl("modality_scores_out", TORCH_BOX(&spcl::modality_scores_out_cpu));

@@ -10,8 +10,13 @@
 
 namespace spcl {
 
+/// How many of difficulty [T] have each value of digit `level` of their keys, below the digits `prefix`: int64.
+torch::stable::Tensor difficulty_histogram_cpu(const torch::stable::Tensor& difficulty,
+                                               const torch::stable::Tensor& prefix, int64_t level);
+
 /// The ceil(pace n)-th smallest of the n values of difficulty [T] that are not NaN, a 0-dim tensor of its dtype.
-torch::stable::Tensor difficulty_quantile_cpu(const torch::stable::Tensor& difficulty, double pace);
+torch::stable::Tensor difficulty_quantile_cpu(const torch::stable::Tensor& difficulty, std::optional<double> pace,
+                                              const std::optional<torch::stable::Tensor>& pace_tensor);
 
 /// The four scores as a slab [4, M, T]: loss, confidence, entropy, margin.
 torch::stable::Tensor modality_scores_cpu(const std::vector<torch::stable::Tensor>& logits,
@@ -66,7 +71,8 @@ torch::stable::Tensor modality_spread_cpu(const torch::stable::Tensor& confidenc
                                           const std::optional<torch::stable::Tensor>& present, bool of_means);
 
 /// True for the ceil(pace n) smallest of them, of equal ones the first: bool [T].
-torch::stable::Tensor select_easiest_cpu(const torch::stable::Tensor& difficulty, double pace);
+torch::stable::Tensor select_easiest_cpu(const torch::stable::Tensor& difficulty, std::optional<double> pace,
+                                         const std::optional<torch::stable::Tensor>& pace_tensor);
 
 /// The weight of each difficulty, of its shape, at a threshold given as a tensor or as a number.
 /// The weight of each difficulty, of its shape, at a threshold given as a tensor or as a number; `groups`, of that

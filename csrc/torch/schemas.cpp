@@ -4,7 +4,8 @@
 
 STABLE_TORCH_LIBRARY(spcl_fast, m) {
   m.def("instruction_set() -> str");
-  m.def("difficulty_quantile(Tensor difficulty, float pace) -> Tensor");
+  m.def("difficulty_histogram(Tensor difficulty, Tensor prefix, int level) -> Tensor");
+  m.def("difficulty_quantile(Tensor difficulty, float? pace, Tensor? pace_tensor=None) -> Tensor");
   m.def("modality_scores(Tensor[] logits, Tensor labels, Tensor? present, int ignore_index) -> Tensor");
   m.def(
       "modality_scores_out(Tensor[] logits, Tensor labels, Tensor? present, int ignore_index, "
@@ -18,7 +19,7 @@ STABLE_TORCH_LIBRARY(spcl_fast, m) {
       "modality_scores_backward(Tensor[] logits, Tensor labels, Tensor? present, int ignore_index, "
       "Tensor? grad_loss, Tensor? grad_confidence, Tensor? grad_entropy, Tensor? grad_margin) -> Tensor");
   m.def("modality_spread(Tensor confidence, Tensor offsets, Tensor? present, bool of_means) -> Tensor");
-  m.def("select_easiest(Tensor difficulty, float pace) -> Tensor");
+  m.def("select_easiest(Tensor difficulty, float? pace, Tensor? pace_tensor=None) -> Tensor");
   m.def(
       "self_paced_weights(Tensor difficulty, Tensor? threshold_tensor, float? threshold, int scheme, float parameter, "
       "Tensor? groups) -> Tensor");

@@ -4,6 +4,7 @@ The same compiled kernels as the backend "cpu", so the same numbers bit for bit;
 thread and release the GIL.
 """
 
+from spcl_fast.arrays._difficulty_histogram import difficulty_histogram
 from spcl_fast.arrays._difficulty_quantile import difficulty_quantile
 from spcl_fast.arrays._emotion_transitions import EmotionTransitions, emotion_transitions
 from spcl_fast.arrays._modality_scores import ModalityScores, modality_scores
@@ -18,6 +19,7 @@ __all__ = [
     "ModalityScores",
     "SelfPacedStep",
     "StepTotals",
+    "difficulty_histogram",
     "difficulty_quantile",
     "emotion_transitions",
     "modality_scores",

@@ -4,6 +4,7 @@ Every op takes tensors on any device, chooses a backend (`spcl_fast.backends`), 
 whichever runs, and never writes to its inputs.
 """
 
+from spcl_fast.ops._difficulty_histogram import difficulty_histogram
 from spcl_fast.ops._difficulty_quantile import difficulty_quantile
 from spcl_fast.ops._emotion_transitions import emotion_transitions
 from spcl_fast.ops._modality_scores import modality_scores
@@ -19,6 +20,7 @@ __all__ = [
     "ModalityScores",
     "SelfPacedStep",
     "StepTotals",
+    "difficulty_histogram",
     "difficulty_quantile",
     "emotion_transitions",
     "modality_scores",

@@ -246,8 +246,22 @@ def losses(op: str, loss: Tensor, y: Tensor, ignore_index: int, has: Tensor | No
         raise ValueError(f"{op}: the loss of every utterance must be finite (got {float(loss[t])} for utterance {t})")
 
 
-def pace(op: str, value: float) -> float:
-    """A fraction of the corpus, in (0, 1]."""
+def pace(op: str, value: float | Tensor, device: torch.device) -> float | Tensor:
+    """A fraction of the corpus, in (0, 1]: a number, also where a tensor on the host has it, or a tensor to be read."""
+    if isinstance(value, Tensor):
+        if value.ndim or not value.dtype.is_floating_point:
+            raise TypeError(
+                f"{op}: pace must be a number or a 0-dim floating point tensor (got {value.dtype}"
+                f" of shape {tuple(value.shape)})"
+            )
+        if value.device != device:
+            raise ValueError(
+                f"{op}: all tensors must be on one device (difficulty on {device}, pace on {value.device})"
+            )
+        value = value.detach()
+        if device.type != "cpu" or torch.compiler.is_compiling():
+            return value
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{op}: pace must be a number (got {type(value).__name__})")
     if not 0 < value <= 1:

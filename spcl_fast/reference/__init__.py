@@ -4,6 +4,7 @@ The functions here take arguments that the public ops have checked. They synchro
 that they also stand in for a kernel wherever one is missing.
 """
 
+from spcl_fast.reference.difficulty_histogram import difficulty_histogram
 from spcl_fast.reference.difficulty_quantile import difficulty_quantile
 from spcl_fast.reference.emotion_transitions import EmotionTransitions, emotion_transitions
 from spcl_fast.reference.modality_scores import ModalityScores, modality_scores
@@ -21,6 +22,7 @@ __all__ = [
     "SelfPacedStep",
     "StepTotals",
     "SuperLoss",
+    "difficulty_histogram",
     "difficulty_quantile",
     "emotion_transitions",
     "modality_scores",

@@ -8,7 +8,7 @@ from torch import Tensor
 from spcl_fast.reference.rank_of_pace import rank_of_pace
 
 
-def difficulty_quantile(difficulty: Tensor, pace: float) -> Tensor:
+def difficulty_quantile(difficulty: Tensor, pace: float | Tensor) -> Tensor:
     """Contract: `spcl_fast.ops.difficulty_quantile`.
 
     Example:
@@ -21,6 +21,5 @@ def difficulty_quantile(difficulty: Tensor, pace: float) -> Tensor:
     if difficulty.shape[0] == 0:
         return nothing
     rho = torch.where(difficulty == 0, 0.0, difficulty).sort().values  # -0 is 0; NaN comes last
-    n = (~difficulty.isnan()).sum()
-    index = (rank_of_pace(pace, n) - 1).clamp(min=0)
-    return torch.where(n > 0, rho.gather(0, index[None])[0], nothing)
+    rank = rank_of_pace(pace, (~difficulty.isnan()).sum())
+    return torch.where(rank > 0, rho.gather(0, (rank - 1).clamp(min=0)[None])[0], nothing)

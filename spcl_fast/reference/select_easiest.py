@@ -8,7 +8,7 @@ from torch import Tensor
 from spcl_fast.reference.rank_of_pace import rank_of_pace
 
 
-def select_easiest(difficulty: Tensor, pace: float) -> Tensor:
+def select_easiest(difficulty: Tensor, pace: float | Tensor) -> Tensor:
     """Contract: `spcl_fast.ops.select_easiest`.
 
     Example:

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
 
-from spcl_fast import ops
+from spcl_fast import _native, ops
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -140,9 +141,11 @@ def test_wrong_input_is_refused(op):
     for pace in (0.0, -0.1, 1.0000001, INF, NAN):
         with pytest.raises(ValueError, match=rf"{name}: pace must be in \(0, 1\] \(got {pace}\)"):
             op(values, pace)
-    for pace in (True, "0.5", None, torch.tensor(0.5)):
+    for pace in (True, "0.5", None, torch.tensor(1), torch.tensor([0.5])):
         with pytest.raises(TypeError, match=f"{name}: pace must be a number"):
             op(values, pace)
+    with pytest.raises(ValueError, match=rf"{name}: all tensors must be on one device .* pace on meta"):
+        op(values, torch.tensor(0.5, device="meta"))
     with pytest.raises(ValueError, match=rf"{name}: difficulty must have 1 dimension\(s\) \(got shape \(2, 2\)\)"):
         op(values.view(2, 2), 0.5)
     with pytest.raises(TypeError, match=f"{name}: difficulty must hold floating point numbers"):
@@ -160,7 +163,57 @@ def test_compiles_without_a_graph_break(op):
 
 
 @pytest.mark.parametrize("op", [ops.difficulty_quantile, ops.select_easiest])
+def test_a_tensor_is_the_pace_that_it_holds(op):
+    values = torch.randn(30)
+    values[3] = NAN
+    for dtype in DTYPES:
+        for pace in (0.1, 0.3, 1.0):
+            tensor = torch.tensor(pace, dtype=dtype, requires_grad=True)
+            got = op(values, tensor)
+            assert torch.equal(got, op(values, tensor.item()))
+            assert not got.requires_grad
+    assert ops.select_easiest(torch.randn(30), torch.tensor(0.1, dtype=torch.float64)).sum() == 3
+    assert ops.select_easiest(torch.randn(30), torch.tensor(0.1)).sum() == 4  # the float32 lies above 0.1
+
+
+@pytest.mark.host_only
+@pytest.mark.parametrize("op", [ops.difficulty_quantile, ops.select_easiest])
+def test_a_tensor_on_the_host_is_looked_at(op):
+    for pace in (0.0, 1.5, NAN):
+        with pytest.raises(ValueError, match=rf"{op.__name__}: pace must be in \(0, 1\] \(got {pace}\)"):
+            op(torch.randn(4), torch.tensor(pace))
+
+
+@pytest.mark.parametrize("op", [ops.difficulty_quantile, ops.select_easiest])
+def test_another_pace_in_a_tensor_compiles_nothing_again(op):
+    count = CompileCounterWithBackend("aot_eager")
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x, pace: op(x, pace), fullgraph=True, backend=count)
+    values = torch.randn(1000)
+    for pace in (0.1, 0.35, 1.0):
+        assert torch.equal(compiled(values, torch.tensor(pace, dtype=torch.float64)), op(values, pace))
+    assert count.frame_count == 1
+
+
+@pytest.mark.parametrize("op", [ops.difficulty_quantile, ops.select_easiest])
+def test_a_pace_that_nobody_looks_at_may_be_anything(op, backend):
+    """Not by the kernels of the CPU, which look."""
+    if backend == "cpu" and not _native.acts_as_device:
+        pytest.skip("the host looks at the pace")
+    compiled = torch.compile(lambda x, pace: op(x, pace), fullgraph=True, backend="aot_eager", dynamic=True)
+    for T in (100, 20_000):
+        values = torch.randn(T)
+        values[::5], values[1::5] = NAN, -INF
+        for pace in (0.0, -0.1, -INF, NAN):
+            got = compiled(values, torch.tensor(pace))
+            assert got.isnan() if op is ops.difficulty_quantile else not got.any()
+        for pace in (1.5, INF):
+            assert torch.equal(compiled(values, torch.tensor(pace)), op(values, 1.0))
+
+
+@pytest.mark.parametrize("op", [ops.difficulty_quantile, ops.select_easiest])
 def test_runs_where_there_is_no_data_to_wait_for(op):
-    got = op(torch.empty(5, device="meta"), 0.5)
-    assert got.device.type == "meta"
-    assert got.shape == ((5,) if op is ops.select_easiest else ())
+    for pace in (0.5, torch.tensor(0.5, device="meta")):
+        got = op(torch.empty(5, device="meta"), pace)
+        assert got.device.type == "meta"
+        assert got.shape == ((5,) if op is ops.select_easiest else ())

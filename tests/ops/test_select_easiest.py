@@ -83,6 +83,37 @@ def test_any_stride_is_read_in_place():
         assert got.nonzero().flatten().tolist() == list(range(3 * T // 10))
 
 
+def test_ties_go_by_id_where_ids_are_given():
+    difficulty = torch.tensor([2.0, NAN, 1.0, 2.0, INF, 2.0, -INF, NAN])
+    ids = torch.tensor([70, 1, 5, -3, 9, 2**63 - 1, 8, 2])
+    for pace, taken in ((0.5, [2, 3, 6]), (0.6, [0, 2, 3, 6]), (0.8, [0, 2, 3, 5, 6])):
+        assert ops.select_easiest(difficulty, pace, ids=ids).nonzero().flatten().tolist() == taken
+    assert not ops.select_easiest(torch.full((4,), NAN), 1.0, ids=torch.arange(4)).any()
+    assert ops.select_easiest(torch.empty(0), 0.5, ids=torch.arange(0)).shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("distinct", [1, 5, 10**9])
+def test_the_order_of_ids_is_that_of_the_index(distinct, dtype):
+    difficulty = (torch.randint(distinct, (3000,)) / min(distinct, 512)).to(dtype)
+    difficulty[::7] = NAN
+    order = torch.randperm(3000)
+    for pace in (0.001, 0.4, 1.0):
+        expected = ops.select_easiest(difficulty, pace)
+        assert torch.equal(ops.select_easiest(difficulty, pace, ids=torch.arange(3000) - 2**62), expected)
+        assert torch.equal(ops.select_easiest(difficulty[order], pace, ids=order), expected[order])
+
+
+def test_wrong_ids_are_refused():
+    difficulty = torch.randn(4)
+    with pytest.raises(TypeError, match=r"select_easiest: ids must hold int64 \(got torch.int32\)"):
+        ops.select_easiest(difficulty, 0.5, ids=torch.arange(4, dtype=torch.int32))
+    with pytest.raises(ValueError, match=r"select_easiest: ids must have shape \(4,\) \(got \(3,\)\)"):
+        ops.select_easiest(difficulty, 0.5, ids=torch.arange(3))
+    with pytest.raises(ValueError, match=r"select_easiest: all tensors must be on one device .* ids on meta"):
+        ops.select_easiest(difficulty, 0.5, ids=torch.arange(4, device="meta"))
+
+
 def test_no_gradient_and_inputs_are_not_written():
     difficulty = torch.randn(9, requires_grad=True)
     before = difficulty.clone()

@@ -9,9 +9,10 @@ namespace {
 
 constexpr const char* kOp = "difficulty_quantile";
 
-Tensor difficulty_quantile_on_device(const Tensor& difficulty, double pace) {
+Tensor difficulty_quantile_on_device(const Tensor& difficulty, std::optional<double> pace,
+                                     const std::optional<Tensor>& pace_tensor) {
   const DeviceCall call(kOp, difficulty);
-  const Ranking ranking = checked_device_ranking(kOp, difficulty, pace);
+  const Ranking ranking = checked_device_ranking(call, kOp, difficulty, pace, pace_tensor);
   Tensor result = call.empty({}, difficulty.scalar_type());
   Tensor work = order_workspace(call, ranking);
   difficulty_quantile_cuda(ranking, static_cast<OrderWork*>(work.mutable_data_ptr()), result.mutable_data_ptr(),

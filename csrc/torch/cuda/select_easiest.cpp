@@ -9,9 +9,10 @@ namespace {
 
 constexpr const char* kOp = "select_easiest";
 
-Tensor select_easiest_on_device(const Tensor& difficulty, double pace) {
+Tensor select_easiest_on_device(const Tensor& difficulty, std::optional<double> pace,
+                                const std::optional<Tensor>& pace_tensor) {
   const DeviceCall call(kOp, difficulty);
-  const Ranking ranking = checked_device_ranking(kOp, difficulty, pace);
+  const Ranking ranking = checked_device_ranking(call, kOp, difficulty, pace, pace_tensor);
   Tensor selected = call.empty({ranking.count}, ScalarType::Bool);
   Tensor memory =
       order_workspace(call, ranking, parts_of(ranking.count, kTieChunk) * static_cast<int64_t>(sizeof(unsigned)));
