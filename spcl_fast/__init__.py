@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from spcl_fast.batch import DialogueBatch
     from spcl_fast.batch_sampler import CurriculumBatchSampler
+    from spcl_fast.running_scores import RunningScores
     from spcl_fast.sampler import CurriculumSampler
     from spcl_fast.scheduler import EpochStats, FaultyDataError, SelfPacedScheduler
 
@@ -47,6 +48,7 @@ _EXPORTS = {
     "DialogueBatch": "spcl_fast.batch",
     "EpochStats": "spcl_fast.scheduler",
     "FaultyDataError": "spcl_fast.scheduler",
+    "RunningScores": "spcl_fast.running_scores",
     "SelfPacedScheduler": "spcl_fast.scheduler",
 }
 
@@ -56,6 +58,7 @@ __all__ = [
     "DialogueBatch",
     "EpochStats",
     "FaultyDataError",
+    "RunningScores",
     "SelfPacedScheduler",
     "__version__",
     "arrays",

@@ -27,6 +27,7 @@ def register() -> None:
         _self_paced_weights,
         _self_paced_step,
         _self_paced_step_backward,
+        _super_loss,
         _window_coherence,
         _window_coherence_out,
         _window_coherence_backward,
@@ -137,6 +138,7 @@ def _self_paced_step(
     extra_difficulty: Tensor | None,
     class_weight: Tensor | None,
     present: Tensor | None,
+    measure: int,
     scheme: int,
     scheme_parameter: float,
     groups_are_dialogues: bool,
@@ -166,6 +168,14 @@ def _self_paced_step_backward(
 ) -> Tensor:
     _on_one_device("self_paced_step_backward", [gradient, grad_loss, counts, sums])
     return gradient.new_empty(gradient.shape, dtype=dtype)
+
+
+def _super_loss(
+    loss: Tensor, threshold_tensor: Tensor | None, threshold: float | None, regularization: float
+) -> tuple[Tensor, Tensor]:
+    _on_one_device("super_loss", [loss, threshold_tensor])
+    value = torch.empty_like(loss, memory_format=torch.contiguous_format)
+    return value, torch.empty_like(value)
 
 
 def _num_modalities(logits: list[Tensor]) -> int:

@@ -111,10 +111,10 @@ def _vector(owner: str, name: str, value: Any, num_items: int) -> Tensor:
 
 def order_of_epoch(owner: str, epoch: int, seed: int, items: Items, pace: Pace, draw: Draw) -> np.ndarray:
     """The items of one epoch in the order of all processes together: `int32[n]`, or int64 past 2^31 items."""
-    pool = _pool(items, *_ranks(owner, epoch, items.known, pace, draw))
+    pool = pool_of_ranks(items, *_ranks(owner, epoch, items.known, pace, draw))
     generator = np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(seed, spawn_key=(epoch,))))
     if items.weights is not None:
-        drawn = _weighted(owner, epoch, pool, items.weights.numpy(), draw, generator)
+        drawn = weighted_draw(owner, epoch, pool, items.weights.numpy(), draw, generator)
     else:
         drawn = _uniform(pool, draw, generator)
     if draw.order == "easiest_first":
@@ -140,7 +140,7 @@ def _ranks(owner: str, epoch: int, known: int, pace: Pace, draw: Draw) -> tuple[
     return (taken(began - 1) if began else 0), last
 
 
-def _pool(items: Items, first: int, last: int) -> np.ndarray:
+def pool_of_ranks(items: Items, first: int, last: int) -> np.ndarray:
     """The items of these ranks, in ascending order of their indices."""
     dtype = np.int32 if items.num_items < 2**31 else np.int64
     if items.difficulty is None or last == 0:
@@ -162,7 +162,7 @@ def _uniform(pool: np.ndarray, draw: Draw, generator: np.random.Generator) -> np
 
 
 @np.errstate(all="ignore")
-def _weighted(
+def weighted_draw(
     owner: str, epoch: int, pool: np.ndarray, weights: np.ndarray, draw: Draw, generator: np.random.Generator
 ) -> np.ndarray:
     """Items with probability proportional to their weights."""
@@ -189,13 +189,19 @@ def _weighted(
         return drawn
     # Efraimidis and Spirakis 2006: the smallest of exponential variables divided by the weights, in ascending order,
     # are successive draws without replacement. The least weight keeps 0 / 0 away.
-    quotients = generator.standard_exponential(n)
-    quotients /= np.maximum(weights, np.finfo(np.float64).tiny, out=weights)
-    keys = torch.from_numpy(quotients)
+    keys = generator.standard_exponential(n)
+    keys /= np.maximum(weights, np.finfo(np.float64).tiny, out=weights)
     if k < n:
-        drawn = np.flatnonzero(ops.select_easiest(keys, k / n).numpy())
-        pool, keys = pool[drawn], keys[torch.from_numpy(drawn)]
-    return pool[torch.argsort(keys, stable=True).numpy()] if draw.order == "shuffled" else pool
+        drawn = np.flatnonzero(ops.select_easiest(torch.from_numpy(keys), k / n).numpy())
+        pool, keys = pool[drawn], keys[drawn]
+    return pool[_ascending(keys)] if draw.order == "shuffled" else pool
+
+
+def _ascending(keys: np.ndarray) -> np.ndarray:
+    """The order of keys, ties by index; three times as fast as a stable sort where there are none."""
+    order = keys.argsort()
+    ordered = keys[order]
+    return keys.argsort(kind="stable") if (ordered[1:] == ordered[:-1]).any() else order
 
 
 def _at_most(draw: Draw, n: int) -> int:

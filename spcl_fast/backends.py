@@ -26,9 +26,11 @@ ENVIRONMENT = "SPCL_FAST_BACKEND"
 OPS = (
     *("modality_scores", "modality_spread", "window_coherence", "emotion_transitions"),
     *("difficulty_histogram", "difficulty_quantile", "select_easiest", "self_paced_weights", "self_paced_step"),
+    "super_loss",
 )
 # The others are constants of a curriculum.
-DIFFERENTIABLE = frozenset({"modality_scores", "window_coherence", "self_paced_step"})
+DIFFERENTIABLE = frozenset({"modality_scores", "window_coherence", "self_paced_step", "super_loss"})
+IN_TRITON = frozenset({"modality_scores", "window_coherence", "self_paced_step"})
 
 _log = logging.getLogger("spcl_fast")
 _missed: set[str] = set()  # backends whose absence has been logged
@@ -92,8 +94,8 @@ _BACKENDS = {
         why_not_on=lambda device: _native.why_not_on(device),
     ),
     "triton": _Backend(
-        ops=DIFFERENTIABLE,
-        differentiable=DIFFERENTIABLE,
+        ops=IN_TRITON,
+        differentiable=IN_TRITON,
         devices=frozenset({"cuda"}),  # also what a ROCm build of torch calls its devices
         ranks=False,
         why_not=lambda: _why_not_triton(),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from spcl_fast import _distributed, ops
+from spcl_fast._sampling import as_pace
 from spcl_fast._state import KeepsDtypes
 from spcl_fast.difficulty import StepInputs
 from spcl_fast.ops import _check
@@ -174,8 +175,6 @@ class QuantileThreshold(ThresholdSchedule):
     looks_at_steps: ClassVar[bool] = True
 
     def __init__(self, pace: Pace | float, *, over: str = "batch", num_utterances: int | None = None) -> None:
-        from spcl_fast import pacing
-
         super().__init__()
         name = type(self).__name__
         _check.choice(name, "over", over, ("batch", "epoch"))
@@ -185,7 +184,7 @@ class QuantileThreshold(ThresholdSchedule):
             raise TypeError(f"{name}: num_utterances must be an integer (got {type(num_utterances).__name__})")
         if num_utterances is not None and num_utterances < 1:
             raise ValueError(f"{name}: num_utterances must be at least 1 (got {num_utterances})")
-        self.pace = pacing.as_pace(name, pace)
+        self.pace = as_pace(name, pace)
         self.over = over
         self.num_utterances = num_utterances
         # On the device, so that another pace neither recompiles a compiled step nor waits.

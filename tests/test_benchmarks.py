@@ -36,6 +36,7 @@ def suite(monkeypatch):
         transitions=module("bench_emotion_transitions"),
         weights=module("bench_self_paced_weights"),
         coherence=module("bench_window_coherence"),
+        running=module("bench_running_scores"),
     )
 
 
@@ -109,6 +110,23 @@ def test_providers_of_order_statistics_agree(suite, tmp_path, name, size):
             assert torch.equal(forms.bisection(values, rank), values.sort().values[rank - 1])
 
 
+def test_curriculum_sampler_providers_agree(suite, tmp_path):
+    benchmark = importlib.import_module(f"{suite.run.__package__}.bench_curriculum_sampler")
+    of = (partial(build, 2000, suite.settings) for build in (benchmark.pool_cell, benchmark.draw_cell))
+    module = SimpleNamespace(cells=lambda s: list(of))
+    result = json.loads(suite.run.run_one("tiny", module, suite.settings, tmp_path, lambda _: None).read_text())
+    pool, draw = result["cells"]
+    assert {s["form"] for s in pool["screened"] if s["provider"] == "eager"} == set(benchmark.POOLS)
+    assert len({s["form"] for s in draw["screened"] if s["provider"] == "eager"}) == 2 * len(benchmark.DRAWS)
+    weights = torch.tensor([4.0, 1.0] * 50 + [0.0])
+    expected = benchmark.ExpectedDraw(weights, 50)
+    right = torch.arange(0, 100, 2)[:36].tolist() + torch.arange(1, 100, 2)[:14].tolist()
+    expected.differences("right", {"drawn": torch.tensor(right)})
+    for wrong in (right[:49], [*right[:49], right[0]], [*right[:49], 100], list(range(1, 100, 2))):
+        with pytest.raises(suite.run.DisagreementError, match=r"^wrong: "):
+            expected.differences("wrong", {"drawn": torch.tensor(wrong)})
+
+
 def test_emotion_transitions_providers_agree(suite, tmp_path):
     module = SimpleNamespace(cells=lambda s: [partial(suite.transitions.build_cell, 30, s)])
     result = json.loads(suite.run.run_one("tiny", module, suite.settings, tmp_path, lambda _: None).read_text())
@@ -151,6 +169,20 @@ def test_window_coherence_providers_agree(suite, tmp_path, dtype, backward):
     ours = next(r for r in cell["rows"] if r["provider"] == "ours")
     assert ours["against"].keys() == {"eager", "read"}
     assert ("gradient" in ours["largest_difference"]) == backward
+
+
+def test_running_scores_providers_agree(suite, tmp_path, monkeypatch):
+    monkeypatch.setattr(suite.running, "IN_TURN", 100)
+    module = SimpleNamespace(cells=lambda s: [partial(suite.running.build_cell, "tiny", 30, 2000, s)])
+    result = json.loads(suite.run.run_one("tiny", module, suite.settings, tmp_path, lambda _: None).read_text())
+    (cell,) = result["cells"]
+    assert {row["provider"] for row in cell["rows"]} == {"dictionary", "eager", "ours", "copy"}
+    assert {s["form"] for s in cell["screened"] if s["provider"] == "eager"} == {"index, columns", "index, rows"}
+    assert all(row["largest_difference"].get("num_forgotten", 0) == 0 for row in cell["rows"])
+    assert suite.running.known_batches(30, 2000)[0][0].unique().numel() == 30
+    notes = {row["form"]: row["note"] for row in cell["rows"]}
+    assert notes["row numbers"] == "24 bytes an utterance"
+    assert int(notes["tuples of floats"].split()[0]) > 200
 
 
 def test_forms_for_the_compiler_agree_before_they_are_compiled(suite):

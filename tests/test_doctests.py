@@ -1,12 +1,13 @@
 """Every public name says what it does and shows it: a docstring with an example that runs.
 
-Public are the names in `__all__` of a module, or what it defines without an underscore where it has none, and the
-methods that a public class is the first to define. The `__all__` of a package speaks for the modules in it; the root
-only gathers names. So a new name is held to this without a line here.
+Public are the names in `__all__` of a module, or where it has none what it defines, or imports `as` the same name,
+without an underscore; and the methods that a public class is the first to define. The `__all__` of a package speaks for
+the modules in it; the root only gathers names. So a new name is held to this without a line here.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import doctest
 import importlib.util
@@ -15,6 +16,7 @@ import pkgutil
 import sys
 import types
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -32,10 +34,14 @@ OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 class Public(NamedTuple):
-    """A public function, class or method, by the path that a user would write."""
+    """A public function, class or method, by the path that a user would write; or a module that has an example."""
 
     path: str
     value: Any
+
+    @property
+    def module(self) -> str:
+        return self.path if isinstance(self.value, types.ModuleType) else self.value.__module__
 
 
 class Absent(NamedTuple):
@@ -65,16 +71,27 @@ def public_modules(package: types.ModuleType) -> Iterator[types.ModuleType | Abs
 
 def public_values(module: types.ModuleType) -> Iterator[Public]:
     """Its functions and classes; numbers, tables and modules have no docstring of their own."""
+    if ">>>" in (module.__doc__ or ""):
+        yield Public(module.__name__, module)
     own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
-    for name in getattr(module, "__all__", [name for name in own if not name.startswith("_")]):
+    names = [name for name in (*own, *imported_for_others(module)) if not name.startswith("_")]
+    for name in getattr(module, "__all__", names):
         value = getattr(module, name)
         if inspect.isroutine(value) or inspect.isclass(value):
             yield Public(f"{module.__name__}.{name}", value)
 
 
+def imported_for_others(module: types.ModuleType) -> list[str]:
+    """What it imports as the same name, which says that it is meant to be found there."""
+    source = Path(module.__file__).read_text() if getattr(module, "__file__", None) else ""
+    imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
+    return [alias.name for node in imports for alias in node.names if alias.name == alias.asname]
+
+
 def public_methods(of: Public) -> Iterator[Public]:
-    """What a class is the first to define; its properties are shown by the example of the class."""
-    for name, value in vars(of.value).items() if inspect.isclass(of.value) else ():
+    """What a class is the first to define; its example shows its properties, and what a protocol asks of others."""
+    has_methods = inspect.isclass(of.value) and not getattr(of.value, "_is_protocol", False)
+    for name, value in vars(of.value).items() if has_methods else ():
         function = getattr(value, "__func__", value)  # of a classmethod or staticmethod
         is_own = inspect.isfunction(function) and function.__module__ == of.value.__module__
         if is_own and not name.startswith("_") and not is_inherited(of.value, name):
@@ -143,7 +160,7 @@ def params() -> list[Any]:
 
 
 def runs_on_any_device(of: Public) -> bool:
-    return not of.value.__module__.startswith(ON_THE_HOST)
+    return not of.module.startswith(ON_THE_HOST)
 
 
 @pytest.mark.parametrize("of", params())
@@ -195,7 +212,9 @@ def test_modules_are_found_by_themselves_and_those_without_their_host_are_named(
         "__init__": "",
         "_hidden": "raise AssertionError",
         "adapter": "try: import no_such_host\nexcept ImportError as e: raise ImportError('needs a host') from e",
-        "plain": "def shown(): pass",
+        "_own": "def imported(): pass\ndef used(): pass",
+        "plain": "from planted_package._own import imported as imported, used\ndef shown(): pass",
+        "documented": "'A module. >>> 1 + 1'",
         "part/__init__": "from planted_package.part.inner import shown\n__all__ = ['shown']",
         "part/inner": "def shown(): pass\ndef helper(): pass",
     }
@@ -208,7 +227,8 @@ def test_modules_are_found_by_themselves_and_those_without_their_host_are_named(
     absent = [module for module in found if isinstance(module, Absent)]
     assert absent == [Absent("planted_package.adapter", "needs a host")]
     paths = [of.path for of in public(module for module in found if module not in absent)]
-    assert paths == ["planted_package.part.shown", "planted_package.plain.shown"]
+    names = ["documented", "part.shown", "plain.shown", "plain.imported"]
+    assert paths == [f"planted_package.{name}" for name in names]
 
     (tmp_path / "planted_package" / "wrong.py").write_text("import spcl_fast.no_such_module")
     with pytest.raises(ImportError, match=r"spcl_fast\.no_such_module"):

@@ -25,7 +25,11 @@ def heads(features: torch.Tensor) -> dict[str, torch.Tensor]:
 W = torch.randn(2, 5, 3)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["flat loop", "padded loop", "extended difficulty"])
+SAMPLERS = [block for block in BLOCKS if "Sampler(" in block]
+LOOPS = [block for block in BLOCKS if block not in SAMPLERS]
+
+
+@pytest.mark.parametrize("block", LOOPS, ids=["flat loop", "padded loop", "extended difficulty"])
 def test_readme_loops_run(block, capsys):
     W.requires_grad_()
     flat = (torch.randn(9, 5), torch.randint(3, (9,)), torch.tensor([0, 4, 9]))
@@ -52,6 +56,28 @@ def test_readme_loops_run(block, capsys):
     elif "stats" in names:
         assert names["stats"].epoch == 1
         assert "1: took" in capsys.readouterr().out
+
+
+def test_readme_sampler_runs():
+    (block,) = SAMPLERS
+    seen, lengths = [], torch.arange(1, 41)
+    names = {
+        "epochs": 11,
+        "dialogues": list(range(40)),
+        "difficulty": torch.rand(40),
+        "lengths": lengths,
+        "rank": 0,
+        "world_size": 1,
+        "collate": list,
+        "model": None,
+        "rescore": lambda model: torch.rand(40),
+        "train": seen.append,
+    }
+    exec(compile(block, str(README), "exec"), names)
+    assert len(seen[0]) == 1  # 1 % of 40
+    assert all(sum(int(lengths[d]) for d in batch) <= 64 for batch in seen)
+    assert sorted(sum(seen[-len(names["loader"]) :], [])) == list(range(40))  # noqa: RUF017
+    assert names["checkpoint"]["epoch"] == 10
 
 
 def test_readme_names_commands_and_options_that_exist():

@@ -144,6 +144,19 @@ def test_a_finished_epoch_is_followed_by_a_whole_one():
     assert (other.epoch, list(other)) == (2, list(sampler))
 
 
+def test_the_end_of_an_uneven_last_round_is_the_end_for_all():
+    shares = team("items", 2, pace=1.0)
+    iterators = [iter(sampler) for sampler in shares]
+    assert [len(list(islice(it, n))) for it, n in zip(iterators, (12, 11), strict=True)] == [12, 11]
+    states = [sampler.state_dict() for sampler in shares]
+    assert states[0]["position"] == N
+    for rank, world_size in ((0, 1), (0, 2), (1, 2)):
+        other = KINDS["items"](pace=1.0, rank=rank, world_size=world_size)
+        for state in (states[0], states[rank]):  # its own serves as well
+            other.load_state_dict(state)
+            assert (other.remaining, list(other)) == (0, [])
+
+
 def test_difficulties_and_weights_of_the_next_epoch_are_in_the_state():
     sampler = CurriculumSampler(4, difficulty=torch.tensor([1.0, 2, 3, 4]), order="easiest_first")
     iterator = iter(sampler)

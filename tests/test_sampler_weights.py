@@ -107,8 +107,14 @@ def test_the_last_point_falls_on_the_last_item_with_a_weight(monkeypatch):
             pass
 
     draw = _sampling.Draw("easiest", "shuffled", "paper", 3, True)
-    drawn = _sampling._weighted("op", 0, np.arange(5), np.array([1.0, 0, 2, 3, 0]), draw, Last())
+    drawn = _sampling.weighted_draw("op", 0, np.arange(5), np.array([1.0, 0, 2, 3, 0]), draw, Last())
     assert drawn.tolist() == [3, 3, 3]
+
+
+def test_keys_that_are_equal_go_by_index():
+    keys = np.array([2.0, np.inf, 1, np.inf, 1, 0] * 50)
+    assert _sampling._ascending(keys).tolist() == sorted(range(300), key=keys.tolist().__getitem__)
+    assert _sampling._ascending(keys[[0, 2, 5]]).tolist() == [2, 1, 0]
 
 
 def test_a_pool_whose_weights_are_all_0_is_refused_when_it_is_reached():

@@ -29,9 +29,10 @@ PYBIND11_MODULE(_arrays, m) {
         py::arg("scheme"), py::arg("parameter"), py::arg("groups").none(true));
   m.def("self_paced_step", &spcl::arrays::self_paced_step, py::arg("logits"), py::arg("labels"), py::arg("offsets"),
         py::arg("threshold").none(true), py::arg("joint").none(true), py::arg("extra_difficulty").none(true),
-        py::arg("class_weight").none(true), py::arg("present").none(true), py::arg("scheme"),
+        py::arg("class_weight").none(true), py::arg("present").none(true), py::arg("measure"), py::arg("scheme"),
         py::arg("scheme_parameter"), py::arg("groups_are_dialogues"), py::arg("divides_by_weight"), py::arg("of_means"),
         py::arg("label_smoothing"), py::arg("ignore_index"));
+  m.def("super_loss", &spcl::arrays::super_loss, py::arg("loss"), py::arg("threshold"), py::arg("regularization"));
   m.def("window_coherence", &spcl::arrays::window_coherence, py::arg("embeddings"), py::arg("offsets"),
         py::arg("present").none(true), py::arg("window"), py::arg("of_predictions"));
 }

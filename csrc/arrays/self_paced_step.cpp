@@ -23,11 +23,12 @@ py::tuple self_paced_step(const std::vector<py::array>& logits, const py::array&
                           std::optional<double> threshold, const std::optional<py::array>& joint,
                           const std::optional<py::array>& extra_difficulty,
                           const std::optional<py::array>& class_weight, const std::optional<py::array>& present,
-                          int64_t scheme, double scheme_parameter, bool groups_are_dialogues, bool divides_by_weight,
+                          int64_t measure, int64_t scheme, double scheme_parameter, bool groups_are_dialogues, bool divides_by_weight,
                           bool of_means, double label_smoothing, int64_t ignore_index) {
   isa();  // a wrong SPCL_FAST_ISA is an error with the GIL held
   const RowsInput z = checked_logits(kOp, logits);
-  check_modalities(kOp, z.modalities);
+  const Fault missing = measure_fault(measure, z.modalities, extra_difficulty.has_value());
+  check(kOp, missing.rule.empty(), missing.rule, missing.got);
   check(kOp, z.columns > 0, "logits must have at least one class", shape_text(logits.front()));
   check(kOp, label_smoothing >= 0 && label_smoothing <= 1, "label_smoothing must lie in [0, 1]",
         std::to_string(label_smoothing));
@@ -51,6 +52,7 @@ py::tuple self_paced_step(const std::vector<py::array>& logits, const py::array&
     check(kOp, fault.rule.empty(), fault.rule, fault.got);
   }
   batch.label_smoothing = label_smoothing;
+  batch.measure = static_cast<Measure>(measure);
   batch.selects_all = !threshold;
   batch.weighting = checked_weighting(kOp, scheme, scheme_parameter, threshold);
   batch.groups_are_dialogues = groups_are_dialogues;

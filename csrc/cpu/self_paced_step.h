@@ -5,6 +5,7 @@
 #include "cpu/dtypes.h"
 #include "cpu/labels.h"
 #include "cpu/self_paced_weights.h"
+#include "math/measure.h"
 
 namespace spcl {
 
@@ -27,6 +28,7 @@ struct StepBatch {
   double class_weight_sum;
   double label_smoothing;
 
+  Measure measure;
   bool selects_all;  // no threshold: every scored utterance has weight 1
   Weighting weighting;
   bool groups_are_dialogues;  // of kSpld; else the groups are the classes

@@ -8,10 +8,21 @@
 
 namespace spcl {
 
-enum class Scheme { kHard, kLinear, kLogistic, kLog, kMixture, kPolynomial, kSpld };
+enum class Scheme {
+  kHard,
+  kLinear,
+  kLogistic,
+  kLog,
+  kMixture,
+  kPolynomial,
+  kSpld,
+  kSuperLoss,
+  kGiven,
+  kPolynomialOfCurml
+};
 
-/// A scheme at a threshold. `parameter` is the smaller threshold of kMixture, the degree of kPolynomial, the bonus
-/// gamma of kSpld, and nothing for the others.
+/// A scheme at a threshold. `parameter` is the smaller threshold of kMixture, the degree of kPolynomial and
+/// kPolynomialOfCurml, the bonus gamma of kSpld, the regularization of kSuperLoss, and nothing for the others.
 struct Weighting {
   Scheme scheme;
   double threshold, parameter;
@@ -19,6 +30,9 @@ struct Weighting {
 
 /// Whether `scheme` is the number of one and `parameter` and `threshold` (none: not looked at) are in its domain.
 Fault weighting_fault(int64_t scheme, double parameter, std::optional<double> threshold);
+
+/// Whether `measure` is the number of one, and a batch has what it needs: the modalities, the extra difficulty.
+Fault measure_fault(int64_t measure, int64_t modalities, bool has_extra);
 
 /// Weights of `count` contiguous difficulties, float or double; of every scheme but kSpld, which needs ranks.
 void self_paced_weights(FloatType type, const void* difficulty, void* weight, int64_t count,

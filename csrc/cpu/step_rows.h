@@ -242,7 +242,7 @@ struct StepKernel {
   }
 
   SPCL_HD Vector difficulty_of(int64_t t, int count, Vector loss) const {
-    Vector rho = harmonic_mean(load_lanes<Real>(difficulty + t, count, nan), loss);
+    Vector rho = measured(batch.measure, load_lanes<Real>(difficulty + t, count, nan), loss);
     if (batch.extra_difficulty != nullptr) {
       for (int lane = 0; lane < count; ++lane) {
         const char* address = batch.extra_difficulty + (t + lane) * batch.extra_stride;

@@ -2,6 +2,7 @@
 // has no include guard.
 
 #include "math/self_paced_weights.h"
+#include "math/super_loss.h"
 
 namespace spcl {
 namespace SPCL_ISA {
@@ -16,12 +17,16 @@ struct WeightRule {
   Real threshold;
   Real parameter;      // kMixture: the smaller threshold; kPolynomial: 1 / (degree - 1); kLog: 1 - threshold
   Real log_rest = {};  // kLog: the log of that
+  SuperLossRule<Real> super_loss;
 
   explicit WeightRule(const Weighting& weighting)
       : scheme(weighting.scheme),
         threshold(static_cast<Real>(weighting.threshold)),
         parameter(static_cast<Real>(weighting.parameter)) {
-    if (scheme == Scheme::kPolynomial) parameter = static_cast<Real>(1 / (weighting.parameter - 1));
+    if (scheme == Scheme::kPolynomial || scheme == Scheme::kPolynomialOfCurml) {
+      parameter = static_cast<Real>(1 / (weighting.parameter - 1));
+    }
+    if (scheme == Scheme::kSuperLoss) super_loss = {weighting.threshold, weighting.parameter};
     if (scheme == Scheme::kLog) {
       parameter = static_cast<Real>(1 - weighting.threshold);
       const auto log = [](Vector x) { return Traits::log(x); };
@@ -52,6 +57,12 @@ struct WeightRule {
         return polynomial_weight(difficulty, level, [&](Vector x, Vector x_minus_1) {
           return exp(parameter * log_near_one(x, x_minus_1, log));
         });
+      case Scheme::kPolynomialOfCurml:
+        return polynomial_weight(difficulty, level, [&](Vector x, Vector) { return parameter * x; });
+      case Scheme::kSuperLoss:
+        return super_loss_weight(difficulty, super_loss, log, [](Vector x) { return Traits::sqrt(x); });
+      case Scheme::kGiven:
+        return given_weight(difficulty);
       case Scheme::kSpld:
         return Vector{};
     }

@@ -11,6 +11,7 @@
 #include "math/modality_scores_backward.h"
 #include "math/modality_spread.h"
 #include "math/self_paced_weights.h"
+#include "math/super_loss.h"
 #include "math/window_coherence.h"
 #undef SPCL_ISA
 #include "cuda/launch.h"

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "cuda/dialogue_offsets.h"
+#include "math/measure.h"
 
 namespace spcl {
 
@@ -16,6 +17,7 @@ struct StepCall {
   Numbers extra_difficulty;
   Numbers class_weight;
   double label_smoothing;
+  Measure measure;
   bool selects_all;  // no threshold: every scored utterance has weight 1
   DeviceWeighting weighting;
   bool of_means;

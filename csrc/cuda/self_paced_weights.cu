@@ -1,4 +1,6 @@
 #include "cuda/self_paced_weights.h"
+
+#include "cuda/pieces.h"
 #include "cuda/weight_rule.h"
 
 namespace spcl {
@@ -6,12 +8,6 @@ namespace on_device {
 namespace {
 
 constexpr int kThreads = 256;
-
-template <class Real>
-struct alignas(16) Piece {
-  static constexpr int size = 16 / sizeof(Real);
-  Real values[size];
-};
 
 /// 16 bytes a thread; what is left at the end, or all of it where an address is not a multiple of 16, one by one.
 template <class Real, Scheme scheme>
@@ -34,9 +30,8 @@ __global__ void __launch_bounds__(kThreads)
 template <class Real, Scheme scheme>
 void launch(const void* difficulty, void* weight, int64_t count, const DeviceWeighting& weighting,
             cudaStream_t stream) {
-  const bool aligned = (reinterpret_cast<uintptr_t>(difficulty) | reinterpret_cast<uintptr_t>(weight)) % 16 == 0;
-  const int64_t pieces = aligned ? count / Piece<Real>::size : 0;
-  const int64_t tasks = aligned ? parts_of(count, Piece<Real>::size) : count;
+  const int64_t pieces = whole_pieces<Real>(count, {difficulty, weight});
+  const int64_t tasks = pieces > 0 ? parts_of(count, Piece<Real>::size) : count;
   SPCL_LAUNCH((self_paced_weights_fwd_kernel<Real, scheme>), grid_of(parts_of(tasks, kThreads)), kThreads, 0, stream,
               static_cast<const Real*>(difficulty), static_cast<Real*>(weight), pieces, count, weighting);
 }
@@ -57,6 +52,12 @@ void launch_scheme(const void* difficulty, void* weight, int64_t count, const De
       return launch<Real, Scheme::kMixture>(difficulty, weight, count, weighting, stream);
     case Scheme::kPolynomial:
       return launch<Real, Scheme::kPolynomial>(difficulty, weight, count, weighting, stream);
+    case Scheme::kSuperLoss:
+      return launch<Real, Scheme::kSuperLoss>(difficulty, weight, count, weighting, stream);
+    case Scheme::kGiven:
+      return launch<Real, Scheme::kGiven>(difficulty, weight, count, weighting, stream);
+    case Scheme::kPolynomialOfCurml:
+      return launch<Real, Scheme::kPolynomialOfCurml>(difficulty, weight, count, weighting, stream);
     case Scheme::kSpld:
       break;  // has been refused
   }

@@ -114,7 +114,7 @@ __device__ __forceinline__ void weigh_rows(const StepResults<Real>& to, int64_t 
     Real factor = 1;
     if (row >= begin && row < end) {
       const Real loss = to.loss(row);
-      Real rho = harmonic_mean(to.difficulty(row), loss);
+      Real rho = measured(call.measure, to.difficulty(row), loss);
       if (call.extra_difficulty.data != nullptr) rho += static_cast<Real>(call.extra_difficulty.at(row));
       const bool is_scored = loss == loss;
       const Real v = call.selects_all ? static_cast<Real>(is_scored) : weight_of(rho);

@@ -17,12 +17,16 @@ struct WeightRule {
   Real threshold;
   Real parameter;  // kMixture: the smaller threshold; kPolynomial: 1 / (degree - 1); kLog: 1 - threshold
   Real log_rest;   // kLog: the log of that
+  SuperLossRule<Real> super_loss;
 
   __device__ explicit WeightRule(const DeviceWeighting& weighting)
       : scheme(weighting.scheme), parameter(static_cast<Real>(weighting.parameter)), log_rest(0) {
     const double level = weighting.threshold();
     threshold = static_cast<Real>(level);
-    if (scheme == Scheme::kPolynomial) parameter = static_cast<Real>(1 / (weighting.parameter - 1));
+    if (scheme == Scheme::kPolynomial || scheme == Scheme::kPolynomialOfCurml) {
+      parameter = static_cast<Real>(1 / (weighting.parameter - 1));
+    }
+    if (scheme == Scheme::kSuperLoss) super_loss = {level, weighting.parameter};
     if (scheme == Scheme::kLog) {
       parameter = static_cast<Real>(1 - level);
       log_rest = log_near_one(parameter, -threshold, [](Real x) { return log_of(x); });
@@ -49,6 +53,12 @@ struct WeightRule {
           return power == Real(0.5) ? sqrt(x) : exp_of(power * log_near_one(x, x_minus_1, log));
         });
       }
+      case Scheme::kPolynomialOfCurml:
+        return polynomial_weight(difficulty, threshold, [&](Real x, Real) { return parameter * x; });
+      case Scheme::kSuperLoss:
+        return super_loss_weight(difficulty, super_loss, log, [](Real x) { return sqrt(x); });
+      case Scheme::kGiven:
+        return given_weight(difficulty);
       case Scheme::kSpld:
         break;
     }

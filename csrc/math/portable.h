@@ -21,4 +21,13 @@ SPCL_HD double rounded_product(double a, double b) {
 #endif
 }
 
+/// a b - c, rounded once.
+SPCL_HD double multiply_subtract(double a, double b, double c) {
+#if defined(__CUDA_ARCH__)
+  return fma(a, b, -c);
+#else
+  return __builtin_fma(a, b, -c);
+#endif
+}
+
 }  // namespace spcl

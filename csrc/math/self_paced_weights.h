@@ -4,6 +4,7 @@
 // GCC 12 takes joined comparisons of vectors apart lane by lane. Included once per instruction set (cpu/every_isa.h),
 // hence no include guard and a namespace for each.
 
+#include "math/measure.h"
 #include "math/portable.h"
 
 namespace spcl {
@@ -19,6 +20,22 @@ SPCL_HD Real harmonic_mean(Real spread, Real loss) {
   const Real high = spread < loss ? loss : spread;
   const Real mean = high == 0 ? low * 0 : low * (2 / (1 + low / high));
   return 2 * loss == loss ? (loss > 0 ? spread + loss : mean) : mean;  // twice itself and above 0: +Inf
+}
+
+/// The difficulty of an utterance from the spread of its dialogue and its loss; NaN when the loss is.
+template <class Real>
+SPCL_HD Real measured(Measure measure, Real spread, Real loss) {
+  switch (measure) {
+    case Measure::kSpcl:
+      return harmonic_mean(spread, loss);
+    case Measure::kLoss:
+      return loss;
+    case Measure::kSpread:
+      return loss == loss ? spread : loss;
+    case Measure::kNone:
+      return loss == loss ? Real{} : loss;
+  }
+  __builtin_unreachable();
 }
 
 /// 1[rho <= lambda]: the threshold itself is taken, with every tie.
@@ -88,6 +105,13 @@ SPCL_HD Real polynomial_weight(Real difficulty, Real threshold, Root root) {
   const Real left = difficulty < threshold ? (threshold > 0 ? rest : Real{}) : Real{};
   const Real power = root(left > 0 ? left : Real{} + 1, left > 0 ? -share : Real{});
   return left > 0 ? power : Real{};
+}
+
+/// The difficulty itself where it is above 0 and finite, else 0.
+template <class Real>
+SPCL_HD Real given_weight(Real difficulty) {
+  const Real finite = 2 * difficulty == difficulty ? Real{} : difficulty;  // twice itself: 0 or +Inf
+  return difficulty > 0 ? finite : Real{};
 }
 
 }  // namespace SPCL_ISA

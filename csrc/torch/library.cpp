@@ -25,7 +25,9 @@ STABLE_TORCH_LIBRARY_IMPL(spcl_fast, CPU, m) {
   m.impl("modality_spread", TORCH_BOX(&spcl::modality_spread_cpu));
   m.impl("select_easiest", TORCH_BOX(&spcl::select_easiest_cpu));
   m.impl("self_paced_weights", TORCH_BOX(&spcl::self_paced_weights_cpu));
+  m.impl("super_loss", TORCH_BOX(&spcl::super_loss_cpu));
   m.impl("self_paced_step", TORCH_BOX(&spcl::self_paced_step_cpu));
+  m.impl("update_running_scores", TORCH_BOX(&spcl::update_running_scores_cpu));
   m.impl("window_coherence", TORCH_BOX(&spcl::window_coherence_cpu));
   m.impl("window_coherence_out", TORCH_BOX(&spcl::window_coherence_out_cpu));
   m.impl("window_coherence_backward", TORCH_BOX(&spcl::window_coherence_backward_cpu));

@@ -50,8 +50,8 @@ StepTensors self_paced_step_cpu(const std::vector<torch::stable::Tensor>& logits
                                 std::optional<double> threshold, const std::optional<torch::stable::Tensor>& joint,
                                 const std::optional<torch::stable::Tensor>& extra_difficulty,
                                 const std::optional<torch::stable::Tensor>& class_weight,
-                                const std::optional<torch::stable::Tensor>& present, int64_t scheme,
-                                double scheme_parameter, bool groups_are_dialogues, bool divides_by_weight,
+                                const std::optional<torch::stable::Tensor>& present, int64_t measure,
+                                int64_t scheme, double scheme_parameter, bool groups_are_dialogues, bool divides_by_weight,
                                 bool of_means, double label_smoothing, int64_t ignore_index, bool flags,
                                 bool needs_gradient);
 
@@ -74,13 +74,23 @@ torch::stable::Tensor modality_spread_cpu(const torch::stable::Tensor& confidenc
 torch::stable::Tensor select_easiest_cpu(const torch::stable::Tensor& difficulty, std::optional<double> pace,
                                          const std::optional<torch::stable::Tensor>& pace_tensor);
 
-/// The weight of each difficulty, of its shape, at a threshold given as a tensor or as a number.
 /// The weight of each difficulty, of its shape, at a threshold given as a tensor or as a number; `groups`, of that
 /// shape too, for the scheme that ranks.
 torch::stable::Tensor self_paced_weights_cpu(const torch::stable::Tensor& difficulty,
                                              const std::optional<torch::stable::Tensor>& threshold_tensor,
                                              std::optional<double> threshold, int64_t scheme, double parameter,
                                              const std::optional<torch::stable::Tensor>& groups);
+
+/// SuperLoss of each loss, of their shape, at a threshold given as a tensor or as a number: value and confidence.
+std::tuple<torch::stable::Tensor, torch::stable::Tensor> super_loss_cpu(
+    const torch::stable::Tensor& loss, const std::optional<torch::stable::Tensor>& threshold_tensor,
+    std::optional<double> threshold, double regularization);
+
+/// Takes what a step saw of T utterances into the running scores [N + 1, 6] of all; the last row is spare.
+void update_running_scores_cpu(const torch::stable::Tensor& rows, const torch::stable::Tensor& row,
+                               const torch::stable::Tensor& loss, const torch::stable::Tensor& confidence,
+                               const torch::stable::Tensor& correct, const std::optional<torch::stable::Tensor>& scored,
+                               double decay);
 
 /// The coherence [T] of embeddings, or of the softmax of logits, and how many c are defined in each window: int64 [T],
 /// 0 where the coherence is NaN; empty unless they are needed.

@@ -25,14 +25,20 @@ STABLE_TORCH_LIBRARY(spcl_fast, m) {
       "Tensor? groups) -> Tensor");
   m.def(
       "self_paced_step(Tensor[] logits, Tensor labels, Tensor offsets, Tensor? threshold_tensor, float? threshold, "
-      "Tensor? joint, Tensor? extra_difficulty, Tensor? class_weight, Tensor? present, int scheme, "
-      "float scheme_parameter, bool groups_are_dialogues, bool divides_by_weight, bool of_means, "
+      "Tensor? joint, Tensor? extra_difficulty, Tensor? class_weight, Tensor? present, int measure, "
+      "int scheme, float scheme_parameter, bool groups_are_dialogues, bool divides_by_weight, bool of_means, "
       "float label_smoothing, int ignore_index, bool flags, bool needs_gradient) -> "
       "(Tensor loss, Tensor weight, Tensor difficulty, Tensor utterance_loss, Tensor confidence, Tensor spread, "
       "Tensor gradient, Tensor counts, Tensor sums)");
   m.def(
       "self_paced_step_backward(Tensor gradient, Tensor grad_loss, Tensor counts, Tensor sums, "
       "bool divides_by_weight, ScalarType dtype) -> Tensor");
+  m.def(
+      "super_loss(Tensor loss, Tensor? threshold_tensor, float? threshold, float regularization) -> "
+      "(Tensor value, Tensor weight)");
+  m.def(
+      "update_running_scores(Tensor(a!) rows, Tensor row, Tensor loss, Tensor confidence, Tensor correct, "
+      "Tensor? scored, float decay) -> ()");
   m.def(
       "window_coherence(Tensor[] embeddings, Tensor offsets, Tensor? present, int window, bool of_predictions, "
       "bool needs_counts) -> (Tensor coherence, Tensor counts)");

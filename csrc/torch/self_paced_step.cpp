@@ -32,13 +32,14 @@ StepTensors self_paced_step_cpu(const std::vector<Tensor>& logits, const Tensor&
                                 const std::optional<Tensor>& threshold_tensor, std::optional<double> threshold,
                                 const std::optional<Tensor>& joint, const std::optional<Tensor>& extra_difficulty,
                                 const std::optional<Tensor>& class_weight, const std::optional<Tensor>& present,
-                                int64_t scheme, double scheme_parameter, bool groups_are_dialogues,
+                                int64_t measure, int64_t scheme, double scheme_parameter, bool groups_are_dialogues,
                                 bool divides_by_weight, bool of_means, double label_smoothing, int64_t ignore_index,
                                 bool flags, bool needs_gradient) {
   isa();  // throws here, not on a worker thread
   const RowsInput z = checked_logits(kOp, logits);
-  SPCL_CHECK(z.modalities >= 2 && z.modalities < 1 << 16, kOp,
-             "the spread between modalities needs at least 2 of them, and fewer than 65536", z.modalities);
+  const Fault missing = measure_fault(measure, z.modalities, extra_difficulty.has_value());
+  SPCL_CHECK(missing.rule.empty(), kOp, missing.rule, missing.got);
+  SPCL_CHECK(z.modalities < 1 << 16, kOp, "modalities must be fewer than 65536", z.modalities);
   SPCL_CHECK(z.columns > 0, kOp, "logits must have at least one class", z.columns);
   SPCL_CHECK(label_smoothing >= 0 && label_smoothing <= 1, kOp, "label_smoothing must lie in [0, 1]", label_smoothing);
   const LabelRows y = checked_integers(kOp, "labels", labels, z.utterances).rows(ignore_index, z.columns);
@@ -62,6 +63,7 @@ StepTensors self_paced_step_cpu(const std::vector<Tensor>& logits, const Tensor&
     SPCL_CHECK(fault.rule.empty(), kOp, fault.rule, fault.got);
   }
   batch.label_smoothing = label_smoothing;
+  batch.measure = static_cast<Measure>(measure);
   batch.selects_all = !lambda;
   batch.weighting = checked_weighting(kOp, scheme, scheme_parameter, lambda);
   batch.groups_are_dialogues = groups_are_dialogues;

@@ -12,6 +12,7 @@ from spcl_fast.arrays._modality_spread import modality_spread
 from spcl_fast.arrays._select_easiest import select_easiest
 from spcl_fast.arrays._self_paced_step import SelfPacedStep, StepTotals, self_paced_step
 from spcl_fast.arrays._self_paced_weights import self_paced_weights
+from spcl_fast.arrays._super_loss import SuperLoss, super_loss
 from spcl_fast.arrays._window_coherence import window_coherence
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ModalityScores",
     "SelfPacedStep",
     "StepTotals",
+    "SuperLoss",
     "difficulty_histogram",
     "difficulty_quantile",
     "emotion_transitions",
@@ -27,5 +29,6 @@ __all__ = [
     "select_easiest",
     "self_paced_step",
     "self_paced_weights",
+    "super_loss",
     "window_coherence",
 ]

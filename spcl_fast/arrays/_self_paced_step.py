@@ -70,6 +70,7 @@ def self_paced_step(
     *,
     joint: FloatArray | None = None,
     extra_difficulty: FloatArray | None = None,
+    measure: str = "spcl",
     scheme: str = "hard",
     scheme_parameters: Mapping[str, Any] | None = None,
     normalizer: str = "all",
@@ -85,13 +86,15 @@ def self_paced_step(
     described at the torch op, whose results these are bit for bit.
 
     Args:
-        logits: `[M, T, C]`, or M arrays `[T, C]` as a sequence or a mapping; M >= 2; float16, float32 or float64,
-            any strides, read-only and memory-mapped arrays too; read in place.
+        logits: `[M, T, C]`, or M arrays `[T, C]` as a sequence or a mapping; M >= 2, or M >= 1 where the
+            measure has no spread; float16, float32 or float64, any strides, read-only and memory-mapped arrays too;
+            read in place.
         labels: `int[T]`, any integer dtype.
         offsets: `int[D+1]`; dialogue d owns the utterances `offsets[d]:offsets[d+1]`.
         threshold: lambda, a number in units of difficulty. None selects every scored utterance.
         joint: `[T, C]` logits to take in place of the sum.
         extra_difficulty: `[T]`, added to the difficulty; NaN makes an utterance impossible to select.
+        measure: what the difficulty is beside `extra_difficulty`: "spcl", "loss", "spread" or "none".
         scheme: of `self_paced_weights`.
         scheme_parameters: those of the scheme, as the torch op takes them.
         normalizer: "all" divides by the scored utterances, "selected" by the sum of the weights.
@@ -109,8 +112,8 @@ def self_paced_step(
     Raises:
         TypeError: something else than an array or a number, a dtype that is not taken, a scheme's parameter that is
             unknown or missing.
-        ValueError: M = 1, shapes that do not fit, an unknown name, a number out of its domain, offsets that do not
-            run from 0 to T without falling.
+        ValueError: M = 1 with a measure of the spread, "none" without `extra_difficulty`, shapes that do not fit, an
+            unknown name, a number out of its domain, offsets that do not run from 0 to T.
         ImportError: the compiled module is not built.
 
     Example:
@@ -137,14 +140,18 @@ def self_paced_step(
     }
     for name, value in others.items():
         _inputs.optional(OP, name, value)
+    _options.choice(OP, "measure", measure, _options.MEASURES)
+    if measure == "none" and extra_difficulty is None:
+        raise ValueError(f"{OP}: measure 'none' needs extra_difficulty (got None)")
     weighting = _options.step_weighting(OP, scheme, scheme_parameters)
     level = None if threshold is None else _inputs.threshold(OP, threshold)
     if level is not None:
         _options.require_threshold(OP, scheme, weighting.parameter, level)
     _options.choice(OP, "normalizer", normalizer, _options.NORMALIZERS)
     _options.choice(OP, "aggregate", aggregate, _options.AGGREGATES)
-    numbers = (*weighting, normalizer == "selected", aggregate == "mean", label_smoothing, ignore_index)
-    results = kernels.self_paced_step(arrays, labels, offsets, level, *others.values(), *numbers)
+    numbers = (normalizer == "selected", aggregate == "mean", label_smoothing, ignore_index)
+    number = _options.MEASURES.index(measure)
+    results = kernels.self_paced_step(arrays, labels, offsets, level, *others.values(), number, *weighting, *numbers)
     loss, weight, difficulty, utterance_loss, confidence, spread, totals = results
     loss = weight.dtype.type(loss)
     return SelfPacedStep(loss, weight, difficulty, utterance_loss, confidence, spread, StepTotals(*totals))

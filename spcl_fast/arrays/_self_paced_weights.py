@@ -19,22 +19,24 @@ def self_paced_weights(
     threshold: float,
     *,
     scheme: str = "hard",
-    **parameters: float | NDArray[np.integer[Any]],
+    **parameters: float | str | NDArray[np.integer[Any]],
 ) -> FloatArray:
     """Weights of a self-paced regulariser: `spcl_fast.ops.self_paced_weights` on arrays, where the formulas stand.
 
     "hard" is the published selection of SPCL (arXiv 2605.21565, code); "linear", "logistic", "log", "mixture"
-    (`lower`), "polynomial" (`degree`) and "spld" (`gamma`, `groups`) are the literature's usual forms.
+    (`lower`), "polynomial" (`degree`, `formula`) and "spld" (`gamma`, `groups`) are the literature's usual forms;
+    "superloss" (`regularization`) is the confidence of Castells et al. 2020, "given" the difficulty as it is.
 
     Args:
         difficulty: float16, float32 or float64, any shape, also an empty one; higher is harder.
         threshold: lambda, a number in units of difficulty.
         scheme: name of the regulariser.
-        **parameters: those of the scheme, all of them: `lower`, `degree`, `gamma` are finite numbers, `groups` an
-            array of integers of the shape of `difficulty`.
+        **parameters: those of the scheme, all of them: `lower`, `degree`, `gamma`, `regularization` are finite
+            numbers, `groups` an array of integers of the shape of `difficulty`; `formula` may be left out.
 
     Returns:
-        Weights in [0, 1], of the shape and dtype of `difficulty`; 0 where it is NaN. Deterministic.
+        Weights of the shape and dtype of `difficulty`, at least 0 and for most schemes at most 1; 0 where it is NaN.
+        Deterministic.
 
     Raises:
         TypeError: something else than an array or a number, a dtype that is not taken, a parameter that the scheme

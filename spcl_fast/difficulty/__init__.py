@@ -6,6 +6,7 @@
 from spcl_fast.difficulty.bss import BssDifficulty
 from spcl_fast.difficulty.combined import CombinedDifficulty
 from spcl_fast.difficulty.extended import ExtendedDifficulty
+from spcl_fast.difficulty.history import HistoryDifficulty
 from spcl_fast.difficulty.loss import LossDifficulty
 from spcl_fast.difficulty.measurer import Difficulty, StepInputs
 from spcl_fast.difficulty.random import RandomDifficulty
@@ -19,6 +20,7 @@ __all__ = [
     "CombinedDifficulty",
     "Difficulty",
     "ExtendedDifficulty",
+    "HistoryDifficulty",
     "LossDifficulty",
     "RandomDifficulty",
     "SpclDifficulty",

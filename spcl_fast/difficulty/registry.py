@@ -11,6 +11,7 @@ from spcl_fast._registry import Registry
 from spcl_fast.difficulty.bss import BssDifficulty
 from spcl_fast.difficulty.combined import CombinedDifficulty
 from spcl_fast.difficulty.extended import ExtendedDifficulty
+from spcl_fast.difficulty.history import HistoryDifficulty
 from spcl_fast.difficulty.loss import LossDifficulty
 from spcl_fast.difficulty.measurer import Difficulty
 from spcl_fast.difficulty.random import RandomDifficulty
@@ -28,6 +29,7 @@ _registry: Registry[Difficulty] = Registry(
         "dif": TransitionDifficulty,
         "bss": BssDifficulty,
         "random": RandomDifficulty,
+        "history": HistoryDifficulty,
     },
 )
 

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from spcl_fast.kernels._device import dialogue_of, double_of_bits, is_owned
-from spcl_fast.kernels._weights import harmonic_mean, weight_of
+from spcl_fast.kernels._weights import measured, weight_of
 from spcl_fast.kernels.modality_scores import is_present
 
 #: What a program of the weighing pass leaves: integers, and float64 in front of the 2 M sums of confidences.
@@ -63,8 +63,8 @@ def self_paced_step_weigh_kernel(
     confidence, utterance_loss, spread, gradient, weight, difficulty, counts, sums, offsets, D, steps,
     labels, label_stride, extra_difficulty, extra_stride, present, present_modality_stride, present_stride,
     threshold, threshold_bits, parameter_bits, M, T, C, ignore_index,
-    REAL: tl.constexpr, SELECTS_ALL: tl.constexpr, SCHEME: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-    COUNTS: tl.constexpr, SUMS: tl.constexpr,
+    REAL: tl.constexpr, MEASURE: tl.constexpr, SELECTS_ALL: tl.constexpr, SCHEME: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, COUNTS: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Difficulty and weight of a block of rows, and what the block adds to the totals; dl/dJ becomes (dl/dJ) v."""
     program = tl.program_id(0).to(tl.int64)
@@ -74,7 +74,7 @@ def self_paced_step_weigh_kernel(
     l = tl.load(utterance_loss + rows, mask=inside, other=float("nan"))
     s = tl.load(spread + dialogue_of(offsets, rows, owned, D, steps), mask=owned, other=float("nan"))
     scored = l == l
-    rho = harmonic_mean(s, l)
+    rho = measured(s, l, MEASURE)
     if extra_difficulty is not None:
         extra = extra_difficulty + rows * tl.cast(extra_stride, tl.int64)
         rho += tl.load(extra, mask=inside, other=0.0).to(REAL)

@@ -5,14 +5,21 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from spcl_fast._options import NUMBERS
+from spcl_fast._options import MEASURES, NUMBERS, POLYNOMIAL_OF_CURML
 from spcl_fast.kernels._device import log1p
+from spcl_fast.kernels._super_loss import super_loss_weight
 
 LINEAR = tl.constexpr(NUMBERS["linear"])
 LOGISTIC = tl.constexpr(NUMBERS["logistic"])
 LOG = tl.constexpr(NUMBERS["log"])
 MIXTURE = tl.constexpr(NUMBERS["mixture"])
 POLYNOMIAL = tl.constexpr(NUMBERS["polynomial"])
+CURML = tl.constexpr(POLYNOMIAL_OF_CURML)
+SUPERLOSS = tl.constexpr(NUMBERS["superloss"])
+GIVEN = tl.constexpr(NUMBERS["given"])
+LOSS = tl.constexpr(MEASURES.index("loss"))
+SPREAD = tl.constexpr(MEASURES.index("spread"))
+NONE = tl.constexpr(MEASURES.index("none"))
 
 
 @triton.jit
@@ -24,6 +31,20 @@ def harmonic_mean(s, l):
     rho = tl.where(high == 0, 0.0, low * (2 / (1 + low / high)))
     rho = tl.where(l == float("inf"), float("inf"), rho)
     return tl.where(unknown, float("nan"), rho)
+
+
+@triton.jit
+def measured(s, l, MEASURE: tl.constexpr):
+    """The difficulty of an utterance from the spread of its dialogue and its loss; NaN when the loss is."""
+    if MEASURE == LOSS:
+        rho = l
+    elif MEASURE == SPREAD:
+        rho = tl.where(l == l, s, float("nan"))
+    elif MEASURE == NONE:
+        rho = tl.where(l == l, 0.0, float("nan")).to(l.dtype)
+    else:
+        rho = harmonic_mean(s, l)
+    return rho
 
 
 @triton.jit
@@ -46,14 +67,26 @@ def weight_of(rho, level, parameter, SCHEME: tl.constexpr):
         between = lower / rho * (1 - (rho - lower) / (threshold - lower))
         weight = tl.where(rho <= lower, 1.0, tl.where(rho < threshold, between, 0.0))
         weight = tl.where(threshold >= lower, weight, 0.0)
-    elif SCHEME == POLYNOMIAL:  # in float64: of what float32 leaves near lambda, a root would be off by much
-        wide = threshold.to(tl.float64)
-        rest = _within_bounds(1 - tl.where(rho < 0, 0.0, rho).to(tl.float64) / wide, wide)
+    elif SCHEME == POLYNOMIAL:
+        rest = _rest(rho, threshold)
         root = tl.exp(tl.log(tl.where(rest > 0, rest, 1.0)) / (parameter - 1))
         weight = tl.where(rest > 0, root, 0.0).to(REAL)
+    elif SCHEME == CURML:
+        weight = (_rest(rho, threshold) / (parameter - 1)).to(REAL)
+    elif SCHEME == SUPERLOSS:
+        weight = super_loss_weight(rho.to(tl.float64), threshold.to(tl.float64), parameter)
+    elif SCHEME == GIVEN:
+        weight = tl.where((rho > 0) & (rho < float("inf")), rho, 0.0)
     else:  # hard: the threshold itself is taken, with every tie
         weight = tl.where(rho <= threshold, 1.0, 0.0)
     return weight.to(REAL)
+
+
+@triton.jit
+def _rest(rho, threshold):
+    """1 - rho / lambda in [0, 1], in float64: of what float32 leaves near lambda, a root would be off by much."""
+    wide = threshold.to(tl.float64)
+    return _within_bounds(1 - tl.where(rho < 0, 0.0, rho).to(tl.float64) / wide, wide)
 
 
 @triton.jit

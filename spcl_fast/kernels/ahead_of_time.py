@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from spcl_fast._options import NUMBERS, POLYNOMIAL_OF_CURML
 from spcl_fast.kernels import INTERPRET, is_interpreted
 
 TARGETS = (80, 90)
@@ -88,8 +89,10 @@ def variants() -> Iterator[Variant]:
     spread = {"OF_MEANS": False, "MODALITIES": 4, "ROWS": 256}
     yield Variant("_step_totals", "self_paced_step_spread_kernel", spread)
     parts = {"COUNTS": 5, "SUMS": 3}
-    for scheme in range(6):
-        options = {"SELECTS_ALL": False, "SCHEME": scheme, "threshold": None, "ROWS": 128, "COLUMNS": 8, **parts}
+    weighed = {"SELECTS_ALL": False, "threshold": None, "ROWS": 128, "COLUMNS": 8, **parts}
+    schemes = [number for name, number in NUMBERS.items() if name != "spld"]
+    for scheme, measure in [*((n, 0) for n in (*schemes, POLYNOMIAL_OF_CURML)), (0, 1), (0, 2), (8, 3)]:
+        options = {"SCHEME": scheme, "MEASURE": measure, **weighed}
         yield Variant("_step_totals", "self_paced_step_weigh_kernel", options)
     totals = {"DIVIDES_BY_WEIGHT": True, "FLAGS": True, "BLOCK": 64, "WIDTH": 16, **parts}
     yield Variant("_step_totals", "self_paced_step_totals_kernel", totals)

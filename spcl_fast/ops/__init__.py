@@ -12,14 +12,16 @@ from spcl_fast.ops._modality_spread import modality_spread
 from spcl_fast.ops._select_easiest import select_easiest
 from spcl_fast.ops._self_paced_step import self_paced_step
 from spcl_fast.ops._self_paced_weights import self_paced_weights
+from spcl_fast.ops._super_loss import super_loss
 from spcl_fast.ops._window_coherence import window_coherence
-from spcl_fast.reference import EmotionTransitions, ModalityScores, SelfPacedStep, StepTotals
+from spcl_fast.reference import EmotionTransitions, ModalityScores, SelfPacedStep, StepTotals, SuperLoss
 
 __all__ = [
     "EmotionTransitions",
     "ModalityScores",
     "SelfPacedStep",
     "StepTotals",
+    "SuperLoss",
     "difficulty_histogram",
     "difficulty_quantile",
     "emotion_transitions",
@@ -28,5 +30,6 @@ __all__ = [
     "select_easiest",
     "self_paced_step",
     "self_paced_weights",
+    "super_loss",
     "window_coherence",
 ]

@@ -18,6 +18,7 @@ from spcl_fast.reference import SelfPacedStep
 
 OP = "self_paced_step"
 _SPLD = _options.NUMBERS["spld"]
+_MEASURES = {name: number for number, name in enumerate(MEASURES)}
 # (normalizer, aggregate) -> what the compiled op takes for them
 _OPTIONS = {
     (normalizer, aggregate): (normalizer == "selected", aggregate == "mean")
@@ -129,12 +130,10 @@ def self_paced_step(
     weighting = None if scheme_parameters else _options.PLAIN.get(scheme)
     if weighting is None:
         weighting = _options.step_weighting(OP, scheme, scheme_parameters)
-    options = _OPTIONS.get((normalizer, aggregate))
+    options, number = _OPTIONS.get((normalizer, aggregate)), _MEASURES.get(measure)
     refused: Exception | None = None
-    if measure != "spcl" or weighting[0] > _SPLD:  # which the compiled library does not know
-        backend = "reference"
     is_usual = validate in ("cheap", "off") and (threshold is None or isinstance(threshold, (Tensor, float)))
-    if is_usual and options is not None:
+    if is_usual and options is not None and number is not None:
         try:
             tensors = tensor_list(logits)
             needs_grad = _needs_grad(tensors, joint)
@@ -151,7 +150,7 @@ def self_paced_step(
                     extra_difficulty,
                     class_weight,
                     present,
-                    (*weighting, *options, label_smoothing, ignore_index, validate == "cheap"),
+                    (number, *weighting, *options, label_smoothing, ignore_index, validate == "cheap"),
                     needs_grad,
                 )
         except (RuntimeError, TypeError, AttributeError, IndexError) as error:
@@ -189,7 +188,8 @@ def self_paced_step(
     needs_grad = _needs_grad(z.tensors, joint)
     chosen = backends.choose(OP, backend, z.device, needs_grad=needs_grad, ranks=scheme == "spld")
     if chosen != "reference":
-        numbers = (*weighting, *_OPTIONS[normalizer, aggregate], label_smoothing, ignore_index, validate != "off")
+        options = _OPTIONS[normalizer, aggregate]
+        numbers = (_MEASURES[measure], *weighting, *options, label_smoothing, ignore_index, validate != "off")
         others = (joint, extra_difficulty, class_weight, present)
         step = native_step(chosen, z.tensors, labels, offsets, threshold, *others, numbers, needs_grad)
     else:

@@ -17,7 +17,7 @@ def self_paced_weights(
     *,
     scheme: str = "hard",
     backend: str | None = None,
-    **parameters: float | Tensor,
+    **parameters: float | str | Tensor,
 ) -> Tensor:
     """Weights of a self-paced regulariser: how much each utterance counts at this threshold.
 
@@ -40,8 +40,8 @@ def self_paced_weights(
     "polynomial" with `formula="curml"` is `(1 - rho / lambda) / (t - 1)`, what the codes of CurML and CurBench compute:
     at t = 2 the same, and above 1 for t < 2.
 
-    The forms but SPCL's and SuperLoss's are the literature's usual ones. For lambda <= 0 all are 0 but "hard",
-    "superloss" and "given", and for a difficulty below 0 they are what they are for 0, which is 1 but by "curml".
+    The forms but SPCL's and SuperLoss's are the literature's usual ones. All but "hard", "superloss" and "given" are 0
+    for lambda <= 0, and for a difficulty below 0 what they are for 0: 1, and 1 / (t - 1) by "curml".
 
     Args:
         difficulty: floating point, any shape; higher is harder.
@@ -74,6 +74,9 @@ def self_paced_weights(
         [1.0, 0.5, 0.0, 0.0]
         >>> [round(x, 3) for x in ops.self_paced_weights(difficulty, 1.0, scheme="mixture", lower=0.25).tolist()]
         [1.0, 1.0, 0.333, 0.0]
+        >>> weight = ops.self_paced_weights(difficulty, 0.5, scheme="superloss", regularization=1.0)
+        >>> [round(x, 3) for x in weight.tolist()]
+        [1.43, 1.154, 1.0, 0.816]
     """
     if not isinstance(difficulty, Tensor) or difficulty.dtype not in _check.FLOATS:
         got = difficulty.dtype if isinstance(difficulty, Tensor) else type(difficulty).__name__
@@ -85,8 +88,6 @@ def self_paced_weights(
     if "groups" in parameters:
         groups = _check.tensor(OP, "groups", parameters["groups"], difficulty.ndim, _check.INTEGERS, "integers")
         _check.shaped(OP, "groups", groups, tuple(difficulty.shape), difficulty.device)
-    if number > _options.NUMBERS["spld"]:  # which the compiled library does not know
-        backend = "reference"
     if backends.choose(OP, backend, difficulty.device, needs_grad=False, ranks=scheme == "spld") != "reference":
         rho = difficulty if difficulty.dtype == torch.float64 else difficulty.float()
         level, value = (threshold, None) if isinstance(threshold, Tensor) else (None, threshold)

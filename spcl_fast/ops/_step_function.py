@@ -10,9 +10,9 @@ from torch import Tensor
 from spcl_fast.ops._engines import acts_as_device, at_most, engine
 from spcl_fast.reference import SelfPacedStep, StepTotals
 
-# What the raw op takes after its tensors: scheme, scheme_parameter, groups_are_dialogues, divides_by_weight, of_means,
-# label_smoothing, ignore_index, flags
-StepOptions = tuple[int, float, bool, bool, bool, float, int, bool]
+# What the raw op takes after its tensors: measure, scheme, scheme_parameter, groups_are_dialogues, divides_by_weight,
+# of_means, label_smoothing, ignore_index, flags
+StepOptions = tuple[int, int, float, bool, bool, bool, float, int, bool]
 
 
 def native_step(
@@ -41,7 +41,7 @@ def native_step(
     if needs_grad:
         of_loss, has = (logits, present) if joint is None else ([joint], None)
         if on_device:
-            loss = _WithUndivided.apply(loss, backend, options[3], gradient, counts, sums, has, *of_loss)
+            loss = _WithUndivided.apply(loss, backend, options[4], gradient, counts, sums, has, *of_loss)
         else:
             loss = _WithGradient.apply(loss, gradient, has, *of_loss)
     return SelfPacedStep(loss, weight, difficulty, utterance_loss, confidence, spread, StepTotals(counts, sums))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spcl_fast.reference.super_loss import super_loss_weight
+from spcl_fast.reference.super_loss import regularization_of, super_loss_weight
 
 
 def hard(difficulty: Tensor, threshold: Tensor | float) -> Tensor:
@@ -72,7 +72,8 @@ def spld(difficulty: Tensor, threshold: Tensor | float, *, gamma: float, groups:
 def superloss(difficulty: Tensor, threshold: Tensor | float, *, regularization: float) -> Tensor:
     """`exp(-W0(max(-2 / e, (rho - lambda) / regularization) / 2))`; 0 for a difficulty of +Inf. In float64."""
     level = _as_tensor(difficulty, threshold)
-    return super_loss_weight(difficulty.double(), level.double(), regularization).to(difficulty.dtype)
+    r = regularization_of(difficulty, regularization)
+    return super_loss_weight(difficulty.double(), level.double(), r).to(difficulty.dtype)
 
 
 def given(difficulty: Tensor, threshold: Tensor | float) -> Tensor:

@@ -40,19 +40,27 @@ def super_loss(loss: Tensor, threshold: Tensor | float, *, regularization: float
         >>> [round(x, 3) for x in result.value.tolist()]
         [-1.718, 0.0, 1.456]
     """
-    l = loss.double()
-    tau = threshold.double() if isinstance(threshold, Tensor) else l.new_full((), threshold)
-    sigma = super_loss_weight(l, tau, regularization)
+    own = loss if loss.dtype == torch.float64 else loss.float()  # in which the numbers count
+    tau = (threshold if isinstance(threshold, Tensor) else own.new_full((), threshold)).to(own.dtype).double()
+    l, r = own.double(), regularization_of(own, regularization)
+    sigma = super_loss_weight(l, tau, r)
     # log sigma = -W0(x) = -x sigma, but 1 where x is cut at the branch point
     distance = (l - tau) * sigma
-    log_sigma = (-distance / (2 * regularization)).clamp(max=1)
-    value = distance + regularization * log_sigma**2
+    log_sigma = (-distance / (2 * r)).clamp(max=1)
+    value = distance + r * log_sigma**2
     # no confidence at all: the loss is +Inf, or as far from tau as that
     value = torch.where(l.isnan(), l, torch.where(sigma == 0, float("inf"), value))
     return SuperLoss(value.to(loss.dtype), sigma.to(loss.dtype))
 
 
-def super_loss_weight(loss: Tensor, threshold: Tensor, regularization: float) -> Tensor:
+def regularization_of(loss: Tensor, regularization: float) -> Tensor:
+    """The regularization in the dtype of the losses, in which its double and its inverse are numbers too."""
+    most = 2.0**1000 if loss.dtype == torch.float64 else 2.0**120
+    number = loss.new_full((), regularization, dtype=torch.float64)
+    return number.clamp(1 / most, most).to(loss.dtype).double()
+
+
+def super_loss_weight(loss: Tensor, threshold: Tensor, regularization: Tensor) -> Tensor:
     """`sigma = exp(-W0(x))`, x = max(-2 / e, (l - tau) / regularization) / 2, W0 Lambert's function; in (0, e].
 
     Of float64. 0 for l - tau = +Inf and where it is NaN. `log sigma + x sigma = 0` is solved by two steps of fourth
@@ -74,7 +82,7 @@ def super_loss_weight(loss: Tensor, threshold: Tensor, regularization: float) ->
     return torch.where(t < float("inf"), math.e / (1 + D), 0.0)
 
 
-def _above_branch(loss: Tensor, threshold: Tensor, regularization: float) -> Tensor:
+def _above_branch(loss: Tensor, threshold: Tensor, regularization: Tensor) -> Tensor:
     """How far x lies above the branch point, x + 1/e or 0; there sigma goes like the root of it.
 
     ((l - tau) + 2/e regularization) / (2 regularization), to all digits of the difference: the rounding errors of
@@ -88,14 +96,15 @@ def _above_branch(loss: Tensor, threshold: Tensor, regularization: float) -> Ten
     return ((distance + high) + (low + error)).clamp(min=0) / (2 * regularization)
 
 
-def _product(x: float) -> tuple[float, float]:
+def _product(x: Tensor) -> tuple[Tensor, Tensor]:
     """2/e x, and what it lacks (Dekker 1971)."""
     high = _TWO_OVER_E[0] * x
-    parts = []
-    for factor in (_TWO_OVER_E[0], x):
-        shifted = _SPLITTER * factor
-        head = shifted - (shifted - factor)
-        parts.append((head, factor - head))
-    (a, b), (c, d) = parts
+    (a, b), (c, d) = _halves(x.new_full((), _TWO_OVER_E[0])), _halves(x)
     low = b * d - (((high - a * c) - b * c) - a * d) + _TWO_OVER_E[1] * x
-    return high, low if math.isfinite(low) else 0.0
+    return high, torch.where(low.isfinite(), low, 0.0)
+
+
+def _halves(x: Tensor) -> tuple[Tensor, Tensor]:
+    shifted = _SPLITTER * x
+    head = shifted - (shifted - x)
+    return head, x - head

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from spcl_fast import reference
-from spcl_fast._options import step_weighting
+from spcl_fast._options import MEASURES, MEASURES_OF_SPREAD, NUMBERS, step_weighting
 from spcl_fast.reference import SelfPacedStep
 
 NAN, INF = float("nan"), float("inf")
 FIELDS = ("loss", "weight", "difficulty", "utterance_loss", "confidence", "spread")
-PARAMETERS = {"mixture": {"lower": 0.3}, "polynomial": {"degree": 3.0}}
+PARAMETERS = {"mixture": {"lower": 0.3}, "polynomial": {"degree": 3.0}, "superloss": {"regularization": 0.5}}
+PARAMETERS |= {"curml": {"degree": 1.5, "formula": "curml"}}
 #: what the kernels may differ by from the reference in float64
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 4e-6}
 Results = tuple[Tensor, ...]
@@ -30,6 +31,7 @@ def raw(
     level, number = (threshold, None) if isinstance(threshold, Tensor) else (None, threshold)
     tensors = [given.get(name) for name in ("joint", "extra_difficulty", "class_weight", "present")]
     weighting = step_weighting("self_paced_step", given.get("scheme", "hard"), given.get("scheme_parameters"))
+    measure = MEASURES.index(given.get("measure", "spcl"))
     options = (
         *(given.get("normalizer", "all") == "selected", given.get("aggregate", "sum") == "mean"),
         *(given.get("label_smoothing", 0.0), given.get("ignore_index", -100), given.get("flags", True)),
@@ -37,7 +39,7 @@ def raw(
     logits = [z] if isinstance(z, Tensor) else z
     needs_gradient = given.get("needs_gradient", True)
     return torch.ops.spcl_fast.self_paced_step(
-        logits, y, o, level, number, *tensors, *weighting, *options, needs_gradient
+        logits, y, o, level, number, *tensors, measure, *weighting, *options, needs_gradient
     )
 
 
@@ -139,15 +141,36 @@ def test_any_number_of_modalities_to_the_limit(M: int, C: int) -> None:
         raw(torch.zeros(97, 1, C), torch.zeros(1, dtype=torch.long), torch.tensor([0, 1]))
 
 
-@pytest.mark.parametrize("scheme", ["hard", "linear", "logistic", "log", "mixture", "polynomial"])
+@pytest.mark.parametrize("scheme", [*(name for name in NUMBERS if name != "spld"), "curml"])
 @pytest.mark.parametrize("normalizer", ["all", "selected"])
 @pytest.mark.parametrize("C", [6, 12])
 def test_every_scheme_weighs_the_gradient(scheme: str, normalizer: str, C: int) -> None:
     z, y, o = problem([40, 9, 60], C=C)
     options = {"scheme": scheme, "normalizer": normalizer, "scheme_parameters": PARAMETERS.get(scheme)}
+    if scheme == "curml":
+        options["scheme"] = "polynomial"
     for threshold in (0.7, torch.tensor(0.7), torch.tensor(0.7, dtype=torch.bfloat16)):
         level = threshold if isinstance(threshold, Tensor) else torch.tensor(threshold, dtype=torch.float64)
         assert_like_reference(raw(z, y, o, threshold, **options), z, y, o, level.double(), **options)
+
+
+@pytest.mark.parametrize("M", [1, 2, 5])
+@pytest.mark.parametrize("C", [6, 20])
+@pytest.mark.parametrize("measure", MEASURES)
+def test_every_measure_is_that_of_the_reference(measure: str, C: int, M: int) -> None:
+    z, y, o = problem([40, 1, 0, 60], M=M, C=C)
+    z[0, 7, 1], z[:, 9, y[9]], y[11] = NAN, -INF, -100
+    extra = torch.rand(len(y)).double()
+    extra[3] = NAN
+    for dtype in (torch.float32, torch.float64):
+        for options in ({"extra_difficulty": extra}, {"extra_difficulty": extra, "scheme": "given"}, {}):
+            if (measure == "none" and not options) or (M == 1 and measure in MEASURES_OF_SPREAD):
+                with pytest.raises(RuntimeError, match=r"needs at least 2 of them|needs extra_difficulty"):
+                    raw(z.to(dtype), y, o, 0.9, measure=measure, **options)
+            else:
+                w = z.to(dtype)
+                got = raw(w, y, o, 0.9, measure=measure, **options)
+                assert_like_reference(got, w, y, o, 0.9, measure=measure, **options)
 
 
 @pytest.mark.parametrize("C", [4, 6, 20])

@@ -20,7 +20,8 @@ def leaves(logits: torch.Tensor) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("normalizer", ["all", "selected"])
-def test_a_step_and_its_backward_pass(make_problem, without_waiting, every_backend, normalizer, dtype) -> None:
+@pytest.mark.parametrize("measure", ["spcl", "loss", "none"])
+def test_a_step_and_its_backward_pass(make_problem, without_waiting, every_backend, measure, normalizer, dtype) -> None:
     logits, labels, offsets = make_problem(dtype=dtype)
     z, threshold = leaves(logits), torch.tensor(0.8, dtype=torch.float64)
     options = {
@@ -29,6 +30,7 @@ def test_a_step_and_its_backward_pass(make_problem, without_waiting, every_backe
         "extra_difficulty": torch.rand(24),
         "label_smoothing": 0.1,
         "scheme": "linear",
+        "measure": measure,
     }
 
     def run() -> None:
@@ -53,7 +55,7 @@ def test_every_other_op(make_problem, without_waiting, every_backend, monkeypatc
     monkeypatch.setenv("SPCL_FAST_BACKEND", every_backend)
     logits, labels, offsets = make_problem(dtype=torch.float32)
     z = leaves(logits)
-    speakers, rho = labels % 2, torch.rand(1000)
+    speakers, rho, losses = labels % 2, torch.rand(1000), torch.rand(1000, requires_grad=True)
     level = torch.tensor(0.5)  # made here: making it waits
 
     def run() -> None:
@@ -68,8 +70,9 @@ def test_every_other_op(make_problem, without_waiting, every_backend, monkeypatc
         ops.emotion_transitions(labels, speakers, offsets, C, by="speaker")
         ops.difficulty_quantile(rho, 0.3)
         ops.select_easiest(rho, 0.3)
-        for scheme, parameters in (("hard", {}), ("log", {}), ("polynomial", {"degree": 2.0})):
+        for scheme, parameters in (("hard", {}), ("log", {}), ("polynomial", {"degree": 2.0}), ("given", {})):
             ops.self_paced_weights(rho, level, scheme=scheme, **parameters)
+        ops.super_loss(losses, level, regularization=1.0).value.sum().backward()
 
     without_waiting(run)
 

@@ -25,6 +25,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "mixture": {"lower": 0.3},
     "polynomial": {"degree": 3},
     "spld": {"gamma": 3.0},
+    "superloss": {"regularization": 0.5},
+    "given": {},
 }
 FIELDS = ("loss", "weight", "difficulty", "utterance_loss", "confidence", "spread")
 
@@ -77,6 +79,45 @@ def test_self_paced_step_is_that_of_the_torch_op(dtype: type, scheme: str) -> No
         arrays.self_paced_step(named, labels, offsets, None, **options),
         ops.self_paced_step(*torch_problem, None, **options, backend="cpu"),
     )
+
+
+@pytest.mark.parametrize("measure", ["spcl", "loss", "spread", "none"])
+@pytest.mark.parametrize("M", [1, 3])
+def test_every_measure_of_the_step_is_that_of_the_torch_op(measure: str, M: int) -> None:
+    logits, labels, offsets = problem(M=M) if M > 1 else problem((7, 0, 33), M=2)
+    logits = logits[:M]
+    extra = np.random.default_rng(1).random(len(labels))
+    torch_problem = torch.from_numpy(logits), torch.from_numpy(labels), torch.from_numpy(offsets)
+    options: dict[str, Any] = {"measure": measure, "extra_difficulty": extra}
+    if M == 1 and measure in ("spcl", "spread"):
+        with pytest.raises(ValueError, match="needs at least 2 of them"):
+            arrays.self_paced_step(logits, labels, offsets, 0.8, **options)
+        return
+    for scheme in ("hard", "given"):
+        expected = ops.self_paced_step(*torch_problem, 0.8, **tensors(options), scheme=scheme, backend="cpu")
+        assert_same_step(arrays.self_paced_step(logits, labels, offsets, 0.8, **options, scheme=scheme), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_super_loss_is_that_of_the_torch_op(dtype: type) -> None:
+    loss = (4 * np.random.default_rng(0).random((7, 30)) - 0.5).astype(dtype)
+    loss[0, :3] = [NAN, INF, -INF]
+    expected = ops.super_loss(torch.from_numpy(loss), 0.9, regularization=0.7, backend="cpu")
+    for view in (loss, np.asfortranarray(loss)):
+        for a, b in zip(arrays.super_loss(view, 0.9, regularization=0.7), expected, strict=True):
+            assert same(a, b)
+    assert arrays.super_loss(loss[:, :0], 0.9, regularization=0.7).value.shape == (7, 0)
+
+
+def test_wrong_input_of_super_loss_is_refused() -> None:
+    for loss, threshold, regularization, error, rule in (
+        ([0.5], 0.5, 1.0, TypeError, "loss must be a NumPy array"),
+        (np.arange(3), 0.5, 1.0, TypeError, "loss must be float16"),
+        (np.zeros(3), NAN, 1.0, ValueError, "threshold must not be NaN"),
+        (np.zeros(3), 0.5, 0, ValueError, "regularization of 'superloss' must be finite and above 0"),
+    ):
+        with pytest.raises(error, match=rule):
+            arrays.super_loss(loss, threshold, regularization=regularization)
 
 
 @pytest.mark.parametrize(
@@ -231,6 +272,9 @@ Z, Y, O, RHO = np.zeros((2, 3, 4), np.float32), np.zeros(3, int), np.array([0, 3
         ((Z, Y, O, NAN), {}, ValueError, "threshold must not be NaN"),
         ((Z, Y, O, 1.0), {"scheme": "log"}, ValueError, r"threshold of 'log' must lie in \(0, 1\) \(got 1.0\)"),
         ((Z, Y, O, 0.5), {"scheme": "mixture"}, TypeError, r"has the parameter\(s\) lower"),
+        ((Z, Y, O, 0.5), {"measure": "none"}, ValueError, "measure 'none' needs extra_difficulty"),
+        ((Z, Y, O, 0.5), {"measure": "margin"}, ValueError, "measure must be one of"),
+        ((Z[:0], Y, O, 0.5), {"measure": "loss"}, ValueError, "at least one modality"),
         ((Z, Y, O, 0.5), {"scheme": "soft"}, ValueError, "scheme must be one of"),
         ((Z, Y, O, 0.5), {"normalizer": "none"}, ValueError, "normalizer must be one of"),
         ((Z, Y, O, 0.5), {"aggregate": "max"}, ValueError, "aggregate must be one of"),

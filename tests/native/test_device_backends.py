@@ -54,7 +54,7 @@ def chosen(op: str, *, needs_grad: bool = False, backend: str | None = None, ran
 
 def test_the_order_on_a_gpu_is_cuda_triton_reference(switch) -> None:
     for op in backends.OPS:
-        in_triton = "triton" if op in backends.DIFFERENTIABLE else "reference"
+        in_triton = "triton" if op in backends.IN_TRITON else "reference"
         for reasons, expected in (
             ((None, None), "cuda"),
             (("no nvcc", None), in_triton),

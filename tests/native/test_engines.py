@@ -27,7 +27,7 @@ def self_paced_step(*arguments):
     calls.append("self_paced_step")
     assert len(arguments[0]) <= MOST_TENSORS
     *others, gradient, counts, sums = torch.ops.spcl_fast.self_paced_step(*arguments)
-    return *others, undivided(gradient, counts, sums, arguments[12]), counts, sums
+    return *others, undivided(gradient, counts, sums, arguments[13]), counts, sums
 
 
 def self_paced_step_backward(gradient, grad_loss, counts, sums, divides_by_weight, dtype):

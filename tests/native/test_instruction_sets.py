@@ -47,18 +47,21 @@ for C, scale in ((1, 1), (2, 30), (6, 1), (7, 3), (16, 1), (17, 1), (65, 3)):
     present = torch.rand(3, T, generator=g) < 0.9
     weight = torch.rand(C, generator=g)
     for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
-        for scheme, parameter in enumerate((0.0, 0.0, 0.0, 0.0, 0.3, 3.0, 0.5)):
+        for scheme, parameter in enumerate((0.0, 0.0, 0.0, 0.0, 0.3, 3.0, 0.5, 0.5, 0.0, 1.5)):
             has, w, e = ((None, None, 0.0), (present, None, 0.0), (None, weight, 0.1))[scheme % 3]
+            measure = max(scheme - 7, 0)
             loss, v, rho, l, p, s, *rest = torch.ops.spcl_fast.self_paced_step(
-                [z.to(dtype)], y, offsets, None, 0.8, None, None, w, has, scheme, parameter, C == 7, scheme == 1,
-                scheme == 2, e, -100, True, True)
+                [z.to(dtype)], y, offsets, None, 0.8, None, None, w, has, measure, scheme, parameter, C == 7,
+                scheme == 1, scheme == 2, e, -100, True, True)
             scored += [rho, l, p, s]
             weighed += [loss, v, *rest]  # a difficulty at the threshold may fall to either side of it
     p = torch.rand(3, T, generator=g)
     scored.append(torch.ops.spcl_fast.modality_spread(p, offsets, present, False))
-    for scheme, parameter in enumerate((0.0, 0.0, 0.0, 0.0, 0.3, 3.0, 0.5)):
+    for scheme, parameter in enumerate((0.0, 0.0, 0.0, 0.0, 0.3, 3.0, 0.5, 0.5, 0.0, 1.5)):
         groups = (100 * p).long() if scheme == 6 else None
         weighed.append(torch.ops.spcl_fast.self_paced_weights(p, None, 0.6, scheme, parameter, groups))
+    for x in (2 * p, 2 * p.double()):
+        weighed += torch.ops.spcl_fast.super_loss(x, None, 0.9, 0.7)
     speaker = torch.randint(-1, 90, (T,), generator=g)
     for dtype in (torch.float32, torch.float64):
         similarity = torch.rand(C, C, generator=g, dtype=dtype)

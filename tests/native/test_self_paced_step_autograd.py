@@ -13,7 +13,7 @@ from torch.library import opcheck
 from spcl_fast import SelfPacedScheduler, backends, ops, reference
 
 T, M, C = 40, 3, 6
-NUMBERS = (0, 0.0, False, False, False, 0.0, -100, True)
+NUMBERS = (0, 0, 0.0, False, False, False, 0.0, -100, True)
 
 
 @pytest.fixture(autouse=True)
@@ -46,10 +46,10 @@ def test_raw_op_passes_opcheck(form: str, options: dict[str, Any], scheme: int) 
     z, y, o = problem()
     joint = torch.randn(T, C) if "joint" in options else None
     present = torch.ones(M, T, dtype=torch.bool) if "present" in options else None  # opcheck knows no equal NaN
-    numbers = (0, 0.0, False, True, False, options.get("label_smoothing", 0.0), -100, True)
+    numbers = (0, 0, 0.0, False, True, False, options.get("label_smoothing", 0.0), -100, True)
     logits = [z] if form == "stacked" else list(z)
     for threshold in (torch.tensor(0.8), None):
-        options_of_op = (scheme, 0.3, True, *numbers[3:], True)
+        options_of_op = (0, scheme, 0.3, True, *numbers[4:], True)
         arguments = (logits, y, o, threshold, None, joint, None, None, present, *options_of_op)
         opcheck(torch.ops.spcl_fast.self_paced_step.default, arguments)
 
@@ -58,6 +58,9 @@ def test_other_raw_ops_pass_opcheck() -> None:
     _, _, o = problem()
     opcheck(torch.ops.spcl_fast.modality_spread.default, (torch.rand(M, T), o, torch.rand(M, T) < 0.9, True))
     opcheck(torch.ops.spcl_fast.self_paced_weights.default, (torch.rand(4, 5), torch.tensor(0.5), None, 2, 0.0, None))
+    opcheck(torch.ops.spcl_fast.self_paced_weights.default, (torch.rand(4, 5), torch.tensor(0.5), None, 7, 0.3, None))
+    for threshold in ((torch.tensor(0.5), None), (None, 0.5)):
+        opcheck(torch.ops.spcl_fast.super_loss.default, (torch.rand(4, 5), *threshold, 0.7))
 
 
 @pytest.mark.host_only
@@ -215,19 +218,37 @@ HOSTILE: list[tuple[Change, str]] = [
     (lambda z, y, o: raw([z], y, o, threshold=float("nan")), "threshold must not be NaN"),
     (lambda z, y, o: raw([z], y, o, threshold=torch.zeros(2)), "0-dim"),
     (lambda z, y, o: raw([z], y, o, threshold=torch.tensor(1)), "threshold must be float16"),
-    (lambda z, y, o: raw([z], y, o, numbers=(7, *NUMBERS[1:])), "scheme must be"),
-    (lambda z, y, o: raw([z], y, o, numbers=(-1, *NUMBERS[1:])), "scheme must be"),
+    (lambda z, y, o: raw([z], y, o, numbers=(0, 10, *NUMBERS[2:])), "scheme must be"),
+    (lambda z, y, o: raw([z], y, o, numbers=(0, -1, *NUMBERS[2:])), "scheme must be"),
     (
-        lambda z, y, o: raw([z], y, o, numbers=(3, *NUMBERS[1:]), threshold=1.0),
+        lambda z, y, o: raw([z], y, o, numbers=(0, 3, *NUMBERS[2:]), threshold=1.0),
         r"threshold of log must lie in \(0, 1\)",
     ),
-    (lambda z, y, o: raw([z], y, o, numbers=(4, 0.8, *NUMBERS[2:])), "threshold of mixture must be above lower, 0.8"),
-    (lambda z, y, o: raw([z], y, o, numbers=(4, 0.0, *NUMBERS[2:])), "lower of mixture must be finite and above 0"),
-    (lambda z, y, o: raw([z], y, o, numbers=(5, 1.0, *NUMBERS[2:])), "degree of polynomial must be finite and above"),
-    (lambda z, y, o: raw([z], y, o, numbers=(6, -0.1, *NUMBERS[2:])), "gamma of spld must be finite and at least 0"),
-    (lambda z, y, o: raw([z], y, o, numbers=(6, float("inf"), *NUMBERS[2:])), "gamma of spld must be finite"),
-    (lambda z, y, o: raw([z], y, o, numbers=(*NUMBERS[:5], 1.5, -100, True)), "label_smoothing"),
-    (lambda z, y, o: raw([z], y, o, numbers=(*NUMBERS[:5], float("nan"), -100, True)), "label_smoothing"),
+    (
+        lambda z, y, o: raw([z], y, o, numbers=(0, 4, 0.8, *NUMBERS[3:])),
+        "threshold of mixture must be above lower, 0.8",
+    ),
+    (lambda z, y, o: raw([z], y, o, numbers=(0, 4, 0.0, *NUMBERS[3:])), "lower of mixture must be finite and above 0"),
+    (
+        lambda z, y, o: raw([z], y, o, numbers=(0, 5, 1.0, *NUMBERS[3:])),
+        "degree of polynomial must be finite and above",
+    ),
+    (lambda z, y, o: raw([z], y, o, numbers=(0, 6, -0.1, *NUMBERS[3:])), "gamma of spld must be finite and at least 0"),
+    (lambda z, y, o: raw([z], y, o, numbers=(0, 6, float("inf"), *NUMBERS[3:])), "gamma of spld must be finite"),
+    (
+        lambda z, y, o: raw([z], y, o, numbers=(0, 7, 0.0, *NUMBERS[3:])),
+        "regularization of superloss must be finite and above 0",
+    ),
+    (
+        lambda z, y, o: raw([z], y, o, numbers=(0, 9, 1.0, *NUMBERS[3:])),
+        "degree of polynomial must be finite and above",
+    ),
+    (lambda z, y, o: raw([z], y, o, numbers=(4, *NUMBERS[1:])), r"measure must be 0 \(spcl\), .* \(got 4\)"),
+    (lambda z, y, o: raw([z], y, o, numbers=(-1, *NUMBERS[1:])), "measure must be"),
+    (lambda z, y, o: raw([z], y, o, numbers=(3, *NUMBERS[1:])), r"measure 3 \(none\) needs extra_difficulty"),
+    (lambda z, y, o: raw([z[:0]], y, o, numbers=(1, *NUMBERS[1:])), "at least one modality"),
+    (lambda z, y, o: raw([z], y, o, numbers=(*NUMBERS[:6], 1.5, -100, True)), "label_smoothing"),
+    (lambda z, y, o: raw([z], y, o, numbers=(*NUMBERS[:6], float("nan"), -100, True)), "label_smoothing"),
     (lambda z, y, o: raw([z], y, o, others=(z[0, :5], None, None, None)), "joint must have the shape"),
     (lambda z, y, o: raw([z], y, o, others=(y, None, None, None)), "joint must be float16"),
     (lambda z, y, o: raw([z], y, o, others=(None, z[0, :5, 0], None, None)), "extra_difficulty must have the shape"),
@@ -236,6 +257,12 @@ HOSTILE: list[tuple[Change, str]] = [
     (lambda z, y, o: raw([z], y, o, others=(None, None, None, torch.ones(M, T))), "present must be bool"),
     (lambda z, y, o: raw([z.to_sparse()], y, o), "Sparse|strided"),
     (lambda z, y, o: raw([z], y.to("meta"), o), "one device"),
+    (lambda z, y, o: torch.ops.spcl_fast.super_loss(z.half(), None, 0.5, 1.0), "loss must be float32 or float64"),
+    (lambda z, y, o: torch.ops.spcl_fast.super_loss(z.mT, None, 0.5, 1.0), "loss must be contiguous"),
+    (lambda z, y, o: torch.ops.spcl_fast.super_loss(too_small(z), None, 0.5, 1.0), "inside its storage"),
+    (lambda z, y, o: torch.ops.spcl_fast.super_loss(z, None, None, 1.0), "threshold must be a number or a tensor"),
+    (lambda z, y, o: torch.ops.spcl_fast.super_loss(z, None, float("nan"), 1.0), "threshold must not be NaN"),
+    (lambda z, y, o: torch.ops.spcl_fast.super_loss(z, None, 0.5, 0.0), "regularization of superloss must be finite"),
     (lambda z, y, o: torch.ops.spcl_fast.modality_spread(z[0], o, None, False), "must never fall|must end"),
     (lambda z, y, o: torch.ops.spcl_fast.modality_spread(z[:1, :, 0], o, None, False), "at least 2"),
     (lambda z, y, o: weights(z[:, ::2]), "contiguous"),

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from spcl_fast import _native, backends, reference
-from spcl_fast._options import NUMBERS, step_weighting
+from spcl_fast._options import MEASURES, NUMBERS, step_weighting
 from spcl_fast.reference import SelfPacedStep, StepTotals
 
 NAN, INF = float("nan"), float("inf")
 PARAMETERS = {"mixture": {"lower": 0.3}, "polynomial": {"degree": 3.0}, "spld": {"gamma": 0.3}}
+PARAMETERS |= {"superloss": {"regularization": 0.5}}
 SCHEMES = [pytest.param(x, marks=pytest.mark.host_only) if x == "spld" else x for x in NUMBERS]
 FIELDS = ("loss", "weight", "difficulty", "utterance_loss", "confidence", "spread")
 #: what one backend may differ by from the reference in float64, for logits of a trained model
@@ -36,6 +37,7 @@ def raw(
     extra_difficulty: Tensor | None = None,
     class_weight: Tensor | None = None,
     present: Tensor | None = None,
+    measure: str = "spcl",
     scheme: str = "hard",
     scheme_parameters: dict[str, Any] | None = None,
     normalizer: str = "all",
@@ -50,7 +52,15 @@ def raw(
     level, number = (threshold, None) if isinstance(threshold, Tensor) else (None, threshold)
     tensors = (level, number, joint, extra_difficulty, class_weight, present)
     weighting = step_weighting("self_paced_step", scheme, scheme_parameters)
-    options = (*weighting, normalizer == "selected", aggregate == "mean", label_smoothing, ignore_index, flags)
+    options = (
+        MEASURES.index(measure),
+        *weighting,
+        normalizer == "selected",
+        aggregate == "mean",
+        label_smoothing,
+        ignore_index,
+        flags,
+    )
     out = torch.ops.spcl_fast.self_paced_step(logits, labels, offsets, *tensors, *options, needs_gradient)
     gradient = out[6]
     if _native.acts_as_device and needs_gradient:  # then the backward pass divides
@@ -129,6 +139,32 @@ def test_step_matches_the_reference_in_every_option(M: int, scheme: str, normali
     z, y, o = problem([9, 40, 3], M=M)
     options: dict[str, Any] = {"scheme": scheme, "normalizer": normalizer, "aggregate": aggregate}
     options["scheme_parameters"] = PARAMETERS.get(scheme)
+    assert_like_reference(raw(z, y, o, 0.7, **options), z, y, o, 0.7, **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("M", [1, 2, 5])
+def test_step_matches_the_reference_in_every_measure(M: int, measure: str, dtype: torch.dtype) -> None:
+    z, y, o = problem([9, 40, 1, 0, 4100, 3], M=M)  # one dialogue longer than a range
+    z = z.to(dtype)
+    z[0, 7, 1], z[:, 9, y[9]], y[11] = NAN, -INF, -100
+    extra = torch.rand(len(y))
+    extra[3] = NAN
+    for options in ({"extra_difficulty": extra}, {"extra_difficulty": extra, "scheme": "given"}, {}):
+        if (measure == "none" and not options) or (M == 1 and measure in ("spcl", "spread")):
+            with pytest.raises(RuntimeError, match=r"needs at least 2 of them|needs extra_difficulty"):
+                raw(z, y, o, 0.9, measure=measure, **options)
+        else:
+            options["measure"] = measure
+            assert_like_reference(raw(z, y, o, 0.9, **options), z, y, o, 0.9, **options)
+
+
+@pytest.mark.parametrize("formula", ["paper", "curml"])
+@pytest.mark.parametrize("degree", [1.5, 2, 3])
+def test_step_matches_the_reference_in_both_formulas_of_polynomial(formula: str, degree: float) -> None:
+    z, y, o = problem([9, 40, 3])
+    options = {"scheme": "polynomial", "scheme_parameters": {"degree": degree, "formula": formula}}
     assert_like_reference(raw(z, y, o, 0.7, **options), z, y, o, 0.7, **options)
 
 

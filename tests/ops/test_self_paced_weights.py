@@ -14,7 +14,12 @@ from spcl_fast import ops
 pytestmark = pytest.mark.usefixtures("backend")
 
 NAN, INF = float("nan"), float("inf")
-PARAMETERS = {"mixture": {"lower": 0.3}, "polynomial": {"degree": 3.0}}
+PARAMETERS = {
+    "mixture": {"lower": 0.3},
+    "polynomial": {"degree": 3.0},
+    "superloss": {"regularization": 0.4},
+    "curml": {"degree": 3.0, "formula": "curml"},
+}
 
 
 def mixture(rho, level):
@@ -32,12 +37,14 @@ FORMULAS = {
     "log": lambda rho, level: math.log(rho + 1 - level) / math.log(1 - level) if rho < level else 0.0,
     "mixture": mixture,
     "polynomial": lambda rho, level: (1 - rho / level) ** (1 / 2) if rho < level else 0.0,
+    "curml": lambda rho, level: (1 - rho / level) ** 1.0 / (3 - 1) if rho < level else 0.0,  # as it stands there
 }
 LEVELS = {"log": [0.7, 1e-3, 0.999], "mixture": [0.7, 0.301, 30.0]}
 
 
 def weights(difficulty, level, scheme):
-    return ops.self_paced_weights(difficulty, level, scheme=scheme, **PARAMETERS.get(scheme, {}))
+    name = "polynomial" if scheme == "curml" else scheme
+    return ops.self_paced_weights(difficulty, level, scheme=name, **PARAMETERS.get(scheme, {}))
 
 
 @pytest.mark.parametrize(
@@ -79,6 +86,30 @@ def test_formulas_that_cancel_keep_their_digits_in_float32():
     upper, lower = 1 + 2**-22, 1.0
     got = ops.self_paced_weights(torch.tensor([1.0, 1 + 2**-23, upper]), upper, scheme="mixture", lower=lower)
     torch.testing.assert_close(got, torch.tensor([1.0, 0.5, 0.0]))
+
+
+def test_the_formulas_of_polynomial_agree_at_degree_2_alone():
+    difficulty = torch.linspace(-1, 2, 50)
+    paper, curml = (
+        [ops.self_paced_weights(difficulty, 1.0, scheme="polynomial", degree=t, formula=f) for t in (1.25, 2, 3)]
+        for f in ("paper", "curml")
+    )
+    torch.testing.assert_close(paper[1], curml[1])
+    assert curml[0].max() == 4
+    assert curml[2].max() == 0.5
+    assert all(x.max() == 1 for x in paper)
+    assert torch.equal(paper[2], ops.self_paced_weights(difficulty, 1.0, scheme="polynomial", degree=3))
+
+
+def test_superloss_weighs_every_difficulty_and_takes_any_threshold():
+    difficulty = torch.tensor([-1.0, 0.0, 0.7, 5.0, 1e30, NAN, INF, -INF])
+    for level in (0.7, -0.5, 0.0, INF, torch.tensor(-2.0)):
+        weight = weights(difficulty, level, "superloss")
+        assert (weight[:5] > 0).all()
+        assert (weight[:5] <= torch.tensor(math.e)).all()
+        assert weight[5:].tolist() == [0, 0, torch.tensor(math.e)]
+    assert weights(difficulty, 0.7, "superloss")[2] == 1
+    assert not weights(difficulty, -INF, "superloss").any()
 
 
 @pytest.mark.parametrize("scheme", ["linear", "logistic", "log", "mixture", "polynomial"])
@@ -218,6 +249,25 @@ def test_spld_takes_the_easiest_of_every_group():
         ),
         ("polynomial", {"degree": INF}, 0.5, ValueError, "degree of 'polynomial' must be finite"),
         ("polynomial", {}, 0.5, TypeError, r"scheme 'polynomial' has the parameter\(s\) degree"),
+        ("polynomial", {"formula": "curml"}, 0.5, TypeError, r"degree and may have formula \(got formula\)"),
+        (
+            "polynomial",
+            {"degree": 2, "formula": "book"},
+            0.5,
+            ValueError,
+            r"formula of 'polynomial' must be one of 'paper', 'curml' \(got 'book'\)",
+        ),
+        ("linear", {"formula": "curml"}, 0.5, TypeError, r"scheme 'linear' has no parameters \(got formula\)"),
+        ("superloss", {}, 0.5, TypeError, r"scheme 'superloss' has the parameter\(s\) regularization \(got none\)"),
+        (
+            "superloss",
+            {"regularization": 0},
+            0.5,
+            ValueError,
+            r"regularization of 'superloss' must be finite and above 0",
+        ),
+        ("superloss", {"regularization": 1.0}, NAN, ValueError, "threshold must not be NaN"),
+        ("given", {"degree": 2}, 0.5, TypeError, r"scheme 'given' has no parameters \(got degree\)"),
         ("spld", {"gamma": 1.0}, 0.5, TypeError, r"parameter\(s\) gamma, groups \(got gamma\)"),
         ("spld", {"gamma": -1, "groups": torch.zeros(2).long()}, 0.5, ValueError, "gamma of 'spld' must be finite and"),
         ("spld", {"gamma": 1, "groups": torch.zeros(2)}, 0.5, TypeError, "groups must hold integers"),

@@ -19,14 +19,25 @@ SCHEMES = {
     "mixture": {"lower": 0.3},
     "polynomial": {"degree": 3},
     "spld": {"gamma": 0.5},
+    "superloss": {"regularization": 0.6},
+    "given": None,
+    "curml": {"degree": 1.5, "formula": "curml"},
 }
+
+
+def options_of(scheme):
+    return {"scheme": named(scheme), "scheme_parameters": SCHEMES[scheme]}
+
+
+def named(scheme):
+    return "polynomial" if scheme == "curml" else scheme
 
 
 def weights_of(step, labels, threshold, scheme, parameters):
     parameters = dict(parameters or {})
     if scheme == "spld":
         parameters["groups"] = labels
-    return ops.self_paced_weights(step.difficulty, threshold, scheme=scheme, **parameters)
+    return ops.self_paced_weights(step.difficulty, threshold, scheme=named(scheme), **parameters)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -35,12 +46,12 @@ def test_step_weighs_as_the_weights_do_and_the_gradient_is_weighted(make_problem
     logits, labels, offsets = make_problem(lengths=(7, 1, 0, 12, 40), dtype=dtype)
     labels[3], logits[0, 5, 1] = -100, NAN
     logits.requires_grad_()
-    options = {"scheme": scheme, "scheme_parameters": SCHEMES[scheme]}
+    options = options_of(scheme)
     step = ops.self_paced_step(logits, labels, offsets, 0.8, **options)
     v = step.weight
     assert torch.equal(v, weights_of(step, labels, 0.8, scheme, SCHEMES[scheme]))
     assert not v[[3, 5]].any()
-    assert 0 < v.sum() < 58
+    assert 0 < v.sum() < (58 if scheme != "given" else 100)
     assert step.totals.selected == (v > 0).sum()
     torch.testing.assert_close(step.totals.selected_confidence_sum, (step.confidence.double() * v).nansum(1))
     scored = ~step.utterance_loss.isnan()
@@ -56,7 +67,7 @@ def test_step_weighs_as_the_weights_do_and_the_gradient_is_weighted(make_problem
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_step_without_a_threshold_or_utterances_knows_no_scheme(make_problem, scheme):
     logits, labels, offsets = make_problem()
-    options = {"scheme": scheme, "scheme_parameters": SCHEMES[scheme]}
+    options = options_of(scheme)
     assert ops.self_paced_step(logits, labels, offsets, None, **options).weight.all()
     step = ops.self_paced_step(logits[:, :0], labels[:0], offsets[:1], 0.8, **options)
     assert step.loss == 0
@@ -109,11 +120,11 @@ def test_a_threshold_outside_the_domain_of_log_is_refused(make_problem, level, f
         ops.self_paced_step(*make_problem(), form(level), scheme="log")
 
 
-@pytest.mark.parametrize("scheme", ["log", "mixture", "spld"])  # a domain, a number, a tensor of groups
+@pytest.mark.parametrize("scheme", ["log", "mixture", "spld", "superloss", "curml"])  # domains, numbers, groups, a name
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_schemes_compile_whole_and_once(make_problem, scheme):
     def both(z, y, o, threshold):
-        options = {"scheme": scheme, "scheme_parameters": SCHEMES[scheme]}
+        options = options_of(scheme)
         step = ops.self_paced_step(z, y, o, threshold, **options)
         return step.loss, step.weight, weights_of(step, y, threshold, scheme, SCHEMES[scheme])
 

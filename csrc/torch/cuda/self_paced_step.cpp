@@ -20,8 +20,8 @@ StepTensors self_paced_step_on_device(const std::vector<Tensor>& logits, const T
                                       const std::optional<Tensor>& threshold_tensor, std::optional<double> threshold,
                                       const std::optional<Tensor>& joint, const std::optional<Tensor>& extra_difficulty,
                                       const std::optional<Tensor>& class_weight, const std::optional<Tensor>& present,
-                                      int64_t scheme, double scheme_parameter, bool /*groups_are_dialogues*/,
-                                      bool divides_by_weight, bool of_means, double label_smoothing,
+                                      int64_t measure, int64_t scheme, double scheme_parameter,
+                                      bool /*groups_are_dialogues*/, bool divides_by_weight, bool of_means, double label_smoothing,
                                       int64_t ignore_index, bool flags, bool needs_gradient) {
   SPCL_CHECK(!logits.empty(), kOp, "logits must be one tensor [M, T, C] or M tensors [T, C]", "no tensor");
   const DeviceCall call(kOp, logits.front());
@@ -35,7 +35,8 @@ StepTensors self_paced_step_on_device(const std::vector<Tensor>& logits, const T
   call.require("present", present);
   const RowsInput z = checked_logits(kOp, logits);
   const int64_t T = z.utterances, M = z.modalities;
-  SPCL_CHECK(M >= 2, kOp, "the spread between modalities needs at least 2 of them", M);
+  const Fault missing = measure_fault(measure, M, extra_difficulty.has_value());
+  SPCL_CHECK(missing.rule.empty(), kOp, missing.rule, missing.got);
   SPCL_CHECK(M <= kMostStepModalities, kOp,
              "a GPU takes at most " + std::to_string(kMostStepModalities) + " modalities", M);
   SPCL_CHECK(z.columns > 0, kOp, "logits must have at least one class", z.columns);
@@ -56,6 +57,7 @@ StepTensors self_paced_step_on_device(const std::vector<Tensor>& logits, const T
   batch.extra_difficulty = numbers_of(kOp, "extra_difficulty", extra_difficulty, T);
   batch.class_weight = numbers_of(kOp, "class_weight", class_weight, z.columns);
   batch.label_smoothing = label_smoothing;
+  batch.measure = static_cast<Measure>(measure);
   batch.selects_all = !threshold_tensor && !threshold;
   batch.weighting = device_weighting(kOp, scheme, scheme_parameter, threshold_tensor, threshold);
   batch.of_means = of_means;

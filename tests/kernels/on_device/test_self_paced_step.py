@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,12 +10,17 @@ import torch
 from torch import Tensor
 
 from spcl_fast import kernels, reference
-from spcl_fast._options import NUMBERS, step_weighting
+from spcl_fast._options import MEASURES, NUMBERS, step_weighting
 from spcl_fast.kernels._offsets import dialogues
 from spcl_fast.reference import rows as reference_rows
 
 NAN, INF = float("nan"), float("inf")
-PARAMETERS: dict[str, dict[str, Any]] = {"mixture": {"lower": 0.3}, "polynomial": {"degree": 3.0}}
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "mixture": {"lower": 0.3},
+    "polynomial": {"degree": 3.0},
+    "curml": {"degree": 1.5, "formula": "curml"},
+    "superloss": {"regularization": 0.5},
+}
 FIELDS = ("loss", "weight", "difficulty", "utterance_loss", "confidence", "spread")
 TOLERANCE = {torch.float64: 1e-12} | dict.fromkeys((torch.float32, torch.float16, torch.bfloat16), 2e-6)
 LENGTHS = (5, 16, 0, 33, 1)
@@ -37,13 +43,25 @@ def problem(lengths=LENGTHS, M=3, C=6, dtype=torch.float64, seed=0) -> tuple[Ten
     return logits, labels, torch.tensor([0, *lengths]).cumsum(0)
 
 
-def raw(device, form, labels, offsets, threshold=0.8, *, scheme="hard", normalizer="all", aggregate="sum",
-        label_smoothing=0.0, flags=True, needs_gradient=True, **tensors) -> Step:  # fmt: skip
+def named(scheme: str) -> str:
+    return "polynomial" if scheme == "curml" else scheme
+
+
+def raw(device, form, labels, offsets, threshold=0.8, *, measure="spcl", scheme="hard", normalizer="all",
+        aggregate="sum", label_smoothing=0.0, flags=True, needs_gradient=True, **tensors) -> Step:  # fmt: skip
     on = {name: value.to(device) for name, value in tensors.items()}
     level, number = (threshold.to(device), None) if isinstance(threshold, Tensor) else (None, threshold)
     others = (on.get(name) for name in ("joint", "extra_difficulty", "class_weight", "present"))
-    weighting = step_weighting("self_paced_step", scheme, PARAMETERS.get(scheme))
-    options = (*weighting, normalizer == "selected", aggregate == "mean", label_smoothing, -100, flags)
+    weighting = step_weighting("self_paced_step", named(scheme), PARAMETERS.get(scheme))
+    options = (
+        MEASURES.index(measure),
+        *weighting,
+        normalizer == "selected",
+        aggregate == "mean",
+        label_smoothing,
+        -100,
+        flags,
+    )
     z = [x.to(device) for x in form]
     return kernels.self_paced_step(
         z, labels.to(device), offsets.to(device), level, number, *others, *options, needs_gradient
@@ -53,12 +71,12 @@ def raw(device, form, labels, offsets, threshold=0.8, *, scheme="hard", normaliz
 def check(device, z, labels, offsets, threshold=0.8, *, form=None, **options) -> Step:
     """The step against the reference on the same logits; no difficulty of these problems is close to the threshold."""
     got = raw(device, [z] if form is None else form, labels, offsets, threshold, **options)
-    scheme = options.get("scheme", "hard")
+    scheme = options.pop("scheme", "hard")
     leaf = z.double().requires_grad_()
     if "joint" in options:
         options["joint"] = options["joint"].double().requires_grad_()
     expected = reference.self_paced_step(
-        leaf, labels, offsets, threshold, scheme_parameters=PARAMETERS.get(scheme), **options
+        leaf, labels, offsets, threshold, scheme=named(scheme), scheme_parameters=PARAMETERS.get(scheme), **options
     )
     tolerance = TOLERANCE[z.dtype]
     real = torch.float64 if z.dtype == torch.float64 else torch.float32
@@ -102,12 +120,35 @@ def test_step_is_that_of_the_reference(device, dtype, C) -> None:
     check(device, *problem(C=C, dtype=dtype))
 
 
-@pytest.mark.parametrize("scheme", [name for name in NUMBERS if name != "spld"])
+@pytest.mark.parametrize("scheme", [*(name for name in NUMBERS if name != "spld"), "curml"])
 def test_step_of_every_scheme(device, scheme) -> None:
     small = problem((9, 0, 3), M=2)
     check(device, *small, 0.5, scheme=scheme, normalizer="selected", aggregate="mean")
     z, y, o = problem((9, 3), M=5)
     check(device, z.float(), y, o, torch.tensor(0.5), scheme=scheme)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("M", [1, 3])
+def test_step_of_every_measure(device, measure, M) -> None:
+    if M == 1 and measure in ("spcl", "spread"):
+        return  # refused above
+    z, y, o = problem((9, 0, 3), M=M)
+    z[0, 7, 1], z[:, 9, y[9]], y[2] = NAN, -INF, -100
+    extra = torch.rand(len(y))
+    check(device, z, y, o, 0.9, measure=measure, extra_difficulty=extra)
+    check(device, z.float(), y, o, 0.9, measure=measure, extra_difficulty=extra, scheme="given")
+
+
+def test_superloss_keeps_its_digits_where_it_leaves_e(device) -> None:
+    """Through weights that are given difficulties: of `measure="none"`, next to the branch point of Lambert's W."""
+    z, y, o = problem((60,), M=1)
+    threshold, regularization = 0.7, PARAMETERS["superloss"]["regularization"]
+    extra = threshold - 2 / math.e * regularization + torch.logspace(-17, 0, 60, dtype=torch.float64)
+    got = raw(device, [z], y, o, threshold, measure="none", extra_difficulty=extra, scheme="superloss")[1].cpu()
+    expected = reference.self_paced_weights(extra, threshold, scheme="superloss", regularization=regularization)
+    torch.testing.assert_close(got, expected, rtol=2e-15, atol=0)
+    assert got[0] > got[20] > got[40]
 
 
 def test_the_threshold_itself_is_taken_and_a_tensor_is_not_rounded(device) -> None:
@@ -121,7 +162,7 @@ def test_the_threshold_itself_is_taken_and_a_tensor_is_not_rounded(device) -> No
 
 
 def test_spld_is_refused_by_name(device) -> None:
-    arguments = (None, 0.8, None, None, None, None, NUMBERS["spld"], 0.3, False, False, False, 0.0, -100, True, True)
+    arguments = (None, 0.8, None, None, None, None, 0, NUMBERS["spld"], 0.3, False, False, False, 0.0, -100, True, True)
     z, y, o = problem()
     with pytest.raises(ValueError, match="backend='reference'"):
         kernels.self_paced_step([z], y, o, *arguments)
