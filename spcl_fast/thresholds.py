@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from spcl_fast import _distributed, ops
+from spcl_fast._options import FORMULAS
 from spcl_fast._sampling import as_pace
 from spcl_fast._state import KeepsDtypes
 from spcl_fast.difficulty import StepInputs
@@ -22,6 +23,49 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
     from spcl_fast.pacing import Pace
+
+
+def threshold_at_pace(difficulty: Tensor, pace: float | Tensor, *, formula: str = "paper") -> Tensor:
+    """The threshold that lets a share of the corpus in, from the difficulties of all of it.
+
+    Args:
+        difficulty: `[T]`, floating point; NaN is left out and not counted among the n.
+        pace: in (0, 1], a number or a 0-dim tensor, of `ops.difficulty_quantile`.
+        formula: "paper": the `ceil(pace n)`-th smallest, of `ops.difficulty_quantile`. "curml": the `int(pace n)`-th
+            smallest, the product being that of floats, as in the self-paced learning of CurML and CurBench. Their
+            weights at a threshold are those of `ops.self_paced_weights` ("polynomial" with its formula "curml");
+            their hard selection is the `int(pace n)` utterances themselves, `CurriculumSampler(formula="curml")`.
+
+    Returns:
+        The threshold, a 0-dim tensor of the dtype and on the device of `difficulty`; NaN where nothing has one.
+        Nothing waits for a device. Not differentiable. Deterministic.
+
+    Raises:
+        TypeError: what `ops.difficulty_quantile` refuses.
+        ValueError: the same, and an unknown formula; with "curml" a pace at which `int(pace n)` is 0 of n > 0 (an
+            IndexError of theirs), where the data is on the host; elsewhere the threshold is NaN then.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast.thresholds import threshold_at_pace
+        >>> difficulty = torch.tensor([0.1, 0.4, 0.2, 0.3, 0.5])
+        >>> round(threshold_at_pace(difficulty, 0.5).item(), 3)
+        0.3
+        >>> round(threshold_at_pace(difficulty, 0.5, formula="curml").item(), 3)  # int(2.5) of them
+        0.2
+    """
+    name = "threshold_at_pace"
+    _check.choice(name, "formula", formula, FORMULAS)
+    if formula == "paper":
+        return ops.difficulty_quantile(difficulty, pace)
+    _check.tensor(name, "difficulty", difficulty, 1, _check.FLOATS, "floating point numbers")
+    pace = _check.pace(name, pace, difficulty.device)
+    n = (~difficulty.isnan()).sum().double()
+    taken = (pace * n).floor().clamp(max=n)
+    if difficulty.device.type == "cpu" and not torch.compiler.is_compiling() and taken == 0 < n:
+        raise ValueError(f"{name}: pace must take at least one of {int(n)} by formula 'curml' (got {float(pace)})")
+    # A pace of `taken / n` takes `taken`: the quantile allows for its rounding and that of the product.
+    return ops.difficulty_quantile(difficulty, torch.where(n > 0, taken / n, 1.0))
 
 
 class ThresholdSchedule(KeepsDtypes):
