@@ -35,7 +35,7 @@ def world(group: dist.ProcessGroup | None) -> World:
 
 
 def all_sum(tensor: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-    """The sum of the tensors of all processes, each of one shape and dtype, in a new one; without a group the tensor."""
+    """The sum of the tensors of all processes, of one shape and dtype, in a new one; without a group the tensor."""
     return tensor if group is None else _reduced(tensor, dist.ReduceOp.SUM, group)
 
 

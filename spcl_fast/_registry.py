@@ -34,7 +34,11 @@ class Registry(Generic[T]):
             raise ValueError(f"{self._kind}: a name must be new (got {name!r}, which is taken)")
         self._factories[name] = factory
 
-    def make(self, name: str, **parameters: Any) -> T:
+    def get(self, name: str) -> Callable[..., T] | None:
+        """The factory of that name, or None."""
+        return self._factories.get(name)
+
+    def make(self, name: str, /, **parameters: Any) -> T:
         """What the factory of that name makes of the parameters.
 
         Raises:

@@ -24,7 +24,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-from spcl_fast._options import choice
 from spcl_fast._paces import ConstantPace as ConstantPace
 from spcl_fast._paces import ExponentialPace as ExponentialPace
 from spcl_fast._paces import GeometricPace as GeometricPace
@@ -32,6 +31,7 @@ from spcl_fast._paces import LinearPace as LinearPace
 from spcl_fast._paces import LogarithmicPace as LogarithmicPace
 from spcl_fast._paces import RootPace as RootPace
 from spcl_fast._paces import StepPace as StepPace
+from spcl_fast._registry import Registry
 
 
 @runtime_checkable
@@ -60,21 +60,24 @@ class Pace(Protocol):
         """The fraction of the corpus at a 0-based epoch, in (0, 1]."""
 
 
-_factories: dict[str, Callable[..., Pace]] = {
-    of.name: of
-    for of in (ConstantPace, LinearPace, RootPace, GeometricPace, ExponentialPace, LogarithmicPace, StepPace)
-}
+_registry: Registry[Pace] = Registry(
+    "pace",
+    {
+        of.name: of
+        for of in (ConstantPace, LinearPace, RootPace, GeometricPace, ExponentialPace, LogarithmicPace, StepPace)
+    },
+)
 
 
 def names() -> tuple[str, ...]:
-    """The names that `make` knows, in order of the alphabet.
+    """The names that `make` knows, in the order they were registered.
 
     Example:
         >>> from spcl_fast import pacing
         >>> pacing.names()[:3]
-        ('constant', 'exponential', 'geometric')
+        ('constant', 'linear', 'root')
     """
-    return tuple(sorted(_factories))
+    return _registry.names()
 
 
 def register(name: str, factory: Callable[..., Pace]) -> None:
@@ -95,13 +98,7 @@ def register(name: str, factory: Callable[..., Pace]) -> None:
         >>> pacing.make("slow root", total=10).config["power"]
         5.0
     """
-    if not isinstance(name, str):
-        raise TypeError(f"pacing.register: name must be a string (got {type(name).__name__})")
-    if not callable(factory):
-        raise TypeError(f"pacing.register: factory must be callable (got {type(factory).__name__})")
-    if name in _factories:
-        raise ValueError(f"pacing.register: name must not be taken yet (got {name!r})")
-    _factories[name] = factory
+    _registry.register(name, factory)
 
 
 def make(pace: str, **settings: Any) -> Pace:
@@ -119,5 +116,4 @@ def make(pace: str, **settings: Any) -> Pace:
         >>> pacing.make("root", total=10)
         RootPace(start=0.01, total=10, formula='paper', power=2.0)
     """
-    choice("pacing.make", "pace", pace, names())
-    return _factories[pace](**settings)
+    return _registry.make(pace, **settings)

@@ -190,10 +190,11 @@ class ExponentialThreshold(ThresholdSchedule):
 class QuantileThreshold(ThresholdSchedule):
     """The threshold under which a share of the utterances lies: the quantile of the difficulties at `pace(epoch)`.
 
-    Over a batch, hard selection takes exactly `ceil(pace n)` of the n utterances that have a difficulty, ties by
-    index (by id with a process group, where n counts all processes); other weightings get `ops.difficulty_quantile`
-    as threshold. The batch is scored twice. Over an epoch, the threshold is that quantile of what the difficulties
-    were in the epoch before, the first epoch taking all; ties of the threshold are all taken.
+    Over a batch, hard selection takes exactly `ceil(pace n)` of the n utterances that have a difficulty, n being that
+    of all processes with a process group; ties by id where ids are given, or else by index. Other weightings get
+    `ops.difficulty_quantile` as threshold. The batch is scored twice. Over an epoch, the threshold is that quantile
+    of what the difficulties were in the epoch before, the first epoch taking all; ties of the threshold are all
+    taken.
 
     Args:
         pace: of `spcl_fast.pacing`, or a number in (0, 1] for all epochs.
@@ -251,8 +252,11 @@ class QuantileThreshold(ThresholdSchedule):
         threshold.copy_(ops.difficulty_quantile(difficulty, self.pace_now, process_group=group))
         if not hard:
             return None
-        ids = None if group is None else inputs.ids
-        return ops.select_easiest(difficulty, self.pace_now, process_group=group, ids=ids)
+        if group is None and inputs.ids is not None:  # ordered by id, the first by index are the first by id
+            order = inputs.ids.argsort()
+            taken = ops.select_easiest(difficulty[order], self.pace_now)
+            return torch.empty_like(taken).scatter_(0, order, taken)
+        return ops.select_easiest(difficulty, self.pace_now, process_group=group, ids=inputs.ids)
 
     def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> None:
         """The pace of the next epoch, and its threshold."""

@@ -13,12 +13,13 @@ from typing import Any
 from torch import Tensor
 
 from spcl_fast import _options
+from spcl_fast._registry import Registry
 
 __all__ = ["Weighting", "names", "register"]
 
 Weighting = Callable[..., Tensor]
 
-_functions: dict[str, Weighting] = {}
+_registry: Registry[Tensor] = Registry("weighting", {})
 
 
 def names() -> tuple[str, ...]:
@@ -29,7 +30,7 @@ def names() -> tuple[str, ...]:
         >>> "linear" in weighting.names()
         True
     """
-    return (*(name for name in _options.NUMBERS if name != "given"), *_functions)
+    return (*(name for name in _options.NUMBERS if name != "given"), *_registry.names())
 
 
 def register(name: str, function: Weighting) -> None:
@@ -48,13 +49,9 @@ def register(name: str, function: Weighting) -> None:
         >>> [round(x, 3) for x in step.weight.tolist()]  # 1 / (1 + log 2)
         [0.591, 0.591]
     """
-    if not isinstance(name, str):
-        raise TypeError(f"weighting: a name must be text (got {type(name).__name__})")
-    if not callable(function):
-        raise TypeError(f"weighting: the function of {name!r} must be callable (got {type(function).__name__})")
-    if name in _options.NUMBERS or name in _functions:
+    if name in _options.NUMBERS:
         raise ValueError(f"weighting: a name must be new (got {name!r}, which is taken)")
-    _functions[name] = function
+    _registry.register(name, function)
 
 
 def resolve(
@@ -67,7 +64,7 @@ def resolve(
     if callable(weighting):
         return getattr(weighting, "__qualname__", type(weighting).__qualname__), weighting
     _options.choice(owner, "weighting", weighting, names())
-    if weighting in _functions:
-        return weighting, _functions[weighting]
-    _options.step_weighting(owner, weighting, parameters)
-    return weighting, None
+    function = _registry.get(weighting)
+    if function is None:
+        _options.step_weighting(owner, weighting, parameters)
+    return weighting, function

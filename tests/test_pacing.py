@@ -159,11 +159,11 @@ def test_a_config_makes_the_same_pace_again(kind):
         (lambda: LinearPace(start=0.1, total=3, formula="curml")(-1), ValueError, "epoch must be at least 0"),
         (lambda: RootPace(total=3)(0.5), TypeError, r"epoch must be an integer \(got float\)"),
         (lambda: ConstantPace(value=1)(None), TypeError, "epoch must be an integer"),
-        (lambda: pacing.make("cube", total=3), ValueError, "pacing.make: pace must be one of 'constant', "),
+        (lambda: pacing.make("cube", total=3), ValueError, "pace must be one of 'constant', "),
         (lambda: pacing.make("root", total=3, rate=2), TypeError, "rate"),
-        (lambda: pacing.register("root", RootPace), ValueError, "name must not be taken yet"),
-        (lambda: pacing.register(3, RootPace), TypeError, "name must be a string"),
-        (lambda: pacing.register("own", 3), TypeError, "factory must be callable"),
+        (lambda: pacing.register("root", RootPace), ValueError, "which is taken"),
+        (lambda: pacing.register(3, RootPace), TypeError, "a name must be text"),
+        (lambda: pacing.register("own", 3), TypeError, "must be callable"),
     ],
 )
 def test_settings_out_of_their_domain_are_named(make, error, message):

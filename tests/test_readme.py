@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from spcl_fast import difficulty
 from spcl_fast.cli import app
 from spcl_fast.cli import train as cli_train
 
@@ -78,6 +79,22 @@ def test_readme_sampler_runs():
     assert all(sum(int(lengths[d]) for d in batch) <= 64 for batch in seen)
     assert sorted(sum(seen[-len(names["loader"]) :], [])) == list(range(40))  # noqa: RUF017
     assert names["checkpoint"]["epoch"] == 10
+
+
+def test_the_blocks_of_the_toolkit_run_one_after_the_other():
+    names: dict[str, object] = {}
+    toolkit = README.parent / "docs" / "toolkit.md"
+    blocks = re.findall(r"```python\n(.*?)```", toolkit.read_text(), re.DOTALL)
+    assert len(blocks) >= 4
+    for block in blocks:
+        exec(compile(block, str(toolkit), "exec"), names)
+    assert len(names["half"]) == 8
+
+
+def test_toolkit_lists_every_measurer():
+    text = (README.parent / "docs" / "toolkit.md").read_text()
+    listed = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE))))
+    assert listed == set(difficulty.names())
 
 
 def test_readme_names_commands_and_options_that_exist():
