@@ -10,7 +10,10 @@ either the epoch trains on the kept alone ("hard"), or on all with weights. What
 - the epoch of the pace counts from 1, and "root-p" takes the exponent 1/2 for every p;
 - "polynomial-t" is `(1 - l / threshold) / (t - 1)`: what was meant to be a root of order t - 1 divides by it;
 - revision 28c2dd0 of CurML trains on the first `int(N c)` rows of the data set, whatever their losses;
-- "logarithmic" is NaN for every sample once the threshold is 1 or more, since `0 * NaN` is NaN under their mask.
+- "logarithmic" is NaN for every sample once the threshold is 1 or more, since `0 * NaN` is NaN under their mask;
+- CurML's SuperLoss cuts at the branch point of Lambert's W itself, -1 / e, where SciPy 1.17 gives NaN for the float64
+  that NumPy 2 makes of it: then one loss below `tau - 2 lambda / e` makes that of the batch NaN. CurBench cuts 1e-12
+  above.
 """
 
 from __future__ import annotations
@@ -102,7 +105,6 @@ class SuperLoss:
         self.regularization = regularization
         self.kept = momentum if keeps == "curbench" else 1.0 - momentum
         self.moves = momentum > 0.0
-        # CurBench stays a little above the branch point; on it the float that comes out of the product may lie below.
         self.lowest = -2.0 / np.exp(1.0) + (1e-12 if keeps == "curbench" else 0.0)
 
     def __call__(self, loss: Tensor) -> tuple[Tensor, Tensor]:
