@@ -22,7 +22,8 @@ class CurriculumSampler(ShardedSampler[int]):
     difficulties and weights alone, without talking to each other; process r of W takes its positions r, r + W, ...
 
     Call `set_epoch` before every epoch, as with torch's `DistributedSampler`; without it every epoch is the same. The
-    sampler lives in the main process. It keeps 4 bytes an item of the pool, and no list of items.
+    sampler lives in the main process. Beside its copies of difficulties and weights it keeps 4 bytes an item of the
+    pool, and no list of items; to find a pool takes a few times as much for a moment.
 
     Args:
         num_items: N, at least 0; without items every epoch is empty.
@@ -64,6 +65,19 @@ class CurriculumSampler(ShardedSampler[int]):
         [1, 3]
         >>> sampler.set_epoch(1)
         >>> sorted(sampler)
+        [1, 2, 3]
+
+        A state taken after the first item is gone on with by two processes:
+
+        >>> first = next(iter(sampler))
+        >>> state = sampler.state_dict()
+        >>> rest = []
+        >>> for rank in range(2):
+        ...     pace = pacing.LinearPace(start=0.5, total=2)
+        ...     shared = CurriculumSampler(4, pace=pace, rank=rank, world_size=2)
+        ...     shared.load_state_dict(state)
+        ...     rest += list(shared)
+        >>> sorted([first, *rest])
         [1, 2, 3]
     """
 

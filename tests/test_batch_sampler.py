@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -52,6 +53,7 @@ def test_batches_of_so_many_utterances():
     assert list(in_order(4, max_utterances=1, lengths=np.zeros(4, np.uint8))) == [[0, 1, 2, 3]]
 
 
+@hypothesis.settings(deadline=None)
 @given(
     st.lists(st.integers(0, 12), max_size=40),
     st.integers(1, 20),

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spcl_fast import pacing
@@ -70,16 +70,17 @@ def test_defaults_are_those_of_the_papers():
 @st.composite
 def growing(draw, formulas=("paper",)):
     kind = draw(st.sampled_from(GROWING if formulas == ("paper",) else TWICE))
-    settings = {"start": draw(st.floats(1e-6, 1)), "total": draw(st.integers(1, 400))}
+    chosen = {"start": draw(st.floats(1e-6, 1)), "total": draw(st.integers(1, 400))}
     if kind is RootPace:
-        settings["power"] = draw(st.floats(0.1, 30))
+        chosen["power"] = draw(st.floats(0.1, 30))
     if kind in (ExponentialPace, LogarithmicPace):
-        settings["rate"] = draw(st.floats(1e-9, 2000))
+        chosen["rate"] = draw(st.floats(1e-9, 2000))
     if kind is StepPace:
-        settings["steps"] = draw(st.integers(1, 500))
-    return kind(**settings, **({"formula": draw(st.sampled_from(formulas))} if kind in TWICE else {}))
+        chosen["steps"] = draw(st.integers(1, 500))
+    return kind(**chosen, **({"formula": draw(st.sampled_from(formulas))} if kind in TWICE else {}))
 
 
+@settings(deadline=None)
 @given(growing(), st.integers(0, 10**6))
 def test_paces_grow_from_start_to_1_and_stay_there(pace, later):
     assert pace(0) == pace.start
@@ -89,6 +90,7 @@ def test_paces_grow_from_start_to_1_and_stay_there(pace, later):
     assert all(after >= before * (1 - 2**-51) for before, after in itertools.pairwise(got))
 
 
+@settings(deadline=None)
 @given(growing(("curml",)), st.integers(0, 10**6))
 def test_paces_of_curml_grow_to_1_one_epoch_earlier(pace, later):
     assert pace(pace.total - 1) == pace(pace.total + later) == 1.0
@@ -100,6 +102,7 @@ def test_paces_of_curml_grow_to_1_one_epoch_earlier(pace, later):
         assert got == pytest.approx(values(paper, pace.total + 1)[1:], rel=1e-12)
 
 
+@settings(deadline=None)
 @given(st.floats(1e-6, 1), st.integers(1, 200))
 def test_the_root_of_power_1_is_linear(start, total):
     linear, root = LinearPace(start=start, total=total), RootPace(start=start, total=total, power=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import zip_longest
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -162,6 +163,7 @@ def test_an_iterator_that_is_left_gives_way_to_a_new_one():
     assert sampler.remaining == 5
 
 
+@hypothesis.settings(deadline=None)
 @given(
     st.lists(st.one_of(st.floats(width=32), st.integers(0, 3).map(float)), max_size=40),
     st.floats(1e-3, 1),

@@ -98,17 +98,17 @@ def test_the_scale_of_weights_does_not_matter_and_neither_overflows_nor_vanishes
         assert set(CurriculumSampler(3, weights=np.array([1e308, 5e-324, 1e308]), replacement=True)) <= {0, 2}
 
 
-def test_the_last_point_falls_on_the_last_item_with_a_weight(monkeypatch):
-    class Last:
+def test_points_belong_to_the_item_whose_stretch_begins_there():
+    class Given:
         def random(self, size):
-            return np.full(size, 1.0)  # what a product of a number below 1 can round to
+            return np.array([0.0, 0.25, 0.5, 0.75, 1.0])  # 1: what a product of less can round to
 
         def shuffle(self, drawn):
             pass
 
-    draw = _sampling.Draw("easiest", "shuffled", "paper", 3, True)
-    drawn = _sampling.weighted_draw("op", 0, np.arange(5), np.array([1.0, 0, 2, 3, 0]), draw, Last())
-    assert drawn.tolist() == [3, 3, 3]
+    draw = _sampling.Draw("easiest", "shuffled", "paper", 5, True)
+    drawn = _sampling.weighted_draw("op", 0, np.arange(5), np.array([1.0, 0, 1, 2, 0]), draw, Given())
+    assert drawn.tolist() == [0, 2, 3, 3, 3]
 
 
 def test_keys_that_are_equal_go_by_index():
