@@ -61,10 +61,10 @@ def load() -> Digits:
     return Digits(torch.from_numpy(images.data).float() / 16, torch.from_numpy(images.target).long())
 
 
-def make_model(seed: int) -> nn.Module:
-    """64 inputs, a hidden layer of 64, ten logits."""
+def make_model(seed: int, hidden: int = 64) -> nn.Module:
+    """64 inputs, a hidden layer, ten logits."""
     generator = torch.Generator().manual_seed(seed)
-    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, CLASSES))
+    model = nn.Sequential(nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, CLASSES))
     with torch.no_grad():
         for parameter in model.parameters():
             bound = (6 / sum(parameter.shape)) ** 0.5 if parameter.ndim == 2 else 0.0
@@ -144,12 +144,19 @@ class InTraining:
         self.scheduler = SelfPacedScheduler(threshold, difficulty="loss", **settings)  # type: ignore[arg-type]
 
     def train_epoch(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, data: Digits, order: torch.Generator
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        data: Digits,
+        order: torch.Generator,
+        weights: Tensor | None = None,
     ) -> None:
-        """One pass over all samples, shuffled."""
+        """One pass over all samples, shuffled; `weights`, `[N]`, receives what each had."""
         for batch in torch.randperm(len(data.y), generator=order).split(BATCH):
             step = self.scheduler(model(data.x[batch]), data.y[batch], ids=batch)
             optimizer.zero_grad()
             step.loss.backward()
             optimizer.step()
+            if weights is not None:
+                weights[batch] = step.weight
         self.scheduler.end_epoch()

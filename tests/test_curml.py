@@ -60,7 +60,9 @@ def test_soft_weights_are_theirs_in_every_epoch(data, schedule, scheme):
         exact = [choose(loss.double(), epoch).weights for choose in (theirs, ours)]
         torch.testing.assert_close(*exact, rtol=0, atol=1e-15)
         if scheme != "logistic":  # which gives a weight to all
-            assert torch.equal(same.weights > 0, loss < threshold_at_pace(loss, schedule.ours()(epoch), formula="curml"))
+            assert torch.equal(
+                same.weights > 0, loss < threshold_at_pace(loss, schedule.ours()(epoch), formula="curml")
+            )
         seen.append(same.weights)
         return same
 
