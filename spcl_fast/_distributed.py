@@ -19,9 +19,9 @@ class World(NamedTuple):
     size: int
 
 
-def group(op: str, value: Any) -> dist.ProcessGroup | None:
-    """TypeError unless `value` is a process group that this process belongs to, or None."""
-    if value is None or (dist.is_available() and isinstance(value, dist.ProcessGroup)):
+def group(op: str, value: Any) -> dist.ProcessGroup:
+    """TypeError unless `value` is a process group that this process belongs to."""
+    if dist.is_available() and isinstance(value, dist.ProcessGroup):
         return value
     raise TypeError(
         f"{op}: process_group must be a torch.distributed.ProcessGroup that this process belongs to, or None"

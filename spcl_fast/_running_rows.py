@@ -29,6 +29,16 @@ class RunningStatistics(NamedTuple):
 
     loss, confidence, mean_confidence, variability: float32, NaN where there was no observation. num_observed,
     num_forgotten: int32. is_correct: bool, of the last observation.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import RunningScores
+        >>> scores = RunningScores(2)
+        >>> for confidence, is_right in ((0.75, True), (0.25, False)):
+        ...     scores.update(torch.tensor([1]), torch.ones(1), torch.tensor([confidence]), torch.tensor([is_right]))
+        >>> known = scores.at(torch.tensor([1]))
+        >>> known.mean_confidence.item(), known.variability.item(), known.num_forgotten.item()
+        (0.5, 0.25, 1)
     """
 
     loss: Tensor

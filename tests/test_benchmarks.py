@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from spcl_fast import cli
+from spcl_fast import cli, ops
 from spcl_fast.cli import bench as command
 
 load = partial(command.load_benchmarks, Path(__file__).resolve().parents[1])
@@ -95,6 +95,20 @@ def test_modality_scores_providers_agree_in_both_groups(suite, tmp_path):
     ours = next(r for r in cell["rows"] if r["provider"] == "ours")
     assert ours["against"].keys() == {"eager", "copy", "read"}
     assert ours["gigabytes_per_second"] > 0
+
+
+@pytest.mark.parametrize("build", ["build_cell", "build_threshold"])
+def test_providers_of_histograms_agree(suite, tmp_path, build):
+    benchmark = importlib.import_module(f"{suite.run.__package__}.bench_difficulty_histogram")
+    module = SimpleNamespace(cells=lambda s: [partial(getattr(benchmark, build), 51, s)])
+    result = json.loads(suite.run.run_one("tiny", module, suite.settings, tmp_path, lambda _: None).read_text())
+    (cell,) = result["cells"]
+    assert {row["provider"] for row in cell["rows"]} >= {"eager", "ours", "read"}
+    assert all(set(row["largest_difference"].values()) <= {0.0} for row in cell["rows"])
+    values = torch.randn(70)
+    expected = ops.difficulty_histogram(values, torch.tensor(0), 0)
+    for form in benchmark.EAGER:
+        assert torch.equal(form(values), expected), form
 
 
 @pytest.mark.parametrize(("name", "size"), [("difficulty_quantile", (51,)), ("select_easiest", (51, 5))])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from spcl_fast import RunningScores, _running_rows
 
@@ -117,6 +118,22 @@ def test_running_scores_depend_on_the_order_of_an_utterances_own_observations_al
         by_turn.update(*(x.T.reshape(-1) for x in batch))
     assert torch.equal(by_utterance.rows, by_turn.rows)
     assert torch.equal(by_utterance.loss, batch[1][:, -1])
+
+
+def test_running_scores_in_plain_torch_write_each_row_once_since_a_device_writes_in_any_order():
+    class Written(TorchDispatchMode):
+        rows: tuple[Tensor, ...] = ()
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func.overloadpacket is torch.ops.aten.index_copy_:
+                self.rows += (args[2],)
+            return func(*args, **(kwargs or {}))
+
+    with Written() as written:
+        row = torch.tensor([3, 1, 3, 4, 1, 3])
+        _running_rows.update_with_torch(torch.zeros(5, 6), row, torch.rand(6), torch.rand(6), row > 1, None, 0.9)
+    (rows,) = written.rows
+    assert sorted(rows[rows != 4].tolist()) == [1, 3]
 
 
 def test_running_scores_count_every_change_from_right_to_wrong():

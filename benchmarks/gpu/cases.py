@@ -204,6 +204,7 @@ def _order(device: str) -> Iterator[Case]:
         x = ((torch.randint(distinct, (T,), generator=_generator(T)) - distinct // 2) / distinct).to(dtype)
         x[2::7] = float("nan")
         moved, name = x.to(device), f"T={T}, pace={pace}, {str(dtype)[6:]}"
+        top = torch.tensor(0, device=device)
 
         def threshold(backend: str, x: Tensor = moved, pace: float = pace) -> Call:
             return lambda: {"threshold": ops.difficulty_quantile(x, pace, backend=backend)}
@@ -211,6 +212,11 @@ def _order(device: str) -> Iterator[Case]:
         def select(backend: str, x: Tensor = moved, pace: float = pace) -> Call:
             return lambda: {"selected": ops.select_easiest(x, pace, backend=backend)}
 
+        def count(backend: str, x: Tensor = moved, prefix: Tensor = top) -> Call:
+            return lambda: {"histogram": ops.difficulty_histogram(x, prefix, 0, backend=backend)}
+
+        exact = {"histogram": reference.difficulty_histogram(x, torch.tensor(0), 0).double()}
+        yield Case("difficulty_histogram", name, count, on(device, exact, {"histogram": EXACT}))
         exact = {"threshold": reference.difficulty_quantile(x.double(), pace)}
         yield Case("difficulty_quantile", name, threshold, on(device, exact, {"threshold": EXACT}))
         exact = {"selected": reference.select_easiest(x, pace).double()}

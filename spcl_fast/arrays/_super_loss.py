@@ -14,7 +14,15 @@ OP = "super_loss"
 
 
 class SuperLoss(NamedTuple):
-    """The value of each loss, and the confidence in it."""
+    """The value of each loss, and the confidence in it, of its shape and dtype.
+
+    Example:
+        >>> import numpy as np
+        >>> from spcl_fast import arrays
+        >>> value, weight = arrays.super_loss(np.array([1.0]), 1.0, regularization=1.0)
+        >>> value.tolist(), weight.tolist()  # a loss at the threshold
+        ([0.0], [1.0])
+    """
 
     value: FloatArray
     weight: FloatArray
@@ -39,8 +47,8 @@ def super_loss(loss: FloatArray, threshold: float, *, regularization: float) -> 
     Example:
         >>> import numpy as np
         >>> from spcl_fast import arrays
-        >>> arrays.super_loss(np.array([0.5, 2.0]), 1.0, regularization=1.0).weight.round(3)
-        array([1.429, 0.703])
+        >>> arrays.super_loss(np.array([0.5, 2.0]), 1.0, regularization=1.0).weight.round(3).tolist()
+        [1.43, 0.703]
     """
     kernels = _inputs.kernels()
     _inputs.array(OP, "loss", loss)

@@ -64,12 +64,13 @@ def difficulty_quantile(
     """
     _check.tensor(OP, "difficulty", difficulty, 1, _check.FLOATS, "floating point numbers")
     pace = _check.pace(OP, pace, difficulty.device)
-    group = _distributed.group(OP, process_group)
+    group = None if process_group is None else _distributed.group(OP, process_group)
     difficulty = difficulty.detach()
     chosen = backends.choose(OP, backend, difficulty.device, needs_grad=False)
     if group is not None:
         return _radix_select.threshold(difficulty, pace, group, backend)[0]
-    if chosen != "reference":
-        number, tensor = (None, pace) if isinstance(pace, Tensor) else (pace, None)
-        return torch.ops.spcl_fast.difficulty_quantile(difficulty, number, tensor)
-    return reference.difficulty_quantile(difficulty, pace)
+    if chosen == "reference":
+        return reference.difficulty_quantile(difficulty, pace)
+    if isinstance(pace, float):
+        return torch.ops.spcl_fast.difficulty_quantile(difficulty, pace)
+    return torch.ops.spcl_fast.difficulty_quantile(difficulty, None, pace)

@@ -65,15 +65,16 @@ def select_easiest(
     """
     _check.tensor(OP, "difficulty", difficulty, 1, _check.FLOATS, "floating point numbers")
     pace = _check.pace(OP, pace, difficulty.device)
-    group = _distributed.group(OP, process_group)
+    group = None if process_group is None else _distributed.group(OP, process_group)
     difficulty = difficulty.detach()
     chosen = backends.choose(OP, backend, difficulty.device, needs_grad=False)
     if group is not None or ids is not None:
         return _by_threshold(difficulty, pace, group, ids, backend)
-    if chosen != "reference":
-        number, tensor = (None, pace) if isinstance(pace, Tensor) else (pace, None)
-        return torch.ops.spcl_fast.select_easiest(difficulty, number, tensor)
-    return reference.select_easiest(difficulty, pace)
+    if chosen == "reference":
+        return reference.select_easiest(difficulty, pace)
+    if isinstance(pace, float):
+        return torch.ops.spcl_fast.select_easiest(difficulty, pace)
+    return torch.ops.spcl_fast.select_easiest(difficulty, None, pace)
 
 
 def _by_threshold(

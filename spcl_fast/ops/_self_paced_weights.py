@@ -76,7 +76,7 @@ def self_paced_weights(
         [1.0, 1.0, 0.333, 0.0]
         >>> weight = ops.self_paced_weights(difficulty, 0.5, scheme="superloss", regularization=1.0)
         >>> [round(x, 3) for x in weight.tolist()]
-        [1.43, 1.154, 1.0, 0.816]
+        [1.43, 1.155, 1.0, 0.816]
     """
     if not isinstance(difficulty, Tensor) or difficulty.dtype not in _check.FLOATS:
         got = difficulty.dtype if isinstance(difficulty, Tensor) else type(difficulty).__name__

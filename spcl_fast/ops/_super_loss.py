@@ -52,8 +52,8 @@ def super_loss(
         >>> from spcl_fast import ops
         >>> loss = torch.tensor([0.1, 1.5, 4.0], requires_grad=True)
         >>> value, weight = ops.super_loss(loss, math.log(4), regularization=1.0)
-        >>> weight
-        tensor([2.1780, 0.9479, 0.5378])
+        >>> [round(x, 3) for x in weight.tolist()]
+        [2.718, 0.948, 0.512]
         >>> value.sum().backward()
         >>> torch.equal(loss.grad, weight)
         True

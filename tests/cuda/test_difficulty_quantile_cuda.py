@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spcl_fast import reference
+from spcl_fast import _native, reference
 
 NAN, INF = float("nan"), float("inf")
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -87,6 +87,36 @@ def test_the_same_bits_in_every_call() -> None:
     first = torch.ops.spcl_fast.difficulty_quantile(values, 0.3)
     for _ in range(5):
         assert torch.equal(torch.ops.spcl_fast.difficulty_quantile(values, 0.3), first)
+
+
+def a_pace(value: float, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.tensor(value, dtype=dtype)
+
+
+@pytest.mark.parametrize("T", [1, 100, FEW, FEW + 1, 3 * FEW])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_pace_on_the_device_is_read_there(T: int, dtype: torch.dtype) -> None:
+    values = torch.randn(T).to(dtype)
+    for kind in DTYPES:
+        for value in (0.07, 0.3, 1.0):
+            pace = a_pace(value, kind)
+            got = torch.ops.spcl_fast.difficulty_quantile(values, None, pace)
+            assert torch.equal(got, torch.ops.spcl_fast.difficulty_quantile(values, float(pace)))
+
+
+@pytest.mark.parametrize("T", [100, FEW + 100])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_pace_on_the_device_may_be_anything(T: int, dtype: torch.dtype) -> None:
+    if not _native.acts_as_device and torch.get_default_device().type == "cpu":
+        pytest.skip("the host looks at the pace")
+    values = torch.randn(T).to(dtype)
+    values[::3] = -INF
+    for value in (0.0, -0.5, -INF, NAN):
+        assert torch.ops.spcl_fast.difficulty_quantile(values, None, a_pace(value)).isnan()
+    for value in (1.5, INF):
+        assert torch.ops.spcl_fast.difficulty_quantile(values, None, a_pace(value)) == values.max()
+    tiny = a_pace(5e-324)
+    assert torch.ops.spcl_fast.difficulty_quantile(values, None, tiny) == -INF
 
 
 def test_no_values() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spcl_fast import reference
+from spcl_fast import _native, reference
 
 NAN = float("nan")
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -71,6 +71,32 @@ def test_ties_spread_thinly_over_chunks() -> None:
 def test_nothing_is_taken_where_nothing_is_known() -> None:
     for T in (0, 5, FEW + 5):
         assert not torch.ops.spcl_fast.select_easiest(torch.full((T,), NAN), 1.0).any()
+
+
+@pytest.mark.parametrize("T", [1, 100, FEW, FEW + 1, 3 * CHUNK])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_pace_on_the_device_is_read_there(T: int, dtype: torch.dtype) -> None:
+    values = torch.randint(50, (T,)).to(dtype)
+    for kind in DTYPES:
+        for value in (0.07, 0.3, 1.0):
+            pace = torch.tensor(value, dtype=kind)
+            got = torch.ops.spcl_fast.select_easiest(values, None, pace)
+            assert torch.equal(got, torch.ops.spcl_fast.select_easiest(values, float(pace)))
+
+
+@pytest.mark.parametrize("T", [100, FEW + 100, 3 * CHUNK])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_pace_on_the_device_may_be_anything(T: int, dtype: torch.dtype) -> None:
+    """Where nothing is to be taken, -Inf is not either: its key is the smallest, 0."""
+    if not _native.acts_as_device and torch.get_default_device().type == "cpu":
+        pytest.skip("the host looks at the pace")
+    values = torch.randn(T).to(dtype)
+    values[::3], values[1::3] = -float("inf"), NAN
+    for value in (0.0, -0.5, -float("inf"), NAN):
+        assert not torch.ops.spcl_fast.select_easiest(values, None, torch.tensor(value)).any()
+    for value in (1.5, float("inf")):
+        taken = torch.ops.spcl_fast.select_easiest(values, None, torch.tensor(value))
+        assert torch.equal(taken, ~values.isnan())
 
 
 def test_more_than_2_to_the_31_values() -> None:

@@ -50,6 +50,28 @@ def test_a_graph_of_a_step_replays_on_new_values(make_problem, kernels, lengths,
         assert expected[-1].any()
 
 
+@pytest.mark.parametrize("T", [1000, 100_000])
+def test_a_graph_of_a_selection_replays_at_another_pace(every_backend, monkeypatch, T) -> None:
+    monkeypatch.setenv("SPCL_FAST_BACKEND", every_backend)
+    rho, pace = (torch.rand(T) * 50).round(), torch.tensor(0.3, dtype=torch.float64)
+
+    def run(pace: Tensor | float) -> list[Tensor]:
+        return [ops.difficulty_quantile(rho, pace), ops.select_easiest(rho, pace)]
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        run(pace)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = run(pace)
+    for level in (0.1, 0.77, 1.0):
+        pace.fill_(level)
+        graph.replay()
+        assert same_bits(captured, run(level)), level
+
+
 @pytest.mark.parametrize("lengths", [(60,) * 16, (7, 1, 0, 30_000, 4)], ids=["sixteen", "ragged"])
 def test_a_hundred_repeats_give_the_same_bits(make_problem, kernels, lengths) -> None:
     logits, labels, offsets = make_problem(lengths=lengths, dtype=torch.float32)

@@ -56,7 +56,7 @@ def test_every_other_op(make_problem, without_waiting, every_backend, monkeypatc
     logits, labels, offsets = make_problem(dtype=torch.float32)
     z = leaves(logits)
     speakers, rho, losses = labels % 2, torch.rand(1000), torch.rand(1000, requires_grad=True)
-    level = torch.tensor(0.5)  # made here: making it waits
+    level, prefix, ids = torch.tensor(0.5), torch.tensor(0), torch.randperm(1000)  # made here: making them waits
 
     def run() -> None:
         scores = ops.modality_scores(z, labels)
@@ -68,8 +68,11 @@ def test_every_other_op(make_problem, without_waiting, every_backend, monkeypatc
             ops.window_coherence(z, offsets, out=torch.empty(24))
         ops.modality_spread(again.confidence, offsets)
         ops.emotion_transitions(labels, speakers, offsets, C, by="speaker")
-        ops.difficulty_quantile(rho, 0.3)
-        ops.select_easiest(rho, 0.3)
+        for pace in (0.3, level):
+            ops.difficulty_quantile(rho, pace)
+            ops.select_easiest(rho, pace)
+            ops.select_easiest(rho, pace, ids=ids)
+        ops.difficulty_histogram(rho, prefix, 0)
         for scheme, parameters in (("hard", {}), ("log", {}), ("polynomial", {"degree": 2.0}), ("given", {})):
             ops.self_paced_weights(rho, level, scheme=scheme, **parameters)
         ops.super_loss(losses, level, regularization=1.0).value.sum().backward()

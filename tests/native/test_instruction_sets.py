@@ -89,6 +89,9 @@ for T in (100, 20001, 90001):
         for pace in (0.002, 0.5, 1.0):
             exact.append(torch.ops.spcl_fast.difficulty_quantile(values, pace))
             exact.append(torch.ops.spcl_fast.select_easiest(values, pace))
+        for part in (values, values.long()):
+            for prefix, level in ((0, 0), (1023, 1), (1024, 1), (1535, 1)):
+                exact.append(torch.ops.spcl_fast.difficulty_histogram(part, torch.tensor(prefix), level))
 torch.save([torch.ops.spcl_fast.instruction_set() == sys.argv[1], scored, weighed, exact], sys.argv[2])
 """
 

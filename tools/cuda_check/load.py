@@ -7,7 +7,14 @@ import torch
 OPS = (
     *("modality_scores", "modality_scores_out", "modality_scores_backward", "modality_spread"),
     *("window_coherence", "window_coherence_out", "window_coherence_backward", "emotion_transitions"),
-    *("difficulty_quantile", "select_easiest", "self_paced_weights", "self_paced_step", "self_paced_step_backward"),
+    *(
+        "difficulty_histogram",
+        "difficulty_quantile",
+        "select_easiest",
+        "self_paced_weights",
+        "self_paced_step",
+        "self_paced_step_backward",
+    ),
 )
 
 for library in sys.argv[1:]:
