@@ -134,7 +134,7 @@ class SelfPacedScheduler(KeepsDtypes):
         self.ignore_index = int(ignore_index)
         self.nonfinite = nonfinite
         self.validate = validate
-        self.process_group = _distributed.group(name, process_group)
+        self.process_group = None if process_group is None else _distributed.group(name, process_group)
         self.backend = backend
         self.epoch = 0
         class_weights = state.weight_list(name, class_weight)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from spcl_fast import difficulty
 from spcl_fast.cli import app
 from spcl_fast.cli import train as cli_train
+from spcl_fast.difficulty import registry
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -81,7 +81,8 @@ def test_readme_sampler_runs():
     assert names["checkpoint"]["epoch"] == 10
 
 
-def test_the_blocks_of_the_toolkit_run_one_after_the_other():
+def test_the_blocks_of_the_toolkit_run_one_after_the_other(monkeypatch):
+    monkeypatch.setattr(registry._registry, "_factories", dict(registry._registry._factories))
     names: dict[str, object] = {}
     toolkit = README.parent / "docs" / "toolkit.md"
     blocks = re.findall(r"```python\n(.*?)```", toolkit.read_text(), re.DOTALL)
@@ -94,7 +95,7 @@ def test_the_blocks_of_the_toolkit_run_one_after_the_other():
 def test_toolkit_lists_every_measurer():
     text = (README.parent / "docs" / "toolkit.md").read_text()
     listed = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE))))
-    assert listed == set(difficulty.names())
+    assert listed == set(registry.names())
 
 
 def test_readme_names_commands_and_options_that_exist():

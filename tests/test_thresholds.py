@@ -177,7 +177,8 @@ def test_a_weighting_of_ones_own_never_takes_what_has_no_difficulty():
     assert scheduler.check().undefined == 5
 
 
-def test_weightings_by_name():
+def test_weightings_by_name(monkeypatch):
+    monkeypatch.setattr(weighting._registry, "_factories", {})
     weighting.register("half of this test", half_as_much)
     assert "half of this test" in weighting.names()
     step = SelfPacedScheduler(1.0, weighting="half of this test")(*batch())

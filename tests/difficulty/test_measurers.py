@@ -215,7 +215,9 @@ def test_evaluation_needs_no_more_than_the_loss_does():
             scheduler.train()(x.logits, x.labels, x.offsets)
 
 
-def test_registry_makes_what_is_registered_and_refuses_the_rest():
+def test_registry_makes_what_is_registered_and_refuses_the_rest(monkeypatch):
+    registry = difficulty.registry._registry
+    monkeypatch.setattr(registry, "_factories", dict(registry._factories))
     assert isinstance(difficulty.make("bss", unimodal=0.5), BssDifficulty)
     assert isinstance(difficulty.make("wes", similarity=SIMILARITY), TransitionDifficulty)
     assert isinstance(difficulty.make("combined", terms=[("loss", 1.0)]), CombinedDifficulty)
