@@ -60,12 +60,18 @@ def threshold_at_pace(difficulty: Tensor, pace: float | Tensor, *, formula: str 
         return ops.difficulty_quantile(difficulty, pace)
     _check.tensor(name, "difficulty", difficulty, 1, _check.FLOATS, "floating point numbers")
     pace = _check.pace(name, pace, difficulty.device)
-    n = (~difficulty.isnan()).sum().double()
-    taken = (pace * n).floor().clamp(max=n)
-    if difficulty.device.type == "cpu" and not torch.compiler.is_compiling() and taken == 0 < n:
-        raise ValueError(f"{name}: pace must take at least one of {int(n)} by formula 'curml' (got {float(pace)})")
-    # A pace of `taken / n` takes `taken`: the quantile allows for its rounding and that of the product.
-    return ops.difficulty_quantile(difficulty, torch.where(n > 0, taken / n, 1.0))
+    nans = difficulty.isnan().sum()
+    # A pace of k / n takes k: the quantile allows for its rounding and that of the product.
+    if difficulty.device.type == "cpu" and not torch.compiler.is_compiling():
+        n = difficulty.numel() - int(nans)
+        k = int(pace * n)
+        if k == 0 < n:
+            raise ValueError(f"{name}: pace must take at least one of {n} by formula 'curml' (got {pace})")
+        return ops.difficulty_quantile(difficulty, k / n if n else pace)
+    known = (difficulty.numel() - nans).double()
+    taken = torch.minimum((pace * known).floor(), known)
+    level = ops.difficulty_quantile(difficulty, torch.where(taken > 0, taken / known, 1.0))
+    return torch.where(taken > 0, level, math.nan)
 
 
 class ThresholdSchedule(KeepsDtypes):

@@ -169,6 +169,16 @@ def test_threshold_at_pace_leaves_out_what_has_no_difficulty():
         assert threshold_at_pace(nothing, 0.5, formula="curml").isnan()
 
 
+def test_threshold_at_pace_in_a_trace_reads_its_pace_when_it_is_used():
+    traced = torch.compile(lambda x, pace: threshold_at_pace(x, pace, formula="curml"), fullgraph=True, backend="eager")
+    values = torch.tensor([0.5, math.nan, 0.25, 0.75, 0.0])
+    for pace, expected in ((0.7, 0.25), (1.0, 0.75), (1.5, 0.75), (0.25, 0.0)):
+        assert traced(values, torch.tensor(pace, dtype=torch.float64)) == expected
+    for takes_nothing in (0.2, 0.0, math.nan):
+        assert traced(values, torch.tensor(takes_nothing, dtype=torch.float64)).isnan()
+    assert traced(values * math.nan, torch.tensor(0.5)).isnan()
+
+
 def test_threshold_at_pace_refuses_what_takes_nothing():
     losses = torch.rand(9)
     with pytest.raises(IndexError):
