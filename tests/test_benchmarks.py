@@ -35,6 +35,7 @@ def suite(monkeypatch):
         gradients=module("bench_modality_scores_backward"),
         transitions=module("bench_emotion_transitions"),
         weights=module("bench_self_paced_weights"),
+        super_losses=module("bench_super_loss"),
         coherence=module("bench_window_coherence"),
         curml=module("bench_curml"),
         schedulers=module("bench_scheduler"),
@@ -163,6 +164,16 @@ def test_self_paced_weights_providers_agree_in_every_scheme(suite):
                 cell.expected.differences(contender.form, contender.make()(), contender.omits)
         weight = cell.expected.outputs["weight"]
         assert 0 < weight.sum() < 500
+
+
+def test_super_loss_providers_agree(suite, tmp_path):
+    module = SimpleNamespace(cells=lambda s: [partial(suite.super_losses.build_cell, 3000, s)])
+    result = json.loads(suite.run.run_one("tiny", module, suite.settings, tmp_path, lambda _: None).read_text())
+    (cell,) = result["cells"]
+    assert {s["form"] for s in cell["screened"]} >= {"SciPy's lambertw", "halley", "newton", "op", "arrays"}
+    ours = [r for r in cell["rows"] if r["provider"] == "ours"]
+    assert all(r["against"].keys() == {"published", "eager", "copy"} for r in ours)
+    assert all(r["largest_difference"]["weight"] < 5e-4 for r in ours)  # of losses that were rounded to float32
 
 
 def test_modality_scores_providers_agree_on_the_gradient(suite, tmp_path):

@@ -164,6 +164,7 @@ def test_own_checks_pass_on_the_host_and_say_how_much_they_saw():
 RUN_OPS = (
     *("modality_scores", "modality_spread", "window_coherence", "emotion_transitions"),
     *("difficulty_histogram", "difficulty_quantile", "select_easiest", "self_paced_weights", "self_paced_step"),
+    "super_loss",
 )
 
 

@@ -42,7 +42,7 @@ class Case:
 
 def every_case(device: str) -> Iterator[Case]:
     """All of them, op by op."""
-    for cases in (_scores, _spread, _coherence, _transitions, _order, _weights, _step):
+    for cases in (_scores, _spread, _coherence, _transitions, _order, _weights, _super_loss, _step):
         yield from cases(device)
 
 
@@ -238,6 +238,34 @@ def _weights(device: str) -> Iterator[Case]:
 
         near = EXACT if scheme in ("hard", "spld") else Tolerance(3e-4 if scheme == "polynomial" else 2e-6)
         yield Case("self_paced_weights", scheme, make, on(device, {"weight": exact}, {"weight": near}))
+
+
+def _super_loss(device: str) -> Iterator[Case]:
+    near = {"value": Tolerance(2e-6, 2e-6), "weight": Tolerance(2e-6)}
+    for dtype in (torch.float32, torch.float64, *HALVES):
+        loss = (4 * torch.rand(1001, generator=_generator())).to(dtype)
+        loss[5] = float("nan")
+        exact = reference.super_loss(loss.double(), 1.5, regularization=0.5)
+        rounded = torch.finfo(dtype).eps if dtype in HALVES else 0.0
+        tolerances = {name: Tolerance(t.absolute, t.relative + rounded) for name, t in near.items()}
+        expected = on(device, exact._asdict(), tolerances)
+        moved, of = loss.to(device), {"value": torch.ones(1001, device=device)}
+        both = on(
+            device, {**exact._asdict(), "gradient": exact.weight}, tolerances | {"gradient": tolerances["weight"]}
+        )
+
+        def form(x: Tensor, backend: str) -> dict[str, Tensor]:
+            return ops.super_loss(x, 1.5, regularization=0.5, backend=backend)._asdict()
+
+        def forward(backend: str, x: Tensor = moved, form: Any = form) -> Call:
+            return lambda: form(x, backend)
+
+        def backward(backend: str, x: Tensor = moved, form: Any = form, of: Any = of) -> Call:
+            return with_gradient(partial(form, backend=backend), x, of)
+
+        name = str(dtype)[6:]
+        yield Case("super_loss", name, forward, expected)
+        yield Case("super_loss", f"{name}, backward", backward, both, needs_grad=True)
 
 
 def _step(device: str) -> Iterator[Case]:

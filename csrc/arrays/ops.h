@@ -46,9 +46,8 @@ pybind11::tuple self_paced_step(const std::vector<pybind11::array>& logits, cons
                                 const std::optional<pybind11::array>& extra_difficulty,
                                 const std::optional<pybind11::array>& class_weight,
                                 const std::optional<pybind11::array>& present, int64_t measure, int64_t scheme,
-                                double scheme_parameter,
-                                bool groups_are_dialogues, bool divides_by_weight, bool of_means,
-                                double label_smoothing, int64_t ignore_index);
+                                double scheme_parameter, bool groups_are_dialogues, bool divides_by_weight,
+                                bool of_means, double label_smoothing, int64_t ignore_index);
 /// SuperLoss of each loss, of their shape: value and confidence.
 pybind11::tuple super_loss(const pybind11::array& loss, double threshold, double regularization);
 

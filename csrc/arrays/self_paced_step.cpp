@@ -23,8 +23,8 @@ py::tuple self_paced_step(const std::vector<py::array>& logits, const py::array&
                           std::optional<double> threshold, const std::optional<py::array>& joint,
                           const std::optional<py::array>& extra_difficulty,
                           const std::optional<py::array>& class_weight, const std::optional<py::array>& present,
-                          int64_t measure, int64_t scheme, double scheme_parameter, bool groups_are_dialogues, bool divides_by_weight,
-                          bool of_means, double label_smoothing, int64_t ignore_index) {
+                          int64_t measure, int64_t scheme, double scheme_parameter, bool groups_are_dialogues,
+                          bool divides_by_weight, bool of_means, double label_smoothing, int64_t ignore_index) {
   isa();  // a wrong SPCL_FAST_ISA is an error with the GIL held
   const RowsInput z = checked_logits(kOp, logits);
   const Fault missing = measure_fault(measure, z.modalities, extra_difficulty.has_value());

@@ -1,6 +1,5 @@
-#include "cuda/self_paced_weights.h"
-
 #include "cuda/pieces.h"
+#include "cuda/self_paced_weights.h"
 #include "cuda/weight_rule.h"
 
 namespace spcl {

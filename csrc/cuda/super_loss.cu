@@ -1,6 +1,5 @@
-#include "cuda/super_loss.h"
-
 #include "cuda/pieces.h"
+#include "cuda/super_loss.h"
 #include "cuda/weight_rule.h"
 
 namespace spcl {

@@ -17,7 +17,6 @@ struct WeightRule {
   Real threshold;
   Real parameter;  // kMixture: the smaller threshold; kPolynomial: 1 / (degree - 1); kLog: 1 - threshold
   Real log_rest;   // kLog: the log of that
-  SuperLossRule<Real> super_loss;
 
   __device__ explicit WeightRule(const DeviceWeighting& weighting)
       : scheme(weighting.scheme), parameter(static_cast<Real>(weighting.parameter)), log_rest(0) {
@@ -26,7 +25,6 @@ struct WeightRule {
     if (scheme == Scheme::kPolynomial || scheme == Scheme::kPolynomialOfCurml) {
       parameter = static_cast<Real>(1 / (weighting.parameter - 1));
     }
-    if (scheme == Scheme::kSuperLoss) super_loss = {level, weighting.parameter};
     if (scheme == Scheme::kLog) {
       parameter = static_cast<Real>(1 - level);
       log_rest = log_near_one(parameter, -threshold, [](Real x) { return log_of(x); });
@@ -55,8 +53,10 @@ struct WeightRule {
       }
       case Scheme::kPolynomialOfCurml:
         return polynomial_weight(difficulty, threshold, [&](Real x, Real) { return parameter * x; });
-      case Scheme::kSuperLoss:
-        return super_loss_weight(difficulty, super_loss, log, [](Real x) { return sqrt(x); });
+      case Scheme::kSuperLoss: {  // whose rule, held all the time, would cost the step registers that it has not
+        const SuperLossRule<Real> rule(static_cast<double>(threshold), static_cast<double>(parameter));
+        return super_loss_weight(difficulty, rule, log, [](Real x) { return sqrt(x); });
+      }
       case Scheme::kGiven:
         return given_weight(difficulty);
       case Scheme::kSpld:

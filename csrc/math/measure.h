@@ -8,8 +8,6 @@ namespace spcl {
 /// of the two, or nothing.
 enum class Measure : int64_t { kSpcl, kLoss, kSpread, kNone };
 
-inline constexpr bool needs_spread(Measure measure) {
-  return measure == Measure::kSpcl || measure == Measure::kSpread;
-}
+inline constexpr bool needs_spread(Measure measure) { return measure == Measure::kSpcl || measure == Measure::kSpread; }
 
 }  // namespace spcl

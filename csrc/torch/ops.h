@@ -50,8 +50,8 @@ StepTensors self_paced_step_cpu(const std::vector<torch::stable::Tensor>& logits
                                 std::optional<double> threshold, const std::optional<torch::stable::Tensor>& joint,
                                 const std::optional<torch::stable::Tensor>& extra_difficulty,
                                 const std::optional<torch::stable::Tensor>& class_weight,
-                                const std::optional<torch::stable::Tensor>& present, int64_t measure,
-                                int64_t scheme, double scheme_parameter, bool groups_are_dialogues, bool divides_by_weight,
+                                const std::optional<torch::stable::Tensor>& present, int64_t measure, int64_t scheme,
+                                double scheme_parameter, bool groups_are_dialogues, bool divides_by_weight,
                                 bool of_means, double label_smoothing, int64_t ignore_index, bool flags,
                                 bool needs_gradient);
 

@@ -268,7 +268,7 @@ HOSTILE: list[tuple[Change, str]] = [
     (lambda z, y, o: weights(z[:, ::2]), "contiguous"),
     (lambda z, y, o: weights(z, threshold=None), "threshold must be"),
     (lambda z, y, o: weights(too_small(z)), "inside its storage"),
-    (lambda z, y, o: weights(z, scheme=7), "scheme must be"),
+    (lambda z, y, o: weights(z, scheme=10), "scheme must be"),
     (lambda z, y, o: weights(z, scheme=3, threshold=float("inf")), r"threshold of log must lie in \(0, 1\)"),
     (lambda z, y, o: weights(z, scheme=6), "groups of spld must be integers"),
     (lambda z, y, o: weights(z[0, :, 0].contiguous(), scheme=6, groups=y.float()), "groups must be integers"),

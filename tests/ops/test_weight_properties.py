@@ -76,15 +76,15 @@ def test_the_ends_of_a_scheme(scheme: str, rho: list[float], level: float, dtype
     ends = weights(torch.tensor([0.0, level, float("inf"), float("nan")], dtype=dtype), level, scheme).double()
     assert not ends[2:].any()
     if scheme == "superloss":  # which has no end: 1 at the threshold, e for the easiest
-        torch.testing.assert_close(ends[1], torch.tensor(1.0).double(), rtol=ROUNDING[dtype], atol=0)
+        torch.testing.assert_close(float(ends[1]), 1.0, rtol=ROUNDING[dtype], atol=0)
         easiest = torch.tensor([level - 2 / math.e * 0.6 * 1.001], dtype=dtype)
         assert weights(easiest, level, scheme) == torch.tensor(math.e, dtype=dtype)
         return
-    assert ends[0] == LARGEST.get(scheme, 1.0)
+    torch.testing.assert_close(float(ends[0]), LARGEST.get(scheme, 1.0), rtol=ROUNDING[dtype], atol=0)
     beyond = weights(torch.tensor([x for x in rho if x > 1.5 + level] + [1e9], dtype=dtype), level, scheme)
     if scheme == "logistic":
         at = (1 + math.exp(-level)) / 2
-        torch.testing.assert_close(ends[1], torch.tensor(at).double(), rtol=ROUNDING[dtype], atol=0)
+        torch.testing.assert_close(float(ends[1]), at, rtol=ROUNDING[dtype], atol=0)
         assert beyond.max() < at
     else:
         assert ends[1] == (1.0 if scheme in ("hard", "spld") else 0.0)

@@ -21,8 +21,8 @@ StepTensors self_paced_step_on_device(const std::vector<Tensor>& logits, const T
                                       const std::optional<Tensor>& joint, const std::optional<Tensor>& extra_difficulty,
                                       const std::optional<Tensor>& class_weight, const std::optional<Tensor>& present,
                                       int64_t measure, int64_t scheme, double scheme_parameter,
-                                      bool /*groups_are_dialogues*/, bool divides_by_weight, bool of_means, double label_smoothing,
-                                      int64_t ignore_index, bool flags, bool needs_gradient) {
+                                      bool /*groups_are_dialogues*/, bool divides_by_weight, bool of_means,
+                                      double label_smoothing, int64_t ignore_index, bool flags, bool needs_gradient) {
   SPCL_CHECK(!logits.empty(), kOp, "logits must be one tensor [M, T, C] or M tensors [T, C]", "no tensor");
   const DeviceCall call(kOp, logits.front());
   call.require("logits", logits);
