@@ -216,6 +216,7 @@ class SelfPacedScheduler(KeepsDtypes):
             step = self._step(inputs, measure, extra)
         else:
             step = self._step_in_two_passes(inputs, measure, extra)
+        self.schedule.after_step(step.difficulty, inputs)
         self._count(step)
         if self.process_group is not None:
             step = step._replace(loss=step.loss * self._share(step))

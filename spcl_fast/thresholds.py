@@ -1,13 +1,14 @@
 """How the threshold of a curriculum moves: by a factor, with a quantile of the difficulties, with their mean.
 
 A schedule writes the scheduler's threshold in place, on its device. The scheduler calls `before_step` where
-`looks_at_steps` says so, with the difficulties that the step is about to select from, and `end_epoch` once an epoch.
+`looks_at_steps` says so, with the difficulties that the step is about to select from, `after_step` with those that
+every step has selected from, and `end_epoch` once an epoch.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -97,7 +98,7 @@ class ThresholdSchedule(KeepsDtypes):
     """
 
     initial: float = 0.0
-    looks_at_steps: ClassVar[bool] = False
+    looks_at_steps: bool = False
 
     @property
     def config(self) -> dict[str, Any]:
@@ -126,6 +127,21 @@ class ThresholdSchedule(KeepsDtypes):
             2.0
         """
         return None
+
+    def after_step(self, difficulty: Tensor, inputs: StepInputs) -> None:
+        """Sees the difficulties `[T]` of a step in training mode, which is not counted yet. No host sync.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast.testing import random_inputs
+            >>> from spcl_fast.thresholds import QuantileThreshold
+            >>> schedule, threshold = QuantileThreshold(0.5, over="epoch", num_utterances=9), torch.tensor(1.0)
+            >>> inputs = random_inputs((4,))  # ids 0 to 3
+            >>> schedule.after_step(torch.tensor([4.0, 3.0, 2.0, 1.0]), inputs)
+            >>> schedule.end_epoch(threshold, epoch=0)
+            >>> threshold.item()
+            2.0
+        """
 
     def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> None:
         """Moves the threshold at the end of the epoch, counted from 0.
@@ -200,7 +216,7 @@ class QuantileThreshold(ThresholdSchedule):
     of all processes with a process group; ties by id where ids are given, or else by index. Other weightings get
     `ops.difficulty_quantile` as threshold. The batch is scored twice. Over an epoch, the threshold is that quantile
     of what the difficulties were in the epoch before, the first epoch taking all; ties of the threshold are all
-    taken.
+    taken, and nothing is scored twice.
 
     Args:
         pace: of `spcl_fast.pacing`, or a number in (0, 1] for all epochs.
@@ -223,7 +239,6 @@ class QuantileThreshold(ThresholdSchedule):
     latest: Tensor
     is_agreed: Tensor
     initial = math.inf
-    looks_at_steps: ClassVar[bool] = True
 
     def __init__(self, pace: Pace | float, *, over: str = "batch", num_utterances: int | None = None) -> None:
         super().__init__()
@@ -237,6 +252,7 @@ class QuantileThreshold(ThresholdSchedule):
             raise ValueError(f"{name}: num_utterances must be at least 1 (got {num_utterances})")
         self.pace = as_pace(name, pace)
         self.over = over
+        self.looks_at_steps = over == "batch"
         self.num_utterances = num_utterances
         # On the device, so that another pace neither recompiles a compiled step nor waits.
         self.register_buffer("pace_now", torch.tensor(self.pace(0), dtype=torch.float64))
@@ -250,11 +266,8 @@ class QuantileThreshold(ThresholdSchedule):
         return {"pace": dict(self.pace.config), "over": self.over, "num_utterances": self.num_utterances}
 
     def before_step(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs, *, hard: bool) -> Tensor | None:
-        """The quantile of this batch; or keeps its difficulties for the next epoch."""
+        """The quantile of this batch."""
         group = inputs.process_group
-        if self.over == "epoch":
-            self._keep(difficulty, inputs.ids)
-            return None
         threshold.copy_(ops.difficulty_quantile(difficulty, self.pace_now, process_group=group))
         if not hard:
             return None
@@ -263,6 +276,11 @@ class QuantileThreshold(ThresholdSchedule):
             taken = ops.select_easiest(difficulty[order], self.pace_now)
             return torch.empty_like(taken).scatter_(0, order, taken)
         return ops.select_easiest(difficulty, self.pace_now, process_group=group, ids=inputs.ids)
+
+    def after_step(self, difficulty: Tensor, inputs: StepInputs) -> None:
+        """Keeps the difficulties for the next epoch where the quantile is over one."""
+        if self.over == "epoch":
+            self._keep(difficulty, inputs.ids)
 
     def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> None:
         """The pace of the next epoch, and its threshold."""
@@ -317,7 +335,7 @@ class RunningMeanThreshold(ThresholdSchedule):
         0.3466
     """
 
-    looks_at_steps: ClassVar[bool] = True
+    looks_at_steps = True
 
     def __init__(self, initial: float, *, momentum: float = 0.9) -> None:
         super().__init__()
