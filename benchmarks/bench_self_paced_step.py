@@ -73,7 +73,7 @@ def make_problem(
     logits = logits.to(dtype)
     z = logits.double()
     difficulty = reference.self_paced_step(z, labels, offsets, None).difficulty
-    threshold = _between(difficulty)
+    threshold = between(difficulty)
     joint = z.sum(0).requires_grad_()
     step = reference.self_paced_step(z, labels, offsets, threshold, joint=joint)
     outputs = {name: getattr(step, name).detach() for name in TOLERANCES if name != "gradient"}
@@ -99,7 +99,7 @@ def make_problem(
     return Problem(logits, labels, offsets, threshold, Expected(outputs, tolerances, repeated(ties, copies, 0)))
 
 
-def _between(difficulty: Tensor) -> float:
+def between(difficulty: Tensor) -> float:
     """The middle of the widest gap near the median: as few ties as there can be."""
     T = difficulty.shape[0]
     middle = difficulty.sort().values[int(0.45 * T) : int(0.55 * T) + 2]

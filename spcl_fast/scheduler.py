@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from spcl_fast import _distributed, backends, difficulty
+from spcl_fast import _distributed, backends
+from spcl_fast import _scheduler_parts as parts
 from spcl_fast import _scheduler_state as state
 from spcl_fast._epoch import COUNTS, epoch_stats, raise_for_faults
 from spcl_fast._epoch import EpochStats as EpochStats
@@ -23,7 +24,7 @@ from spcl_fast.difficulty import Difficulty, StepInputs
 from spcl_fast.difficulty.measurer import Vectors
 from spcl_fast.ops import SelfPacedStep, _check
 from spcl_fast.ops._check import VALIDATE
-from spcl_fast.thresholds import ExponentialThreshold, ThresholdSchedule
+from spcl_fast.thresholds import ThresholdSchedule
 from spcl_fast.weighting import Weighting, resolve
 
 if TYPE_CHECKING:
@@ -120,8 +121,8 @@ class SelfPacedScheduler(KeepsDtypes):
         if backend is not None:
             backends.why_not(backend)  # refuses a name that no backend has
         _check.number(name, "label_smoothing", label_smoothing, "lie in [0, 1]", lambda x: 0 <= x <= 1)
-        self.difficulty = _measurer(name, difficulty)
-        self.schedule = _schedule(name, threshold, growth, max_threshold)
+        self.difficulty = parts.measurer(name, difficulty)
+        self.schedule = parts.schedule(name, threshold, growth, max_threshold)
         self._weighting, self._weigh = resolve(name, weighting, weighting_parameters)
         self._weighting_parameters = dict(weighting_parameters or {})
         if self._weigh is None:
@@ -216,6 +217,7 @@ class SelfPacedScheduler(KeepsDtypes):
             step = self._step(inputs, measure, extra)
         else:
             step = self._step_in_two_passes(inputs, measure, extra)
+        self.schedule.after_step(step.difficulty, inputs)
         self._count(step)
         if self.process_group is not None:
             step = step._replace(loss=step.loss * self._share(step))
@@ -225,10 +227,8 @@ class SelfPacedScheduler(KeepsDtypes):
         """What is added to the difficulty that the step measures itself, the caller's own included."""
         measurer, name = self.difficulty, type(self).__name__
         if not self.training and any(getattr(inputs, what) is None for what in measurer.needs & state.OPTIONAL):
-            first = (
-                inputs.logits if isinstance(inputs.logits, Tensor) else _check.logits(name, inputs.logits).tensors[0]
-            )
-            return first.new_full((inputs.labels.shape[0],), math.nan, dtype=_check.real(first.dtype))
+            z = _check.logits(name, inputs.logits)
+            return z.tensors[0].new_full((z.T,), math.nan, dtype=_check.real(z.dtype))
         measurer.require(inputs)
         with torch.no_grad():
             extra = measurer.extra(inputs)
@@ -262,9 +262,8 @@ class SelfPacedScheduler(KeepsDtypes):
                 weight = self.schedule.select(difficulty, inputs)
         if weight is None:
             return self._step(inputs, "none", difficulty)
-        weight = torch.where(
-            difficulty.isnan(), difficulty, weight.to(difficulty.dtype)
-        )  # still to be counted as undefined
+        # What has no difficulty is still to be counted as undefined.
+        weight = torch.where(difficulty.isnan(), difficulty, weight.to(difficulty.dtype))
         step = inputs.step(
             "none", weight, threshold=0.0, scheme="given", normalizer=self.normalizer, validate=self.validate
         )
@@ -395,16 +394,3 @@ class SelfPacedScheduler(KeepsDtypes):
     def extra_repr(self) -> str:
         """Settings, for `print(scheduler)`."""
         return ", ".join(f"{name}={value!r}" for name, value in self._config.items())
-
-
-def _measurer(name: str, given: str | Difficulty) -> Difficulty:
-    if isinstance(given, Difficulty):
-        return given
-    choice(name, "difficulty", given, difficulty.names())
-    return difficulty.make(given)
-
-
-def _schedule(name: str, threshold: float | ThresholdSchedule, growth: float, largest: float) -> ThresholdSchedule:
-    if isinstance(threshold, ThresholdSchedule):
-        return threshold
-    return ExponentialThreshold(threshold, growth=growth, maximum=largest, owner=name)

@@ -1,18 +1,20 @@
 """How the threshold of a curriculum moves: by a factor, with a quantile of the difficulties, with their mean.
 
 A schedule gives the next threshold for the present one, on its device. The scheduler asks `before_step` where
-`looks_at_steps` says so, with the difficulties that the step is about to select from, and `end_epoch` once an epoch.
+`looks_at_steps` says so, with the difficulties that the step is about to select from, shows `after_step` those that
+every step has selected from, and asks `end_epoch` once an epoch.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from spcl_fast import _distributed, ops
+from spcl_fast._options import FORMULAS
 from spcl_fast._sampling import as_pace
 from spcl_fast._state import KeepsDtypes
 from spcl_fast.difficulty import StepInputs
@@ -22,6 +24,55 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
     from spcl_fast.pacing import Pace
+
+
+def threshold_at_pace(difficulty: Tensor, pace: float | Tensor, *, formula: str = "paper") -> Tensor:
+    """The threshold that lets a share of the corpus in, from the difficulties of all of it.
+
+    Args:
+        difficulty: `[T]`, floating point; NaN is left out and not counted among the n.
+        pace: in (0, 1], a number or a 0-dim tensor, of `ops.difficulty_quantile`.
+        formula: "paper": the `ceil(pace n)`-th smallest, of `ops.difficulty_quantile`. "curml": the `int(pace n)`-th
+            smallest, the product being that of floats, as in the self-paced learning of CurML and CurBench. Their
+            weights at a threshold are those of `ops.self_paced_weights` ("polynomial" with its formula "curml");
+            their hard selection is the `int(pace n)` utterances themselves, `CurriculumSampler(formula="curml")`.
+
+    Returns:
+        The threshold, a 0-dim tensor of the dtype and on the device of `difficulty`; NaN where nothing has one.
+        Nothing waits for a device. Not differentiable. Deterministic.
+
+    Raises:
+        TypeError: what `ops.difficulty_quantile` refuses.
+        ValueError: the same, and an unknown formula; with "curml" a pace at which `int(pace n)` is 0 of n > 0 (an
+            IndexError of theirs), where the data is on the host; elsewhere the threshold is NaN then.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast.thresholds import threshold_at_pace
+        >>> difficulty = torch.tensor([0.1, 0.4, 0.2, 0.3, 0.5])
+        >>> round(threshold_at_pace(difficulty, 0.5).item(), 3)
+        0.3
+        >>> round(threshold_at_pace(difficulty, 0.5, formula="curml").item(), 3)  # int(2.5) of them
+        0.2
+    """
+    name = "threshold_at_pace"
+    _check.choice(name, "formula", formula, FORMULAS)
+    if formula == "paper":
+        return ops.difficulty_quantile(difficulty, pace)
+    _check.tensor(name, "difficulty", difficulty, 1, _check.FLOATS, "floating point numbers")
+    pace = _check.pace(name, pace, difficulty.device)
+    nans = difficulty.isnan().sum()
+    # A pace of k / n takes k: the quantile allows for its rounding and that of the product.
+    if difficulty.device.type == "cpu" and not torch.compiler.is_compiling():
+        n = difficulty.numel() - int(nans)
+        k = int(pace * n)
+        if k == 0 < n:
+            raise ValueError(f"{name}: pace must take at least one of {n} by formula 'curml' (got {pace})")
+        return ops.difficulty_quantile(difficulty, k / n if n else pace)
+    known = (difficulty.numel() - nans).double()
+    taken = torch.minimum((pace * known).floor(), known)
+    level = ops.difficulty_quantile(difficulty, torch.where(taken > 0, taken / known, 1.0))
+    return torch.where(taken > 0, level, math.nan)
 
 
 class ThresholdSchedule(KeepsDtypes):
@@ -47,7 +98,7 @@ class ThresholdSchedule(KeepsDtypes):
     """
 
     initial: float = 0.0
-    looks_at_steps: ClassVar[bool] = False
+    looks_at_steps: bool = False
 
     @property
     def config(self) -> dict[str, Any]:
@@ -87,6 +138,20 @@ class ThresholdSchedule(KeepsDtypes):
             [True, True, False]
         """
         return None
+
+    def after_step(self, difficulty: Tensor, inputs: StepInputs) -> None:
+        """Sees the difficulties `[T]` of a step in training mode, which is not counted yet. No host sync.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast.testing import random_inputs
+            >>> from spcl_fast.thresholds import QuantileThreshold
+            >>> schedule, threshold = QuantileThreshold(0.5, over="epoch", num_utterances=9), torch.tensor(1.0).double()
+            >>> inputs = random_inputs((4,))  # ids 0 to 3
+            >>> schedule.after_step(torch.tensor([4.0, 3.0, 2.0, 1.0]), inputs)
+            >>> schedule.end_epoch(threshold, epoch=0).item()
+            2.0
+        """
 
     def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> Tensor:
         """The threshold after an epoch, counted from 0.
@@ -161,7 +226,7 @@ class QuantileThreshold(ThresholdSchedule):
     of all processes with a process group; ties by id where ids are given, or else by index. Other weightings get
     `ops.difficulty_quantile` as threshold. The batch is scored twice. Over an epoch, the threshold is that quantile
     of what the difficulties were in the epoch before, the first epoch taking all; ties of the threshold are all
-    taken.
+    taken, and nothing is scored twice.
 
     Args:
         pace: of `spcl_fast.pacing`, or a number in (0, 1] for all epochs.
@@ -184,7 +249,6 @@ class QuantileThreshold(ThresholdSchedule):
     latest: Tensor
     is_agreed: Tensor
     initial = math.inf
-    looks_at_steps: ClassVar[bool] = True
 
     def __init__(self, pace: Pace | float, *, over: str = "batch", num_utterances: int | None = None) -> None:
         super().__init__()
@@ -198,6 +262,7 @@ class QuantileThreshold(ThresholdSchedule):
             raise ValueError(f"{name}: num_utterances must be at least 1 (got {num_utterances})")
         self.pace = as_pace(name, pace)
         self.over = over
+        self.looks_at_steps = over == "batch"
         self.num_utterances = num_utterances
         # On the device, so that another pace neither recompiles a compiled step nor waits.
         self.register_buffer("pace_now", torch.tensor(self.pace(0), dtype=torch.float64))
@@ -211,10 +276,7 @@ class QuantileThreshold(ThresholdSchedule):
         return {"pace": dict(self.pace.config), "over": self.over, "num_utterances": self.num_utterances}
 
     def before_step(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs) -> Tensor:
-        """The quantile of this batch; or keeps its difficulties for the next epoch."""
-        if self.over == "epoch":
-            self._keep(difficulty, inputs.ids)
-            return threshold
+        """The quantile of this batch."""
         return ops.difficulty_quantile(difficulty, self.pace_now, process_group=inputs.process_group).double()
 
     def select(self, difficulty: Tensor, inputs: StepInputs) -> Tensor | None:
@@ -227,6 +289,11 @@ class QuantileThreshold(ThresholdSchedule):
             taken = ops.select_easiest(difficulty[order], self.pace_now)
             return torch.empty_like(taken).scatter_(0, order, taken)
         return ops.select_easiest(difficulty, self.pace_now, process_group=group, ids=inputs.ids)
+
+    def after_step(self, difficulty: Tensor, inputs: StepInputs) -> None:
+        """Keeps the difficulties for the next epoch where the quantile is over one."""
+        if self.over == "epoch":
+            self._keep(difficulty, inputs.ids)
 
     def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> Tensor:
         """The pace of the next epoch, and its threshold."""
@@ -279,7 +346,7 @@ class RunningMeanThreshold(ThresholdSchedule):
         0.3466
     """
 
-    looks_at_steps: ClassVar[bool] = True
+    looks_at_steps = True
 
     def __init__(self, initial: float, *, momentum: float = 0.9) -> None:
         super().__init__()

@@ -37,6 +37,8 @@ def suite(monkeypatch):
         weights=module("bench_self_paced_weights"),
         super_losses=module("bench_super_loss"),
         coherence=module("bench_window_coherence"),
+        curml=module("bench_curml"),
+        schedulers=module("bench_scheduler"),
         running=module("bench_running_scores"),
     )
 
@@ -208,6 +210,39 @@ def test_running_scores_providers_agree(suite, tmp_path, monkeypatch):
     notes = {row["form"]: row["note"] for row in cell["rows"]}
     assert notes["row numbers"] == "24 bytes an utterance"
     assert int(notes["tuples of floats"].split()[0]) > 200
+
+
+@pytest.mark.parametrize("kind", ["selection", "weights", "epoch", "super_loss"])
+def test_curml_providers_agree(suite, tmp_path, kind):
+    sizes = {
+        "selection": [(51,), (1797,)],
+        "weights": [("linear", 52), ("polynomial-3", 51), ("logistic", 1797)],
+        "epoch": [("hard", 0.5, 8), ("linear", 0.5, 8)],
+        "super_loss": [(51,)],
+    }
+    build = getattr(suite.curml, f"{kind}_cell")
+    module = SimpleNamespace(cells=lambda s: [partial(build, *size, s) for size in sizes[kind]])
+    result = json.loads(suite.run.run_one("tiny", module, suite.settings, tmp_path, lambda _: None).read_text())
+    for cell in result["cells"]:
+        groups = {r["group"] for r in cell["rows"] if r["role"] != "floor"}
+        assert groups == ({"rows", "shuffled"} if kind == "selection" else {""})
+        for group in groups:
+            rows = {r["provider"] for r in cell["rows"] if r["group"] == group}
+            assert {"published", "ours"} <= rows
+        assert all("against" in r for r in cell["rows"] if r["role"] == "ours")
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_scheduler_providers_agree_in_every_kind(suite, tmp_path, backward):
+    kinds = list(suite.schedulers.KINDS)
+    build = partial(suite.schedulers.build_cell, "tiny", (4, 1, 9, 3), 6)
+    module = SimpleNamespace(cells=lambda s: [partial(build, kind, backward, s) for kind in kinds])
+    result = json.loads(suite.run.run_one("tiny", module, suite.settings, tmp_path, lambda _: None).read_text())
+    assert [cell["name"].split(", ", 1)[1].rpartition(", ")[0] for cell in result["cells"]] == kinds
+    for cell in result["cells"]:
+        rows = {row["provider"]: row for row in cell["rows"]}
+        assert rows.keys() == {"eager", "ours", "step"}
+        assert ("gradient" in rows["ours"]["largest_difference"]) == backward
 
 
 def test_forms_for_the_compiler_agree_before_they_are_compiled(suite):

@@ -148,16 +148,16 @@ class ExtendedDifficulty(Difficulty):
         real = _check.real(z.dtype)
         # Few operations: at the size of a batch each of them costs more than its numbers do.
         if self.incoherence > 0:
-            difficulty = self._incoherence(name, inputs).to(real)
+            difficulty = _as(real, self._incoherence(name, inputs))
         else:
             difficulty = z.tensors[0].new_zeros(z.T, dtype=real)
         if self.transition > 0 or self.surprisal > 0:
             of_dialogues = transitions(inputs, z.C, self.similarity, self.ignored, self.transition_counts)
             if self.transition > 0:
                 term = of_utterances(of_dialogues.difficulty, inputs.offsets, z)
-                difficulty = torch.add(difficulty, term.to(real), alpha=self.transition)
+                difficulty = torch.add(difficulty, _as(real, term), alpha=self.transition)
             if self.surprisal > 0 and z.C > 1:  # one class surprises nobody, and has log C = 0
-                term = of_dialogues.surprisal.to(real)
+                term = _as(real, of_dialogues.surprisal)
                 difficulty = torch.add(difficulty, term, alpha=self.surprisal / math.log(z.C))
         return difficulty
 
@@ -175,18 +175,24 @@ class ExtendedDifficulty(Difficulty):
         )
         half = self.incoherence / 2
         term = torch.rsub(coherence, half, alpha=half)  # half - half * coherence
-        undefined = coherence.isnan()
-        if not _may_be_any(undefined):
+        if _has_no_nan(coherence):
             return term
-        term = torch.where(undefined, 0.0, term)
+        term = torch.where(coherence.isnan(), 0.0, term)
         if is_embedding:  # logits at fault are NaN in the step already
             term = torch.where(_is_faulty(name, vectors, inputs.present), math.nan, term)
         return term
 
 
-def _may_be_any(flags: Tensor) -> bool:
-    """False where it can be seen, without waiting for a device, that no flag is set."""
-    return flags.device.type != "cpu" or torch.compiler.is_compiling() or bool(flags.any())
+def _as(dtype: torch.dtype, term: Tensor) -> Tensor:
+    """The term in this dtype; a call of `to` that does nothing still costs one."""
+    return term if term.dtype == dtype else term.to(dtype)
+
+
+def _has_no_nan(coherence: Tensor) -> bool:
+    """Whether it can be seen, without waiting for a device, that no number in [-1, 1] is NaN: their sum is none."""
+    if coherence.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return not math.isnan(coherence.sum())
 
 
 def _is_faulty(name: str, embeddings: Vectors, present: Tensor | None) -> Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import torch
 from torch import Tensor
 
 from spcl_fast import backends, reference
 from spcl_fast.ops import _check
+from spcl_fast.ops._engines import takes_all
 from spcl_fast.reference import EmotionTransitions
 
 OP = "emotion_transitions"
@@ -92,6 +95,17 @@ def emotion_transitions(
         >>> [round(x, 3) for x in found.difficulty.tolist()]  # DIF: (1 + 2) / (4 + 2)
         [0.5]
     """
+    # As in `self_paced_step`: the compiled ops check all they are given, and what they refuse is explained below.
+    flags = (ignored == "break", by == "speaker", weighted == "both")
+    is_usual = type(num_classes) is int and similarity is None and validate in ("cheap", "off")
+    if is_usual and ignored in IGNORED and by in BY and weighted in WEIGHTED:
+        with suppress(RuntimeError, TypeError, AttributeError):
+            if takes_all(backends.choose(OP, backend, labels.device, needs_grad=False)):
+                results = torch.ops.spcl_fast.emotion_transitions(
+                    labels, speakers, offsets, num_classes, None, counts, ignore_index, *flags
+                )
+                return EmotionTransitions(*results)
+
     _check.tensor(OP, "labels", labels, 1, _check.INTEGERS, "integers")
     T, device = labels.shape[0], labels.device
     _check.tensor(OP, "speakers", speakers, 1, _check.INTEGERS, "integers")
@@ -120,7 +134,6 @@ def emotion_transitions(
         _check.label_values(OP, labels, num_classes, ignore_index)
 
     if backends.choose(OP, backend, device, needs_grad=False) != "reference":
-        flags = (ignored == "break", by == "speaker", weighted == "both")
         try:
             results = torch.ops.spcl_fast.emotion_transitions(
                 labels, speakers, offsets, num_classes, similarity, counts, ignore_index, *flags

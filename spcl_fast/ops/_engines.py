@@ -10,6 +10,7 @@ finished: the backward pass divides, in the launch that multiplies by the gradie
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 import torch
@@ -18,6 +19,18 @@ from torch import Tensor
 from spcl_fast import _native
 
 MOST_TENSORS = 32
+
+
+def tensor_list(vectors: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> list[Tensor]:
+    """The tensors of all modalities as the raw ops take them; what they are, the ops look at."""
+    if isinstance(vectors, Tensor):
+        return [vectors]
+    return list(vectors.values()) if isinstance(vectors, Mapping) else list(vectors)
+
+
+def takes_all(backend: str) -> bool:
+    """Whether a usual call can go to the raw op before anything of it is checked in Python."""
+    return (backend == "cpu" and not _native.acts_as_device) or backend == "cuda"
 
 
 def engine(backend: str) -> ModuleType:

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spcl_fast import _native, _options, backends, reference
+from spcl_fast import _options, backends, reference
 from spcl_fast._options import AGGREGATES, MEASURES, MEASURES_OF_SPREAD, NORMALIZERS
 from spcl_fast.ops import _check
+from spcl_fast.ops._engines import takes_all, tensor_list
 from spcl_fast.ops._modality_spread import require_two_modalities
 from spcl_fast.ops._step_function import native_step
 from spcl_fast.reference import SelfPacedStep
@@ -134,11 +135,11 @@ def self_paced_step(
     is_usual = validate in ("cheap", "off") and (threshold is None or isinstance(threshold, (Tensor, float)))
     if is_usual and options is not None and number is not None:
         try:
-            tensors = _tensors(logits)
+            tensors = tensor_list(logits)
             needs_grad = _needs_grad(tensors, joint)
             is_ranked = weighting[0] == _SPLD
             chosen = backends.choose(OP, backend, tensors[0].device, needs_grad=needs_grad, ranks=is_ranked)
-            if (chosen == "cpu" and not _native.acts_as_device) or chosen == "cuda":
+            if takes_all(chosen):
                 return native_step(
                     chosen,
                     tensors,
@@ -213,12 +214,6 @@ def self_paced_step(
     if validate == "full":  # finite logits can still have a sum that overflows, or a loss of +Inf
         _check.losses(OP, step.utterance_loss, labels, ignore_index, present)
     return step
-
-
-def _tensors(logits: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> list[Tensor]:
-    if isinstance(logits, Tensor):
-        return [logits]
-    return list(logits.values()) if isinstance(logits, Mapping) else list(logits)
 
 
 def _needs_grad(logits: list[Tensor], joint: Tensor | None) -> bool:

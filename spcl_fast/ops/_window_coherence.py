@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -10,11 +11,12 @@ from torch import Tensor
 from spcl_fast import backends, reference
 from spcl_fast.ops import _check
 from spcl_fast.ops._coherence_function import native_coherence
-from spcl_fast.ops._engines import at_most, engine
+from spcl_fast.ops._engines import at_most, engine, takes_all, tensor_list
 
 OP = "window_coherence"
 SOURCES = ("embedding", "prediction")
 MOST_MODALITIES = 256
+_MOST_WINDOW = 2**62 + 1  # beyond every dialogue
 
 
 def window_coherence(
@@ -75,6 +77,16 @@ def window_coherence(
         >>> [round(x, 3) for x in coherence.tolist()]
         [0.5, 0.5, 1.0]
     """
+    # As in `self_paced_step`: the compiled ops check all they are given, and what they refuse is explained below.
+    if out is None and type(window) is int and source in SOURCES:
+        with suppress(RuntimeError, TypeError, AttributeError, IndexError):
+            tensors = tensor_list(embeddings)
+            needs_grad = torch.is_grad_enabled() and any(e.requires_grad for e in tensors)
+            chosen = backends.choose(OP, backend, tensors[0].device, needs_grad=needs_grad)
+            if takes_all(chosen):
+                options = (min(window, _MOST_WINDOW), source == "prediction")
+                return native_coherence(chosen, tensors, offsets, present, options, needs_grad)
+
     _check.choice(OP, "source", source, SOURCES)
     z = _check.logits(OP, embeddings, "embeddings", "F" if source == "embedding" else "C")
     if not 2 <= z.M <= MOST_MODALITIES:
@@ -96,7 +108,7 @@ def window_coherence(
         _check.offsets(OP, offsets, z.T, z.device, "cheap")
         coherence = reference.window_coherence(z.joined, offsets, window=window, source=source, present=present)
         return coherence if out is None else out.copy_(coherence)
-    options = (min(window, 2**62 + 1), source == "prediction")
+    options = (min(window, _MOST_WINDOW), source == "prediction")
     tensors = at_most(z.tensors, chosen)
     try:
         if out is None:
