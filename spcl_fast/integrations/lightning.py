@@ -47,7 +47,7 @@ class CurriculumCallback(Callback):
         name: prefix of the tags, and part of the key of the state; two callbacks need two.
 
     Raises:
-        TypeError: a scheduler that is none.
+        TypeError: a scheduler or a sampler that is none.
         ValueError: a name that no submodule has; a sampler that the training loader does not use, or a trainer that
             would not ask it anew for every epoch.
 
@@ -72,6 +72,11 @@ class CurriculumCallback(Callback):
         if not isinstance(scheduler, (SelfPacedScheduler, str)):
             got = type(scheduler).__name__
             raise TypeError(f"CurriculumCallback: scheduler must be a SelfPacedScheduler or a name (got {got})")
+        if sampler is not None and not isinstance(sampler, ShardedSampler):
+            got = type(sampler).__name__
+            raise TypeError(
+                f"CurriculumCallback: sampler must be a CurriculumSampler or CurriculumBatchSampler (got {got})"
+            )
         self.submodule = scheduler if isinstance(scheduler, str) else None
         self.sampler = sampler
         self.modalities = modalities

@@ -196,6 +196,8 @@ def test_faults_of_the_data_are_raised_at_the_end_of_the_epoch(fit):
 def test_what_does_not_fit_is_refused_by_name(fit, dialogues, collate, make_heads, tmp_path):
     with pytest.raises(TypeError, match=r"scheduler must be a SelfPacedScheduler or a name \(got int\)"):
         CurriculumCallback(3)
+    with pytest.raises(TypeError, match=r"sampler must be a CurriculumSampler or CurriculumBatchSampler \(got list\)"):
+        CurriculumCallback(sampler=[0, 1])
     with pytest.raises(ValueError, match=r"reload_dataloaders_every_n_epochs=1.*\(got 0\)"):
         fit("items", reload_dataloaders_every_n_epochs=0)
     options = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
