@@ -10,7 +10,7 @@ BUILT := $(VENV)/.built
 NATIVE_SOURCES := setup.py CMakeLists.txt $(shell find csrc -type f)
 CXX_SOURCES    := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
-.PHONY: setup demo test test-sanitize cuda-check lint format bench clean
+.PHONY: setup demo test test-extras test-sanitize cuda-check lint format bench clean
 .DELETE_ON_ERROR:
 
 setup: $(BUILT)
@@ -32,6 +32,23 @@ demo: setup
 # A process for each core, up to four: every one imports torch.
 test: setup
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+
+# The adapters against the real packages. Those lie in an environment of their own, which sees what is in that of
+# `make setup` and leaves it as it is.
+EXTRAS := .venv-extras
+$(EXTRAS)/.installed: $(BUILT) pyproject.toml constraints.txt
+	@test -x $(EXTRAS)/bin/python || $(BIN)/python -m venv $(EXTRAS)
+	@echo 'Installing lightning, transformers and other hosts into $(EXTRAS) ...'
+	@seen=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+		echo "import site; site.addsitedir('$$seen')" > \
+		$$($(EXTRAS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/setup.pth
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["adapters"], sep="\n")' > $(EXTRAS)/requirements.txt
+	$(EXTRAS)/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -r $(EXTRAS)/requirements.txt
+	@touch $@
+
+test-extras: $(EXTRAS)/.installed
+	$(EXTRAS)/bin/python -m pytest -q -n auto --maxprocesses 2 --dist worksteal tests/extras
+	$(EXTRAS)/bin/python -m pytest -q tests/test_doctests.py -k integrations
 
 # The libraries of an own build tree, in a copy of the package, so that the usual ones stay as they are. Leaks are
 # not looked for: Python and torch keep memory to the end.

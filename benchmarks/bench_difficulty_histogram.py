@@ -66,7 +66,7 @@ def build_threshold(T: int, settings: Settings) -> Cell:
         return lambda: {"threshold": function(*arguments)}
 
     def histograms(x: Tensor) -> Tensor:
-        return _radix_select.threshold(x, PACE, None, None)[0]
+        return _radix_select.threshold(_radix_select.count_over(x, None, None), x, PACE)[0]
 
     contenders = [
         Contender("eager", "kthvalue", partial(call, thresholds.kthvalue, x, rank), threads=threads),

@@ -13,7 +13,7 @@ count is sent there. The columns:
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -104,6 +104,17 @@ def update(
         torch.ops.spcl_fast.update_running_scores(rows, *columns, scored, decay)
     else:
         update_with_torch(rows, row, loss, confidence, correct, scored, decay)
+
+
+def taken_at_once(rows: Tensor, *observations: Any) -> bool:
+    """Whether the compiled op took them as they are, which it checks first; it takes no row that is not there."""
+    if torch.compiler.is_compiling() or rows.device.type != "cpu" or not _has_kernel():
+        return False
+    try:
+        torch.ops.spcl_fast.update_running_scores(rows, *observations, True)
+    except Exception:  # whatever it is, the checks in Python name it, or the op takes it in another form
+        return False
+    return True
 
 
 def update_with_torch(

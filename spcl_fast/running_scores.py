@@ -119,14 +119,18 @@ class RunningScores(KeepsDtypes):
             ([0, 0, 1], 1.5)
         """
         name = type(self).__name__
+        # The compiled op checks all it is given, so the usual call goes straight to it. What it refuses comes here.
+        observed = (ids, loss, confidence, correct, scored)
+        if self.keys is None and _running_rows.taken_at_once(self.rows, *observed, self.decay):
+            return
         row = self._row_of(ids)
         _check.tensor(name, "loss", loss, 1, _check.FLOATS, "floating point numbers")
         _check.tensor(name, "confidence", confidence, 1, _check.FLOATS, "floating point numbers")
         _check.tensor(name, "correct", correct, 1, (torch.bool,), "booleans")
-        observed = {"loss": loss, "confidence": confidence, "correct": correct}
+        columns = {"loss": loss, "confidence": confidence, "correct": correct}
         if scored is not None:
-            observed["scored"] = _check.tensor(name, "scored", scored, 1, (torch.bool,), "booleans")
-        for argument, value in observed.items():
+            columns["scored"] = _check.tensor(name, "scored", scored, 1, (torch.bool,), "booleans")
+        for argument, value in columns.items():
             _check.shaped(name, argument, value, tuple(row.shape), row.device, "ids")
         _running_rows.update(self.rows, row, loss.float(), confidence.float(), correct, scored, self.decay)
 

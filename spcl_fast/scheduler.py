@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from spcl_fast import _distributed, backends, difficulty
+from spcl_fast import _distributed, backends
+from spcl_fast import _scheduler_parts as parts
 from spcl_fast import _scheduler_state as state
 from spcl_fast._epoch import COUNTS, epoch_stats, raise_for_faults
 from spcl_fast._epoch import EpochStats as EpochStats
@@ -23,7 +24,7 @@ from spcl_fast.difficulty import Difficulty, StepInputs
 from spcl_fast.difficulty.measurer import Vectors
 from spcl_fast.ops import SelfPacedStep, _check
 from spcl_fast.ops._check import VALIDATE
-from spcl_fast.thresholds import ExponentialThreshold, ThresholdSchedule
+from spcl_fast.thresholds import ThresholdSchedule
 from spcl_fast.weighting import Weighting, resolve
 
 if TYPE_CHECKING:
@@ -120,8 +121,8 @@ class SelfPacedScheduler(KeepsDtypes):
         if backend is not None:
             backends.why_not(backend)  # refuses a name that no backend has
         _check.number(name, "label_smoothing", label_smoothing, "lie in [0, 1]", lambda x: 0 <= x <= 1)
-        self.difficulty = _measurer(name, difficulty)
-        self.schedule = _schedule(name, threshold, growth, max_threshold)
+        self.difficulty = parts.measurer(name, difficulty)
+        self.schedule = parts.schedule(name, threshold, growth, max_threshold)
         self._weighting, self._weigh = resolve(name, weighting, weighting_parameters)
         self._weighting_parameters = dict(weighting_parameters or {})
         if self._weigh is None:
@@ -226,10 +227,8 @@ class SelfPacedScheduler(KeepsDtypes):
         """What is added to the difficulty that the step measures itself, the caller's own included."""
         measurer, name = self.difficulty, type(self).__name__
         if not self.training and any(getattr(inputs, what) is None for what in measurer.needs & state.OPTIONAL):
-            first = (
-                inputs.logits if isinstance(inputs.logits, Tensor) else _check.logits(name, inputs.logits).tensors[0]
-            )
-            return first.new_full((inputs.labels.shape[0],), math.nan, dtype=_check.real(first.dtype))
+            z = _check.logits(name, inputs.logits)
+            return z.tensors[0].new_full((z.T,), math.nan, dtype=_check.real(z.dtype))
         measurer.require(inputs)
         with torch.no_grad():
             extra = measurer.extra(inputs)
@@ -255,18 +254,27 @@ class SelfPacedScheduler(KeepsDtypes):
         """Measures first, for a schedule that looks at the difficulties or a weighting that is a function of them."""
         with torch.no_grad():
             difficulty = inputs.step(measure, extra, validate=self.validate).difficulty
-            hard = self._weighting == "hard"
-            selected = self.schedule.before_step(self.threshold, difficulty, inputs, hard=hard)
-            weight = None if selected is None else selected.to(difficulty.dtype)
+            self._set_threshold(self.schedule.before_step(self.threshold, difficulty, inputs))
+            weight = None
             if self._weigh is not None:
-                weight = self._weigh(difficulty, self.threshold, **self._weighting_parameters).to(difficulty.dtype)
+                weight = self._weigh(difficulty, self.threshold, **self._weighting_parameters)
+            elif self._weighting == "hard":
+                weight = self.schedule.select(difficulty, inputs)
         if weight is None:
             return self._step(inputs, "none", difficulty)
-        weight = torch.where(difficulty.isnan(), difficulty, weight)  # still to be counted as undefined
+        # What has no difficulty is still to be counted as undefined.
+        weight = torch.where(difficulty.isnan(), difficulty, weight.to(difficulty.dtype))
         step = inputs.step(
             "none", weight, threshold=0.0, scheme="given", normalizer=self.normalizer, validate=self.validate
         )
         return step._replace(difficulty=difficulty)
+
+    def _set_threshold(self, threshold: Tensor) -> None:
+        if torch.compiler.is_compiling():
+            # What a compiled training step writes into a 0-dim float64 tensor of the host is lost (torch 2.13).
+            self.threshold = threshold.clone()
+        else:
+            self.threshold.copy_(threshold)
 
     def _share(self, step: SelfPacedStep) -> Tensor:
         """What this process's loss counts for, so that its average over the processes is that of the whole batch."""
@@ -319,7 +327,7 @@ class SelfPacedScheduler(KeepsDtypes):
             (3, 0.75, 1)
         """
         stats = epoch_stats(self.epoch, self.threshold, *self._totals())
-        self.schedule.end_epoch(self.threshold, self.epoch, self.process_group)
+        self.threshold.copy_(self.schedule.end_epoch(self.threshold, self.epoch, self.process_group))
         self.difficulty.end_epoch(self.process_group)
         self.epoch += 1
         for counter in (self.counts, self.sums, self.agreed_counts, self.agreed_sums):
@@ -386,16 +394,3 @@ class SelfPacedScheduler(KeepsDtypes):
     def extra_repr(self) -> str:
         """Settings, for `print(scheduler)`."""
         return ", ".join(f"{name}={value!r}" for name, value in self._config.items())
-
-
-def _measurer(name: str, given: str | Difficulty) -> Difficulty:
-    if isinstance(given, Difficulty):
-        return given
-    choice(name, "difficulty", given, difficulty.names())
-    return difficulty.make(given)
-
-
-def _schedule(name: str, threshold: float | ThresholdSchedule, growth: float, largest: float) -> ThresholdSchedule:
-    if isinstance(threshold, ThresholdSchedule):
-        return threshold
-    return ExponentialThreshold(threshold, growth=growth, maximum=largest, owner=name)

@@ -1,8 +1,8 @@
 """How the threshold of a curriculum moves: by a factor, with a quantile of the difficulties, with their mean.
 
-A schedule writes the scheduler's threshold in place, on its device. The scheduler calls `before_step` where
-`looks_at_steps` says so, with the difficulties that the step is about to select from, `after_step` with those that
-every step has selected from, and `end_epoch` once an epoch.
+A schedule gives the next threshold for the present one, on its device. The scheduler asks `before_step` where
+`looks_at_steps` says so, with the difficulties that the step is about to select from, shows `after_step` those that
+every step has selected from, and asks `end_epoch` once an epoch.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class ThresholdSchedule(KeepsDtypes):
         ...     initial = 0.5
         ...
         ...     def end_epoch(self, threshold, epoch, process_group=None):
-        ...         threshold.add_(0.25)
+        ...         return threshold + 0.25
         >>> scheduler = SelfPacedScheduler(threshold=Additive())
         >>> _ = scheduler.end_epoch()
         >>> scheduler.threshold.item()
@@ -110,11 +110,10 @@ class ThresholdSchedule(KeepsDtypes):
         """The largest threshold it can reach, as far as it knows."""
         return self.initial
 
-    def before_step(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs, *, hard: bool) -> Tensor | None:
-        """Moves the threshold for the batch whose difficulties `[T]` these are (NaN: not scored, or not known).
+    def before_step(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs) -> Tensor:
+        """The threshold for the batch whose difficulties `[T]` these are (NaN: not scored, or not known).
 
-        Returns the selection `bool[T]` where the weighting is hard and the schedule itself decides it, else None. No
-        host sync.
+        A 0-dim float64 tensor; no input is written to. No host sync.
 
         Example:
             >>> import torch
@@ -122,9 +121,21 @@ class ThresholdSchedule(KeepsDtypes):
             >>> from spcl_fast.thresholds import RunningMeanThreshold
             >>> threshold, difficulty = torch.tensor(1.0, dtype=torch.float64), torch.tensor([2.0, 4.0])
             >>> schedule = RunningMeanThreshold(1.0, momentum=0.5)
-            >>> schedule.before_step(threshold, difficulty, random_inputs((2,)), hard=True)
-            >>> threshold.item()  # half of 1 and half of the mean
+            >>> schedule.before_step(threshold, difficulty, random_inputs((2,))).item()  # half of 1 and half of 3
             2.0
+        """
+        return threshold
+
+    def select(self, difficulty: Tensor, inputs: StepInputs) -> Tensor | None:
+        """The selection `bool[T]` of hard weights where the schedule decides it itself; None: the threshold does.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast.testing import random_inputs
+            >>> from spcl_fast.thresholds import QuantileThreshold
+            >>> difficulty = torch.tensor([1.0, 1.0, 1.0])
+            >>> QuantileThreshold(0.5).select(difficulty, random_inputs((3,))._replace(ids=None)).tolist()
+            [True, True, False]
         """
         return None
 
@@ -135,25 +146,24 @@ class ThresholdSchedule(KeepsDtypes):
             >>> import torch
             >>> from spcl_fast.testing import random_inputs
             >>> from spcl_fast.thresholds import QuantileThreshold
-            >>> schedule, threshold = QuantileThreshold(0.5, over="epoch", num_utterances=9), torch.tensor(1.0)
+            >>> schedule, threshold = QuantileThreshold(0.5, over="epoch", num_utterances=9), torch.tensor(1.0).double()
             >>> inputs = random_inputs((4,))  # ids 0 to 3
             >>> schedule.after_step(torch.tensor([4.0, 3.0, 2.0, 1.0]), inputs)
-            >>> schedule.end_epoch(threshold, epoch=0)
-            >>> threshold.item()
+            >>> schedule.end_epoch(threshold, epoch=0).item()
             2.0
         """
 
-    def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> None:
-        """Moves the threshold at the end of the epoch, counted from 0.
+    def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> Tensor:
+        """The threshold after an epoch, counted from 0.
 
         Example:
             >>> import torch
             >>> from spcl_fast.thresholds import ExponentialThreshold
             >>> threshold = torch.tensor(0.5, dtype=torch.float64)
-            >>> ExponentialThreshold(0.5, growth=2.0).end_epoch(threshold, epoch=0)
-            >>> threshold.item()
+            >>> ExponentialThreshold(0.5, growth=2.0).end_epoch(threshold, epoch=0).item()
             1.0
         """
+        return threshold
 
     def synchronize(self, process_group: ProcessGroup) -> None:
         """Makes what the processes remember the same on all of them, before it is saved.
@@ -204,9 +214,9 @@ class ExponentialThreshold(ThresholdSchedule):
         """The cap, or lambda_0 above it."""
         return self.maximum
 
-    def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> None:
+    def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> Tensor:
         """One factor."""
-        threshold.mul_(self.growth).clamp_(max=self.maximum)
+        return (threshold * self.growth).clamp(max=self.maximum)
 
 
 class QuantileThreshold(ThresholdSchedule):
@@ -265,12 +275,15 @@ class QuantileThreshold(ThresholdSchedule):
         """Pace, and over what."""
         return {"pace": dict(self.pace.config), "over": self.over, "num_utterances": self.num_utterances}
 
-    def before_step(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs, *, hard: bool) -> Tensor | None:
+    def before_step(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs) -> Tensor:
         """The quantile of this batch."""
-        group = inputs.process_group
-        threshold.copy_(ops.difficulty_quantile(difficulty, self.pace_now, process_group=group))
-        if not hard:
+        return ops.difficulty_quantile(difficulty, self.pace_now, process_group=inputs.process_group).double()
+
+    def select(self, difficulty: Tensor, inputs: StepInputs) -> Tensor | None:
+        """Of a batch, exactly so many."""
+        if self.over == "epoch":
             return None
+        group = inputs.process_group
         if group is None and inputs.ids is not None:  # ordered by id, the first by index are the first by id
             order = inputs.ids.argsort()
             taken = ops.select_easiest(difficulty[order], self.pace_now)
@@ -282,19 +295,17 @@ class QuantileThreshold(ThresholdSchedule):
         if self.over == "epoch":
             self._keep(difficulty, inputs.ids)
 
-    def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> None:
+    def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> Tensor:
         """The pace of the next epoch, and its threshold."""
         self.pace_now.fill_(self.pace(epoch + 1))
-        if self.over == "epoch":
-            rank, _ = _distributed.world(process_group)
-            known = self.latest if rank == 0 else torch.where(self.is_agreed, math.nan, self.latest)
-            known = known[:-1]
-            level = ops.difficulty_quantile(known, self.pace_now, process_group=process_group)
-            threshold.copy_(
-                torch.where(level.isnan(), threshold, level)
-            )  # an epoch without a difficulty changes nothing
-            self.latest.fill_(math.nan)
-            self.is_agreed.zero_()
+        if self.over == "batch":
+            return threshold
+        rank, _ = _distributed.world(process_group)
+        known = self.latest if rank == 0 else torch.where(self.is_agreed, math.nan, self.latest)
+        level = ops.difficulty_quantile(known[:-1], self.pace_now, process_group=process_group).double()
+        self.latest.fill_(math.nan)
+        self.is_agreed.zero_()
+        return torch.where(level.isnan(), threshold, level)  # an epoch without a difficulty changes nothing
 
     def synchronize(self, process_group: ProcessGroup) -> None:
         """The difficulties of all processes, on each; of the first where several have one of an utterance."""
@@ -350,11 +361,10 @@ class RunningMeanThreshold(ThresholdSchedule):
         """Value of tau at the first step, and f."""
         return {"initial": self.initial, "momentum": self.momentum}
 
-    def before_step(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs, *, hard: bool) -> Tensor | None:
+    def before_step(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs) -> Tensor:
         """One step of the mean."""
         finite = difficulty.isfinite()
         sums = torch.stack([finite.sum().double(), torch.where(finite, difficulty, 0.0).double().sum()])
         n, total = _distributed.all_sum(sums, inputs.process_group)
         moved = self.momentum * threshold + (1 - self.momentum) * total / n.clamp(min=1)
-        threshold.copy_(torch.where(n > 0, moved, threshold))
-        return None
+        return torch.where(n > 0, moved, threshold)

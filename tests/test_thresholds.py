@@ -199,7 +199,7 @@ def test_a_schedule_of_ones_own():
         initial = 0.25
 
         def end_epoch(self, threshold, epoch, process_group=None):
-            threshold.add_(0.25 * (epoch + 1))
+            return threshold + 0.25 * (epoch + 1)
 
     scheduler = SelfPacedScheduler(Additive())
     for expected in (0.25, 0.5, 1.0, 1.75):

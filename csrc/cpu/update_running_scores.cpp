@@ -44,6 +44,12 @@ void observe(float* row, float loss, float confidence, bool correct, float of_ne
 
 }  // namespace
 
+bool all_rows_are_there(const RunningScores& scores, const Observations& seen) {
+  bool are_there = true;
+  for (int64_t t = 0; t < seen.count; ++t) are_there &= seen.row[t] >= 0 && seen.row[t] < scores.num_rows;
+  return are_there;
+}
+
 void update_running_scores(const RunningScores& scores, const Observations& seen, float decay) {
   // Backwards, so that the last of several comes first. A row that has been taken is marked by changes below zero,
   // which no row has otherwise, and the marks go before anybody can see them.

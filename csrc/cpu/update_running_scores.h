@@ -20,6 +20,9 @@ struct Observations {
   int64_t count;
 };
 
+/// Whether every observation has a row, also one that does not count.
+bool all_rows_are_there(const RunningScores& scores, const Observations& observations);
+
 /// Takes the observations into the rows. Left out are those that are not scored, whose loss or confidence is not finite
 /// or whose row is not there; of several of one row, all but the last. Serial, one thread at a time on the same rows.
 void update_running_scores(const RunningScores& scores, const Observations& observations, float decay);

@@ -86,11 +86,12 @@ std::tuple<torch::stable::Tensor, torch::stable::Tensor> super_loss_cpu(
     const torch::stable::Tensor& loss, const std::optional<torch::stable::Tensor>& threshold_tensor,
     std::optional<double> threshold, double regularization);
 
-/// Takes what a step saw of T utterances into the running scores [N + 1, 6] of all; the last row is spare.
+/// Takes what a step saw of T utterances into the running scores [N + 1, 6] of all; the last row is spare. A row that
+/// is none of the N is left out, or with `strict` refused before anything is written.
 void update_running_scores_cpu(const torch::stable::Tensor& rows, const torch::stable::Tensor& row,
                                const torch::stable::Tensor& loss, const torch::stable::Tensor& confidence,
                                const torch::stable::Tensor& correct, const std::optional<torch::stable::Tensor>& scored,
-                               double decay);
+                               double decay, bool strict);
 
 /// The coherence [T] of embeddings, or of the softmax of logits, and how many c are defined in each window: int64 [T],
 /// 0 where the coherence is NaN; empty unless they are needed.

@@ -38,7 +38,7 @@ STABLE_TORCH_LIBRARY(spcl_fast, m) {
       "(Tensor value, Tensor weight)");
   m.def(
       "update_running_scores(Tensor(a!) rows, Tensor row, Tensor loss, Tensor confidence, Tensor correct, "
-      "Tensor? scored, float decay) -> ()");
+      "Tensor? scored, float decay, bool strict=False) -> ()");
   m.def(
       "window_coherence(Tensor[] embeddings, Tensor offsets, Tensor? present, int window, bool of_predictions, "
       "bool needs_counts) -> (Tensor coherence, Tensor counts)");

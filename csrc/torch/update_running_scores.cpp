@@ -24,7 +24,7 @@ const T* checked_column(const char* name, const Tensor& tensor, ScalarType type,
 }  // namespace
 
 void update_running_scores_cpu(const Tensor& rows, const Tensor& row, const Tensor& loss, const Tensor& confidence,
-                               const Tensor& correct, const std::optional<Tensor>& scored, double decay) {
+                               const Tensor& correct, const std::optional<Tensor>& scored, double decay, bool strict) {
   SPCL_CHECK(rows.scalar_type() == ScalarType::Float, kOp, "rows must be float32", toString(rows.scalar_type()));
   SPCL_CHECK(rows.dim() == 2 && rows.size(0) > 0 && rows.size(1) == kRunningColumns, kOp,
              "rows must be [N + 1, " + std::to_string(kRunningColumns) + "]", shape_text(rows));
@@ -42,6 +42,8 @@ void update_running_scores_cpu(const Tensor& rows, const Tensor& row, const Tens
       count,
   };
   const RunningScores scores{static_cast<float*>(rows.mutable_data_ptr()), rows.size(0) - 1};  // the last is spare
+  SPCL_CHECK(!strict || all_rows_are_there(scores, seen), kOp,
+             "row must lie in [0, " + std::to_string(scores.num_rows) + ")", "another");
   update_running_scores(scores, seen, static_cast<float>(decay));
 }
 

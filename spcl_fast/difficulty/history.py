@@ -64,7 +64,8 @@ class HistoryDifficulty(Difficulty):
         decay: of the moving averages, in [0, 1).
         keys: None where ids run from 0 to `num_utterances - 1`, or `int64[num_utterances]`, ascending: the ids.
 
-    Needs ids, and takes a single modality. 24 bytes an utterance, 32 with keys. The processes of a scheduler's process
+    Needs ids of this corpus, so a development set with ids of its own is evaluated without them, and takes a single
+    modality. 24 bytes an utterance, 32 with keys. The processes of a scheduler's process
     group exchange what they observed at the end of an epoch; until then each knows its own part.
 
     Raises:
@@ -108,9 +109,9 @@ class HistoryDifficulty(Difficulty):
         if inputs.ids is None:
             raise ValueError(f"{name}: needs ids= (got none)")
         z = _check.logits(name, inputs.logits)
+        row = self.scores._row_of(inputs.ids)
         _check.shaped(name, "ids", inputs.ids, (z.T,), z.device)
         loss, confidence, is_correct = _joint_scores(inputs, z)
-        row = self.scores._row_of(inputs.ids)
         if self.training:
             _running_rows.update(
                 self.scores.rows, row, loss.float(), confidence.float(), is_correct, None, self.scores.decay

@@ -37,9 +37,9 @@ def difficulty_quantile(
         difficulty: `[T]`, float16, bfloat16, float32 or float64, any strides; read in place. NaN is left out; +Inf
             is the largest value, -Inf the smallest, -0 equals 0.
         pace: fraction of the corpus, a number in (0, 1]; or a 0-dim floating point tensor on the device of
-            `difficulty`, which counts as the number it holds (float64 for 0.1 to be 0.1). On a device and in a
-            compiled function its value is read when it is used, so that another one neither waits nor compiles again:
-            there more than 1 counts as 1, and for 0, less or NaN the threshold is NaN.
+            `difficulty`, which counts as the number it holds (float64 for 0.1 to be 0.1). One on the host is looked at.
+            On a GPU nobody waits for it, and a graph or a compiled function takes another value as it is: there more
+            than 1 counts as 1, and for 0, less or NaN the threshold is NaN.
         process_group: the processes that have a part of the corpus, of which this is one; None for this one alone.
             All have to call, also with no difficulty, with the same pace, and with difficulties of one dtype.
         backend: None for the fastest that can do the call, or a name of `spcl_fast.backends`.
@@ -68,7 +68,7 @@ def difficulty_quantile(
     difficulty = difficulty.detach()
     chosen = backends.choose(OP, backend, difficulty.device, needs_grad=False)
     if group is not None:
-        return _radix_select.threshold(difficulty, pace, group, backend)[0]
+        return _radix_select.threshold(_radix_select.count_over(difficulty, group, backend), difficulty, pace)[0]
     if chosen == "reference":
         return reference.difficulty_quantile(difficulty, pace)
     if isinstance(pace, float):

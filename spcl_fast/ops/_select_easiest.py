@@ -38,9 +38,9 @@ def select_easiest(
         difficulty: `[T]`, float16, bfloat16, float32 or float64, any strides; read in place. NaN is never taken;
             +Inf is the largest value, -Inf the smallest, -0 equals 0.
         pace: fraction of the corpus, a number in (0, 1]; or a 0-dim floating point tensor on the device of
-            `difficulty`, which counts as the number it holds (float64 for 0.1 to be 0.1). On a device and in a
-            compiled function its value is read when it is used, so that another one neither waits nor compiles again:
-            there more than 1 counts as 1, and 0, less or NaN takes nothing.
+            `difficulty`, which counts as the number it holds (float64 for 0.1 to be 0.1). One on the host is looked at.
+            On a GPU nobody waits for it, and a graph or a compiled function takes another value as it is: there more
+            than 1 counts as 1, and 0, less or NaN takes nothing.
         process_group: the processes that have a part of the corpus, of which this is one; None for this one alone.
             All have to call, also with no utterance, with the same pace, with difficulties of one dtype, and all with
             ids or all without.
@@ -84,7 +84,8 @@ def _by_threshold(
     if ids is not None:
         _check.tensor(OP, "ids", ids, 1, (torch.int64,), "int64")
         _check.shaped(OP, "ids", ids, tuple(difficulty.shape), difficulty.device, "difficulty")
-    threshold, left = _radix_select.threshold(difficulty, pace, group, backend)
+    count = _radix_select.count_over(difficulty, group, backend)
+    threshold, left = _radix_select.threshold(count, difficulty, pace)
     is_tie = difficulty == threshold
     if ids is not None:
         is_taken = _radix_select.smallest(ids, is_tie, left, group, backend)

@@ -9,7 +9,7 @@ from torch import Tensor
 from spcl_fast import reference
 from spcl_fast._options import NUMBERS, POLYNOMIAL_OF_CURML
 
-PARAMETERS = {"mixture": {"lower": 0.2}, "polynomial": {"degree": 3.0}, "superloss": {"regularization": 0.4}}
+PARAMETERS = {"mixture": {"lower": 0.2}, "polynomial": {"degree": 3.0}, "superloss": {"regularization": 0.5}}
 SCHEMES = [name for name in NUMBERS if name != "spld"]
 SIZES = [1, 3, 4, 5, 1023, 1024, 4099]  # around a piece of 16 bytes, a block, several blocks
 
@@ -26,7 +26,9 @@ def weights(difficulty: Tensor, threshold: Tensor | float, scheme: str) -> Tenso
 def test_weights_equal_the_reference(scheme: str, size: int, dtype: torch.dtype) -> None:
     difficulty = torch.rand(size, dtype=dtype) * 1.2
     difficulty[size // 2] = float("nan")
-    expected = reference.self_paced_weights(difficulty.double(), 0.7, scheme=scheme, **PARAMETERS.get(scheme, {}))
+    # Next to its branch point sigma goes like a root: there the threshold counts as it was rounded.
+    level = float(torch.tensor(0.7, dtype=dtype)) if scheme == "superloss" else 0.7
+    expected = reference.self_paced_weights(difficulty.double(), level, scheme=scheme, **PARAMETERS.get(scheme, {}))
     for threshold in (0.7, torch.tensor(0.7, dtype=torch.float64)):
         got = weights(difficulty, threshold, scheme)
         assert got.dtype == dtype

@@ -6,9 +6,10 @@ import copy
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from spcl_fast import DialogueBatch, SelfPacedScheduler, ops
-from spcl_fast.difficulty import CombinedDifficulty, ExtendedDifficulty
+from spcl_fast.difficulty import CombinedDifficulty, ExtendedDifficulty, HistoryDifficulty
 from spcl_fast.thresholds import QuantileThreshold, RunningMeanThreshold
 
 C = 6
@@ -80,6 +81,28 @@ def test_every_other_op(make_problem, without_waiting, every_backend, monkeypatc
     without_waiting(run)
 
 
+def test_selections_over_the_processes_of_a_group(without_waiting, every_backend, monkeypatch) -> None:
+    """A group of one; the first sum, in the warm-up, sets up what sends."""
+    if not dist.is_nccl_available():
+        pytest.skip("this torch has no NCCL")
+    monkeypatch.setenv("SPCL_FAST_BACKEND", every_backend)
+    rho, pace, ids = (torch.rand(1000) * 50).round(), torch.tensor(0.3, dtype=torch.float64), torch.randperm(1000)
+    dist.init_process_group("nccl", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        found = without_waiting(
+            lambda: (
+                ops.difficulty_quantile(rho, pace, process_group=dist.group.WORLD),
+                ops.select_easiest(rho, pace, process_group=dist.group.WORLD),
+                ops.select_easiest(rho, pace, process_group=dist.group.WORLD, ids=ids),
+            )
+        )
+    finally:
+        dist.destroy_process_group()
+    assert found[0] == ops.difficulty_quantile(rho, 0.3)
+    assert torch.equal(found[1], ops.select_easiest(rho, 0.3))
+    assert torch.equal(found[2], ops.select_easiest(rho, 0.3, ids=ids))
+
+
 @pytest.mark.parametrize("weighting", ["hard", "mixture"])
 def test_the_scheduler_with_every_term(make_problem, without_waiting, every_backend, weighting) -> None:
     logits, labels, offsets = make_problem(dtype=torch.float32)
@@ -108,6 +131,8 @@ def test_the_scheduler_with_every_term(make_problem, without_waiting, every_back
         {"difficulty": "loss"},
         {"difficulty": "bss"},
         {"difficulty": "random"},
+        {"difficulty": HistoryDifficulty(24)},
+        {"difficulty": HistoryDifficulty(24, keys=torch.arange(24), score="forgetting")},
         {"difficulty": CombinedDifficulty([("loss", 1.0), ("dif", 0.5)], normalize="minmax")},
         {"threshold": QuantileThreshold(0.5)},
         {"threshold": QuantileThreshold(0.5), "weighting": "linear"},
@@ -120,7 +145,7 @@ def test_the_scheduler_with_every_term(make_problem, without_waiting, every_back
         },
         {"weighting": lambda difficulty, threshold: torch.exp(-difficulty / threshold)},
     ],
-    ids=["loss", "bss", "random", "combined", "quantile", "soft", "epoch", "superloss", "function"],
+    ids=["loss", "bss", "random", "history", "keys", "combined", "quantile", "soft", "epoch", "superloss", "function"],
 )
 def test_the_scheduler_with_any_part(make_problem, without_waiting, settings) -> None:
     logits, labels, offsets = make_problem(dtype=torch.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +13,17 @@ import torch
 from spcl_fast import RunningScores, SelfPacedScheduler, difficulty
 from spcl_fast.difficulty import HistoryDifficulty, StepInputs
 from spcl_fast.difficulty.history import SCORES
-from spcl_fast.testing import check_measurer, random_inputs
+from spcl_fast.testing import check_measurer
+from spcl_fast.testing import random_inputs as inputs_on
 
 pytestmark = pytest.mark.usefixtures("backend")
 
 NAN, INF = float("nan"), float("inf")
+
+
+def random_inputs(*lengths: tuple[int, ...], **options: Any) -> StepInputs:
+    """Where the tests run."""
+    return inputs_on(*lengths, device=torch.get_default_device(), **options)
 
 
 def by_hand(score: str, losses: list[float], confidences: list[float], correct: list[bool], decay: float) -> float:
@@ -54,7 +61,7 @@ def test_history_is_that_of_all_observations_so_far(score, keyed):
     measurer = HistoryDifficulty(16, score=score, decay=0.7, keys=keys)
     seen: list[tuple[list[float], list[float], list[bool]]] = [([], [], []) for _ in range(16)]
     for step in range(6):
-        x = random_inputs(seed=step, num_classes=3, dtype=torch.float64, device=torch.get_default_device())
+        x = random_inputs(seed=step, num_classes=3, dtype=torch.float64)
         x = x._replace(ids=x.ids if keys is None else keys[x.ids])
         places = (x.ids if keys is None else (x.ids + 40) // 7).tolist()
         for place, *observation in zip(places, *observed(x), strict=True):

@@ -52,6 +52,17 @@ def test_update_running_scores_writes_nothing_beside_the_rows_it_is_given():
     assert not rows.any()
 
 
+@pytest.mark.parametrize("unknown", [-1, 4, 5, 2**62, -(2**63)])
+def test_update_running_scores_refuses_a_row_that_is_not_there_before_it_writes_if_it_is_to_be_strict(unknown):
+    rows, row, ones = torch.zeros(5, 6), torch.tensor([0, 3, unknown]), torch.ones(3)
+    arguments = rows, row, ones, ones, ones.bool(), None, 0.9
+    with pytest.raises(RuntimeError, match=r"update_running_scores: row must lie in \[0, 4\)"):
+        torch.ops.spcl_fast.update_running_scores(*arguments, True)
+    assert not rows.any()
+    torch.ops.spcl_fast.update_running_scores(*arguments)
+    assert rows[:, 0].tolist() == [1, 0, 0, 1, 0]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 3e38, -3e38, -5.0])
 def test_update_running_scores_takes_rows_that_hold_anything(value):
     rows = torch.full((4, 6), value)

@@ -120,7 +120,9 @@ def test_super_loss_keeps_shape_strides_and_any_regularization() -> None:
     assert torch.equal(flat.value.view(loss.shape), value)
     assert torch.equal(flat.weight.view(loss.shape), weight)
     assert ops.super_loss(torch.zeros(0, 3), 0.5, regularization=1.0).value.shape == (0, 3)
-    assert ops.super_loss(torch.tensor(0.5), 0.5, regularization=1.0).weight == 1
+    at_threshold = ops.super_loss(torch.tensor(0.5), 0.5, regularization=1.0)
+    assert at_threshold.value == 0
+    torch.testing.assert_close(at_threshold.weight, torch.tensor(1.0), rtol=1e-6, atol=0)
     # the smaller it is, the harder the cut; the larger, the closer to the plain loss
     weight = ops.super_loss(torch.tensor([0.4, 0.6]), 0.5, regularization=1e-300).weight
     assert weight[0] == torch.tensor(math.e)
