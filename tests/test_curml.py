@@ -21,6 +21,8 @@ PACKAGE = load_benchmarks(ROOT).__package__
 curml = importlib.import_module(f"{PACKAGE}.providers.curml")
 digits = importlib.import_module(f"{PACKAGE}.digits")
 
+pytestmark = pytest.mark.host_only
+
 EPOCHS = 5
 SCHEDULES = [("linear", 0.0, 6), ("linear", 0.3, 3), ("geom", 0.05, 5), ("root-2", 0.1, 6), ("root-3", 0.2, 7)]
 SOFT = ["linear", "logistic", "polynomial-2", "polynomial-3", "polynomial-4"]
