@@ -219,8 +219,8 @@ def super_loss_cell(N: int, settings: Settings) -> Cell:
     value, sigma = reference.super_loss(losses.double(), TAU, regularization=REGULARIZATION)
     expected = Expected(
         {"loss": value.mean(), "sigma": sigma, "gradient": (sigma / N)[:, None]},
-        # theirs stops 1e-12 above the branch point, where sigma goes like a root
-        {"loss": Tolerance(1e-5), "sigma": Tolerance(1e-5), "gradient": Tolerance(1e-5 / N)},
+        # sigma goes like a root next to the branch point, where theirs keeps half of the digits
+        {"loss": Tolerance(1e-5), "sigma": Tolerance(3e-3), "gradient": Tolerance(3e-3 / N)},
     )
     threads = settings.both_threads
 
@@ -253,7 +253,7 @@ def super_loss_cell(N: int, settings: Settings) -> Cell:
         Contender("ours", "super_loss", called(ours), "ours", threads),
         copy_floor(12 * N, (settings.threads,)),
     ]
-    return Cell(f"SuperLoss, N={N}", {"N": N, "dtype": "float32"}, contenders, expected, 12 * N)
+    return Cell(f"SuperLoss with its gradient, N={N}", {"N": N, "dtype": "float32"}, contenders, expected, 12 * N)
 
 
 def cells(settings: Settings) -> list[Callable[[], Cell]]:

@@ -316,12 +316,14 @@ class QuantileThreshold(ThresholdSchedule):
     def _keep(self, difficulty: Tensor, ids: Tensor | None) -> None:
         if ids is None:
             raise ValueError("QuantileThreshold: over='epoch' needs ids= (got none)")
-        row = ids.long()
-        inside = (row >= 0) & (row < self.latest.numel() - 1)
-        if row.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(inside.all()):
-            got = int(row[~inside][0])
-            raise ValueError(f"QuantileThreshold: ids must lie in [0, {self.num_utterances}) (got {got})")
-        row = torch.where(inside, row, self.latest.numel() - 1)
+        row, rows = ids.long(), self.latest.numel() - 1
+        if row.device.type == "cpu" and not torch.compiler.is_compiling():
+            low, high = torch.aminmax(row) if row.numel() else (0, 0)
+            if low < 0 or high >= rows:
+                got = int(row[(row < 0) | (row >= rows)][0])
+                raise ValueError(f"QuantileThreshold: ids must lie in [0, {self.num_utterances}) (got {got})")
+        else:
+            row = torch.where((row >= 0) & (row < rows), row, rows)
         self.latest.index_copy_(0, row, difficulty.to(self.latest.dtype))
         self.is_agreed.index_fill_(0, row, False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,12 @@ from spcl_fast import ops
 from spcl_fast.cli.bench import load_benchmarks
 from spcl_fast.thresholds import threshold_at_pace
 
-PACKAGE = load_benchmarks(Path(__file__).resolve().parents[1]).__package__
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = load_benchmarks(ROOT).__package__
 curml = importlib.import_module(f"{PACKAGE}.providers.curml")
 digits = importlib.import_module(f"{PACKAGE}.digits")
+
+pytestmark = pytest.mark.host_only
 
 EPOCHS = 5
 SCHEDULES = [("linear", 0.0, 6), ("linear", 0.3, 3), ("geom", 0.05, 5), ("root-2", 0.1, 6), ("root-3", 0.2, 7)]
@@ -126,6 +130,14 @@ def test_measuring_is_the_loss_of_each_sample_whether_a_graph_is_recorded_or_not
         loss = curml.measured(model, data.x, data.y, 100, records_graph=records_graph)
         assert not loss.requires_grad
         torch.testing.assert_close(loss, expected)
+
+
+def test_the_code_of_the_document_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/curml.md").read_text(), re.DOTALL)
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert len(list(names["kept"])) == int(1797 * (0.2**3 + (1 - 0.2**3) / 20 * 4) ** 0.5)
+    assert names["weights"].max() <= 1 / 3
 
 
 def test_in_training_takes_the_losses_of_the_epoch_before(data):

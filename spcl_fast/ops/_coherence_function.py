@@ -21,8 +21,8 @@ def native_coherence(
     """The raw op, with autograd above it where a gradient is needed; `options`: window, of_predictions."""
     if needs_grad:
         return _Coherence.apply(backend, options, offsets, present, *embeddings)[0]
-    with torch.no_grad():
-        return engine(backend).window_coherence(embeddings, offsets, present, *options, False)[0]
+    # Here no gradient is enabled, or none of the embeddings requires one: nothing has to be kept from the raw op.
+    return engine(backend).window_coherence(embeddings, offsets, present, *options, False)[0]
 
 
 class _Coherence(torch.autograd.Function):
