@@ -109,7 +109,8 @@ def test_package_imports_no_host_and_no_torch():
 
 @pytest.mark.parametrize(("module", "host"), [("lightning", "lightning"), ("huggingface", "transformers")])
 def test_host_that_is_missing_is_named_with_the_extra(module, host, monkeypatch):
-    monkeypatch.setitem(sys.modules, host, None)  # as if it were not installed
+    for name in {host, *(name for name in sys.modules if name.startswith(f"{host}."))}:
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
     monkeypatch.delitem(sys.modules, f"spcl_fast.integrations.{module}", raising=False)
     expected = rf"integrations.{module} needs the package {host}: pip install 'spcl_fast\[adapters\]'"
     with pytest.raises(ImportError, match=expected):
