@@ -190,12 +190,13 @@ class SelfPacedScheduler(KeepsDtypes):
             >>> batch.pad(step.weight).tolist()
             [[1.0, 1.0], [1.0, 0.0]]
         """
+        measurer, schedule = self.difficulty, self.schedule  # a module looks for its parts at every dot
         inputs, extra_difficulty = flat_inputs(
             type(self).__name__,
             logits,
             labels,
             offsets,
-            needs_dialogues="dialogues" in self.difficulty.needs,
+            needs_dialogues="dialogues" in measurer.needs,
             extra_difficulty=extra_difficulty,
             joint=joint,
             present=present,
@@ -210,14 +211,14 @@ class SelfPacedScheduler(KeepsDtypes):
             backend=self.backend,
         )
         extra = self._extra(inputs, extra_difficulty)
-        measure = self.difficulty.fused
+        measure = measurer.fused
         if not self.training:
             return inputs.step(measure, extra, validate=self.validate, normalizer=self.normalizer)
-        if self._weigh is None and not self.schedule.looks_at_steps:
+        if self._weigh is None and not schedule.looks_at_steps:
             step = self._step(inputs, measure, extra)
         else:
             step = self._step_in_two_passes(inputs, measure, extra)
-        self.schedule.after_step(step.difficulty, inputs)
+        schedule.after_step(step.difficulty, inputs)
         self._count(step)
         if self.process_group is not None:
             step = step._replace(loss=step.loss * self._share(step))
@@ -230,6 +231,8 @@ class SelfPacedScheduler(KeepsDtypes):
             z = _check.logits(name, inputs.logits)
             return z.tensors[0].new_full((z.T,), math.nan, dtype=_check.real(z.dtype))
         measurer.require(inputs)
+        if measurer.fused != "none" and type(measurer).extra is Difficulty.extra:
+            return given  # it leaves all to the step
         with torch.no_grad():
             extra = measurer.extra(inputs)
         if extra is None or given is None:
@@ -286,16 +289,17 @@ class SelfPacedScheduler(KeepsDtypes):
 
     def _count(self, step: SelfPacedStep) -> None:
         counts, sums = step.totals
-        if self.sums.numel() == 0:
+        of_epoch = self.sums
+        if of_epoch.shape != sums.shape:
+            if of_epoch.numel() > 0:
+                had, got = (x.numel() // 2 - 1 for x in (of_epoch, sums))
+                raise ValueError(
+                    f"{type(self).__name__}: every step must have the same modalities ({had} before, got {got})"
+                )
             with torch.inference_mode(False):  # the counters outlive the mode that the first step ran in
-                self.sums = torch.zeros(sums.shape, dtype=sums.dtype, device=sums.device)
-        if self.sums.shape != sums.shape:
-            had, got = (x.numel() // 2 - 1 for x in (self.sums, sums))
-            raise ValueError(
-                f"{type(self).__name__}: every step must have the same modalities ({had} before, got {got})"
-            )
+                of_epoch = self.sums = torch.zeros(sums.shape, dtype=sums.dtype, device=sums.device)
         self.counts.add_(counts)
-        self.sums.add_(sums)
+        of_epoch.add_(sums)
 
     def check(self) -> EpochStats:
         """The epoch so far; raises `FaultyDataError` for data that had to be left out. Waits for the device.

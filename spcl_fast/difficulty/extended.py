@@ -155,10 +155,10 @@ class ExtendedDifficulty(Difficulty):
             of_dialogues = transitions(inputs, z.C, self.similarity, self.ignored, self.transition_counts)
             if self.transition > 0:
                 term = of_utterances(of_dialogues.difficulty, inputs.offsets, z)
-                difficulty = torch.add(difficulty, _as(real, term), alpha=self.transition)
+                difficulty.add_(_as(real, term), alpha=self.transition)
             if self.surprisal > 0 and z.C > 1:  # one class surprises nobody, and has log C = 0
                 term = _as(real, of_dialogues.surprisal)
-                difficulty = torch.add(difficulty, term, alpha=self.surprisal / math.log(z.C))
+                difficulty.add_(term, alpha=self.surprisal / math.log(z.C))
         return difficulty
 
     def _incoherence(self, name: str, inputs: StepInputs) -> Tensor:
