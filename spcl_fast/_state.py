@@ -30,7 +30,12 @@ def _differences(saved: Mapping[str, Any], present: Mapping[str, Any], prefix: s
         there, here = saved.get(name), present.get(name)
         if there == here:
             continue
-        if isinstance(there, Mapping) and isinstance(here, Mapping) and there.get("class") == here.get("class"):
+        if isinstance(there, Mapping) and isinstance(here, Mapping) and _kind(there) == _kind(here):
             yield from _differences(there, here, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name} {there!r} there, {here!r} here"
+
+
+def _kind(part: Mapping[str, Any]) -> Any:
+    """What a part is: only of two that are the same kind it helps to compare the fields."""
+    return part.get("class", part.get("pace"))
