@@ -47,8 +47,8 @@ class SelfPaced:
     The easiest samples, a fraction of all that the pace says, are the data of the epoch (`weighting="hard"`); or the
     hardest of these gives the threshold of the weights that all samples get in their loss. It takes the place of their
     `SelfPaced`, with these differences: it scores in evaluation mode and keeps no gradient; it takes the samples that
-    it found easy, where CurML's takes the first of the file; a NaN is never easy; the loader keeps workers and
-    `collate_fn`.
+    it found easy, where one revision of CurML takes the first of the file; a NaN is never easy; the loader keeps
+    workers and `collate_fn`.
 
     The hooks are `data_prepare`, `model_prepare`, `data_curriculum`, `model_curriculum` and `loss_curriculum`, with the
     arguments of CurML, or with those that CurBench leaves of them.
