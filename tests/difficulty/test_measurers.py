@@ -21,6 +21,7 @@ from spcl_fast.difficulty import (
     SpreadDifficulty,
     TransitionDifficulty,
 )
+from spcl_fast.difficulty._scaling import NORMALIZE
 from spcl_fast.testing import check_measurer, random_inputs
 
 SIMILARITY = torch.tensor([[1.0, 0.5, 0.0, 0.25]] * 4, device="cpu")
@@ -191,6 +192,17 @@ def test_normalisation_of_what_is_constant_is_nothing():
 class Constant(Difficulty):
     def forward(self, inputs):
         return torch.full_like(inputs.labels, 3, dtype=torch.float32)
+
+
+def test_scales_without_a_finite_value_of_equal_values_and_on_any_device():
+    inf = math.inf
+    minmax, zscore = NORMALIZE["minmax"], NORMALIZE["zscore"]
+    assert minmax(torch.tensor([inf, -inf])).tolist() == [1.0, 0.0]
+    equal = torch.full((3,), 0.1, dtype=torch.float64)  # their sum over 3 is not 0.1
+    assert zscore(equal).tolist() == [0.0, 0.0, 0.0]
+    assert zscore(torch.tensor([0.1, 0.1, inf]).double()).tolist() == [0.0, 0.0, inf]
+    for scale in (minmax, zscore):  # one object serves all devices
+        assert scale(torch.empty(4, device="meta")).device.type == "meta"
 
 
 def test_one_term_that_cannot_judge_an_utterance_leaves_it_out():
