@@ -276,8 +276,9 @@ class QuantileThreshold(ThresholdSchedule):
         return {"pace": dict(self.pace.config), "over": self.over, "num_utterances": self.num_utterances}
 
     def before_step(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs) -> Tensor:
-        """The quantile of this batch."""
-        return ops.difficulty_quantile(difficulty, self.pace_now, process_group=inputs.process_group).double()
+        """The quantile of this batch; a batch without a difficulty leaves the threshold as it is."""
+        level = ops.difficulty_quantile(difficulty, self.pace_now, process_group=inputs.process_group).double()
+        return torch.where(level.isnan(), threshold, level)
 
     def select(self, difficulty: Tensor, inputs: StepInputs) -> Tensor | None:
         """Of a batch, exactly so many."""
@@ -285,7 +286,7 @@ class QuantileThreshold(ThresholdSchedule):
             return None
         group = inputs.process_group
         if group is None and inputs.ids is not None:  # ordered by id, the first by index are the first by id
-            order = inputs.ids.argsort()
+            order = inputs.ids.argsort(stable=True)
             taken = ops.select_easiest(difficulty[order], self.pace_now)
             return torch.empty_like(taken).scatter_(0, order, taken)
         return ops.select_easiest(difficulty, self.pace_now, process_group=group, ids=inputs.ids)

@@ -66,6 +66,30 @@ def test_quantile_follows_its_pace_and_soft_weights_use_it_as_threshold():
         assert scheduler.end_epoch().threshold == level
 
 
+@pytest.mark.parametrize("scheme", ["hard", "linear"])
+def test_a_batch_without_a_difficulty_leaves_the_quantile_as_it_is(scheme):
+    scheduler = SelfPacedScheduler(QuantileThreshold(0.5), difficulty="loss", weighting=scheme)
+    logits, labels, offsets = batch()
+    ignored = torch.full_like(labels, -100)
+    scheduler(logits, ignored, offsets)
+    assert scheduler.threshold == math.inf
+    scheduler(logits, labels, offsets)
+    before = float(scheduler.threshold)
+    for nothing in ((logits, ignored, offsets), (logits[:, :0], labels[:0], offsets[:1])):
+        assert scheduler(*nothing).loss == 0
+        assert scheduler.threshold == before
+
+
+def test_ties_between_utterances_of_one_id_are_taken_by_index():
+    logits, labels = torch.zeros(1, 40, 3), torch.zeros(40).long()
+    scheduler = SelfPacedScheduler(QuantileThreshold(0.5), difficulty="loss")
+    step = scheduler(logits, labels, torch.tensor([0, 40]), ids=torch.arange(20).flip(0).repeat(2))
+    lower = torch.arange(40) % 20 >= 10  # ids 0 to 9, twice
+    assert torch.equal(step.weight > 0, lower)
+    step = scheduler(logits, labels, torch.tensor([0, 40]), ids=torch.zeros(40).long())
+    assert torch.equal(step.weight > 0, torch.arange(40) < 20)
+
+
 def test_quantile_over_an_epoch_is_that_of_all_its_difficulties():
     pace = pacing.LinearPace(start=0.3, total=4)
     scheduler = SelfPacedScheduler(QuantileThreshold(pace, over="epoch", num_utterances=48), difficulty="loss")
