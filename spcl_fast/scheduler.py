@@ -127,7 +127,9 @@ class SelfPacedScheduler(KeepsDtypes):
         self._weighting_parameters = dict(weighting_parameters or {})
         if self._weigh is None:
             parameter = step_weighting(name, self._weighting, weighting_parameters).parameter
-            for number in {self.schedule.initial, self.schedule.largest} - {math.inf}:
+            # What a schedule begins with is no threshold of a step where it looks at each of them first.
+            never = {math.inf} if self.schedule.looks_at_steps else set()
+            for number in {self.schedule.initial, self.schedule.largest} - never:
                 require_threshold(name, self._weighting, parameter, number)
         self.normalizer = normalizer
         self.aggregate = aggregate
@@ -151,7 +153,7 @@ class SelfPacedScheduler(KeepsDtypes):
             "threshold": state.described(self.schedule),
             "difficulty": state.described(self.difficulty),
             "weighting": self._weighting,
-            "weighting_parameters": state.plain(self._weighting_parameters) or None,
+            "weighting_parameters": state.plain(name, self._weighting_parameters) or None,
             "normalizer": normalizer,
             "aggregate": aggregate,
             "label_smoothing": self.label_smoothing,
@@ -209,7 +211,7 @@ class SelfPacedScheduler(KeepsDtypes):
             process_group=self.process_group,
             backend=self.backend,
         )
-        extra = self._extra(inputs, extra_difficulty)
+        extra = parts.extra(type(self).__name__, self.difficulty, inputs, extra_difficulty, training=self.training)
         measure = self.difficulty.fused
         if not self.training:
             return inputs.step(measure, extra, validate=self.validate, normalizer=self.normalizer)
@@ -222,22 +224,6 @@ class SelfPacedScheduler(KeepsDtypes):
         if self.process_group is not None:
             step = step._replace(loss=step.loss * self._share(step))
         return step
-
-    def _extra(self, inputs: StepInputs, given: Tensor | None) -> Tensor | None:
-        """What is added to the difficulty that the step measures itself, the caller's own included."""
-        measurer, name = self.difficulty, type(self).__name__
-        if not self.training and any(getattr(inputs, what) is None for what in measurer.needs & state.OPTIONAL):
-            z = _check.logits(name, inputs.logits)
-            return z.tensors[0].new_full((z.T,), math.nan, dtype=_check.real(z.dtype))
-        measurer.require(inputs)
-        with torch.no_grad():
-            extra = measurer.extra(inputs)
-        if extra is None or given is None:
-            return given if extra is None else extra
-        # A sum would take what the step refuses.
-        _check.tensor(name, "extra_difficulty", given, 1, _check.FLOATS, "floating point numbers")
-        _check.shaped(name, "extra_difficulty", given, tuple(extra.shape), extra.device)
-        return extra + given
 
     def _step(self, inputs: StepInputs, measure: str, extra: Tensor | None) -> SelfPacedStep:
         return inputs.step(
@@ -254,10 +240,12 @@ class SelfPacedScheduler(KeepsDtypes):
         """Measures first, for a schedule that looks at the difficulties or a weighting that is a function of them."""
         with torch.no_grad():
             difficulty = inputs.step(measure, extra, validate=self.validate).difficulty
-            self._set_threshold(self.schedule.before_step(self.threshold, difficulty, inputs))
+            moved = self.schedule.before_step(self.threshold, difficulty, inputs)
+            self._set_threshold(parts.threshold(self.schedule, moved, self.threshold))
             weight = None
             if self._weigh is not None:
                 weight = self._weigh(difficulty, self.threshold, **self._weighting_parameters)
+                weight = parts.weights(self._weighting, weight, difficulty)
             elif self._weighting == "hard":
                 weight = self.schedule.select(difficulty, inputs)
         if weight is None:
@@ -327,8 +315,10 @@ class SelfPacedScheduler(KeepsDtypes):
             (3, 0.75, 1)
         """
         stats = epoch_stats(self.epoch, self.threshold, *self._totals())
-        self.threshold.copy_(self.schedule.end_epoch(self.threshold, self.epoch, self.process_group))
-        self.difficulty.end_epoch(self.process_group)
+        with torch.no_grad():
+            moved = self.schedule.end_epoch(self.threshold, self.epoch, self.process_group)
+            self.threshold.copy_(parts.threshold(self.schedule, moved, self.threshold))
+            self.difficulty.end_epoch(self.process_group)
         self.epoch += 1
         for counter in (self.counts, self.sums, self.agreed_counts, self.agreed_sums):
             counter.zero_()

@@ -1,8 +1,8 @@
 """How the threshold of a curriculum moves: by a factor, with a quantile of the difficulties, with their mean.
 
-A schedule gives the next threshold for the present one, on its device. The scheduler asks `before_step` where
-`looks_at_steps` says so, with the difficulties that the step is about to select from, shows `after_step` those that
-every step has selected from, and asks `end_epoch` once an epoch.
+A schedule gives the next threshold for the present one: a 0-dim tensor on its device, or a number where it has one. The
+scheduler asks `before_step` where `looks_at_steps` says so, with the difficulties that the step is about to select
+from, shows `after_step` those that every step has selected from, and asks `end_epoch` once an epoch.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class ExponentialThreshold(ThresholdSchedule):
 
     @property
     def largest(self) -> float:
-        """The cap, or lambda_0 above it."""
+        """The cap, which what grows can reach; lambda_0 alone may lie above it."""
         return self.maximum
 
     def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> Tensor:

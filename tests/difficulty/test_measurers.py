@@ -282,6 +282,47 @@ def test_a_single_head_needs_neither_dialogues_nor_modalities():
         SelfPacedScheduler()(logits, labels, torch.tensor([0, 9]))
 
 
+class Gives(Difficulty):
+    """What it is told to give."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, inputs):
+        return self.value
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (None, TypeError, "must be a tensor"),
+        (1.0, TypeError, "must be a tensor"),
+        (torch.ones(16, dtype=torch.int64), TypeError, "must hold floating point numbers"),
+        (torch.ones(1), ValueError, r"must have shape \(16,\) \(got \(1,\)\)"),
+        (torch.ones(16, 1), ValueError, r"must have 1 dimension\(s\)"),
+    ],
+)
+def test_what_is_no_difficulty_is_refused_in_the_name_of_the_measurer(value, error, message):
+    x = random_inputs(device=torch.get_default_device())
+    for measurer in (Gives(value), CombinedDifficulty([("loss", 1.0), (Gives(value), 0.5)])):
+        for given in (None, torch.ones(16)):
+            with pytest.raises(error, match=f"Gives: the difficulty {message}"):
+                SelfPacedScheduler(difficulty=measurer)(x.logits, x.labels, x.offsets, extra_difficulty=given)
+
+
+def test_a_factory_that_makes_no_measurer_is_refused(monkeypatch):
+    monkeypatch.setattr(difficulty.registry._registry, "_factories", {"linear": lambda: torch.nn.Linear(1, 1)})
+    with pytest.raises(TypeError, match=r"the factory of 'linear' must give a Difficulty \(got Linear\)"):
+        SelfPacedScheduler(difficulty="linear")
+
+
+@pytest.mark.parametrize("terms", [["spcl", "loss"], {"spcl": 1.0}, [("loss", 1.0, 2.0)], [SpclDifficulty()]])
+def test_terms_that_are_no_pairs_are_refused(terms):
+    with pytest.raises(TypeError, match=r"terms\[0\] must be a pair of a measurer and its weight"):
+        CombinedDifficulty(terms)
+
+
 # What `check_measurer` is there to find: each of these breaks one promise.
 class NoTensor(Difficulty):
     def forward(self, inputs):
