@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch import Tensor
 from spcl_fast import _distributed, backends
 from spcl_fast import _scheduler_parts as parts
 from spcl_fast import _scheduler_state as state
-from spcl_fast._epoch import COUNTS, epoch_stats, raise_for_faults
+from spcl_fast._epoch import COUNTS, epoch_stats, raise_for_faults, totals_of_all
 from spcl_fast._epoch import EpochStats as EpochStats
 from spcl_fast._epoch import FaultyDataError as FaultyDataError
 from spcl_fast._flat import flat_inputs
@@ -352,17 +353,16 @@ class SelfPacedScheduler(KeepsDtypes):
 
     def _totals(self) -> tuple[Tensor, Tensor]:
         """Counters and sums of the epoch, over all processes."""
-        group = self.process_group
-        sums = self.sums
-        size = (
-            int(_distributed.all_max(self.counts.new_tensor(sums.numel()), group))
-            if group is not None
-            else sums.numel()
-        )
-        if sums.numel() < size:  # a process that made no step does not know the modalities
-            sums = sums.new_zeros(size)
+        counts, sums = totals_of_all(type(self).__name__, self.counts, self.sums, self.process_group)
         agreed = self.agreed_sums if self.agreed_sums.numel() else 0.0
-        return _distributed.all_sum(self.counts, group) + self.agreed_counts, _distributed.all_sum(sums, group) + agreed
+        return counts + self.agreed_counts, sums + agreed
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy of all but the process group, which cannot have one: the copy speaks to the same processes."""
+        memo[id(self.process_group)] = self.process_group
+        made = memo[id(self)] = type(self).__new__(type(self))
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return made
 
     def get_extra_state(self) -> dict[str, Any]:
         """The part of the state that is not a tensor."""
@@ -375,10 +375,11 @@ class SelfPacedScheduler(KeepsDtypes):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         if prefix + "_extra_state" in state_dict:  # refused before anything of this module has changed
             state.require_same_settings(state_dict[prefix + "_extra_state"], self._config)
-        for name in ("sums", "agreed_sums"):  # sized by the first batch, or by the state
-            saved = state_dict.get(prefix + name)
-            if saved is not None:
-                setattr(self, name, getattr(self, name).new_zeros(saved.shape))
+        with torch.inference_mode(False):  # as in `_count`
+            for name in ("sums", "agreed_sums"):  # sized by the first batch, or by the state
+                saved = state_dict.get(prefix + name)
+                if saved is not None:
+                    setattr(self, name, getattr(self, name).new_zeros(saved.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:

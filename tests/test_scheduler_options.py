@@ -246,3 +246,13 @@ def test_ids_that_do_not_fit_are_refused_by_name(make_problem, what, looks_at_th
 def test_labels_that_are_none_are_refused_by_name(make_problem, labels):
     with pytest.raises((TypeError, ValueError), match="SelfPacedScheduler: labels must"):
         SelfPacedScheduler(difficulty="loss")(make_problem().logits, labels)
+
+
+def test_a_state_loaded_under_inference_mode_does_not_stop_the_next_step(make_problem):
+    scheduler = SelfPacedScheduler()
+    scheduler(*make_problem())
+    again = SelfPacedScheduler()
+    with torch.inference_mode():
+        again.load_state_dict(scheduler.state_dict())
+    again(*make_problem())
+    assert again.end_epoch().steps == 2

@@ -5,6 +5,7 @@ Each of one, two and three processes holds dialogues of every batch, unevenly, a
 
 from __future__ import annotations
 
+import copy
 import io
 import itertools
 from collections.abc import Callable
@@ -279,6 +280,30 @@ def test_nothing_is_sent_without_a_group_and_never_a_score(run_processes):
             assert sizes, what
             assert max(sizes) <= 2048, what
     assert first["spcl: a step"] == [1]
+
+
+def copied_and_with_modalities_of_their_own() -> tuple[bool, list[float], str]:
+    rank, group = dist.get_rank(), dist.group.WORLD
+    first = SelfPacedScheduler(1.0, process_group=group)
+    copied = copy.deepcopy(nn.ModuleList([nn.Linear(1, 1), first]))[1]
+    x = part_of(whole_batch(0), rank, 2)
+    losses = [float(scheduler(x.logits, x.labels, x.offsets).loss) for scheduler in (first, copied)]
+    first.end_epoch()  # does not end that of the copy
+    is_its_own = copied.process_group is group and copied.epoch == 0 and copied.check().steps == 2
+    other = SelfPacedScheduler(1.0, process_group=group)
+    other(x.logits[: 3 - rank], x.labels, x.offsets)  # type: ignore[index]
+    with pytest.raises(ValueError) as caught:
+        other.end_epoch()
+    return is_its_own, losses, str(caught.value)
+
+
+def test_copies_speak_to_the_same_processes_and_modalities_are_those_of_all(run_processes):
+    for is_its_own, (first, copied), message in run_processes(2, copied_and_with_modalities_of_their_own):
+        assert is_its_own
+        assert first == copied
+        assert message == (
+            "SelfPacedScheduler: the steps of all processes must have the same modalities (got 2 in one, 3 in another)"
+        )
 
 
 def test_a_group_that_is_none_is_refused():
