@@ -65,7 +65,9 @@ class SelfPacedScheduler(KeepsDtypes):
         process_group: the processes that hold the rest of each batch. The loss is then scaled so that the average of
             its gradients over the processes (what DDP and FSDP take) is that of the whole batch in one process;
             `end_epoch()` and `check()` sum the counters; quantiles and means are over all. All processes must make
-            the same calls. Counts and histograms are exchanged, never scores. None: no collective is ever made.
+            the same calls. Counts and histograms are exchanged, never scores. None: no collective is ever made. Where
+            DistributedDataParallel wraps a module that holds the scheduler, its forward pass has to call the scheduler,
+            or it needs `broadcast_buffers=False`: else it gives all processes what the first has counted.
         backend: None for the fastest, or a name of `spcl_fast.backends`.
 
     Its state is the threshold, the epoch, the counters of the epoch under way and what measurer and schedule remember:
@@ -223,6 +225,7 @@ class SelfPacedScheduler(KeepsDtypes):
         self.schedule.after_step(step.difficulty, inputs)
         self._count(step)
         if self.process_group is not None:
+            _distributed.keep_own_buffers(self, but="threshold")
             step = step._replace(loss=step.loss * self._share(step))
         return step
 
@@ -319,7 +322,7 @@ class SelfPacedScheduler(KeepsDtypes):
         with torch.no_grad():
             moved = self.schedule.end_epoch(self.threshold, self.epoch, self.process_group)
             self.threshold.copy_(parts.threshold(self.schedule, moved, self.threshold))
-            self.difficulty.end_epoch(self.process_group)
+        self.difficulty.end_epoch(self.process_group)
         self.epoch += 1
         for counter in (self.counts, self.sums, self.agreed_counts, self.agreed_sums):
             counter.zero_()
