@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary, WeakSet
 
+import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class World(NamedTuple):
@@ -42,6 +44,30 @@ def all_sum(tensor: Tensor, group: dist.ProcessGroup | None) -> Tensor:
 def all_max(tensor: Tensor, group: dist.ProcessGroup | None) -> Tensor:
     """The largest over all processes, element by element."""
     return tensor if group is None else _reduced(tensor, dist.ReduceOp.MAX, group)
+
+
+#: wrapper -> the modules whose buffers it was told to leave alone
+_left_alone: WeakKeyDictionary[nn.Module, WeakSet[nn.Module]] = WeakKeyDictionary()
+
+
+def keep_own_buffers(module: nn.Module, but: str) -> None:
+    """Has a DistributedDataParallel leave the buffers of a module alone from now on; called in its forward pass.
+
+    By default it gives all processes the buffers of the first, before every forward pass: what the others have counted
+    since would be lost. What it does before the first pass changes nothing, since all begin with one state. The buffer
+    `but`, which is the same on all, is left to it, as it cannot do without any. Where `module` is not called in the
+    forward pass of a wrapper that holds it, nothing is done.
+    """
+    if torch.compiler.is_compiling():
+        return
+    wrapper = getattr(nn.parallel.DistributedDataParallel, "_active_ddp_module", None)
+    if wrapper is None or module in _left_alone.setdefault(wrapper, WeakSet()):
+        return
+    _left_alone[wrapper].add(module)
+    for prefix, part in wrapper.module.named_modules():
+        if part is module:
+            names = {name for name, _ in module.named_buffers(prefix)}
+            wrapper.parameters_to_ignore.update(names - {f"{prefix}.{but}".removeprefix(".")})
 
 
 def merge_rows(

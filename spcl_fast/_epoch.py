@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from spcl_fast import balance
+from spcl_fast import _distributed, balance
 from spcl_fast.ops import StepTotals
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 COUNTS = ("steps", "scored", "selected", "nonfinite", "bad_label", "bad_offset", "undefined")
 
@@ -67,6 +70,23 @@ class FaultyDataError(ValueError):
     def __init__(self, message: str, stats: EpochStats) -> None:
         super().__init__(message)
         self.stats = stats
+
+
+def totals_of_all(name: str, counts: Tensor, sums: Tensor, process_group: ProcessGroup | None) -> tuple[Tensor, Tensor]:
+    """Counters and sums over all processes; a process that made no step has no sums and knows no modalities.
+
+    ValueError on all of them where they had different numbers of modalities. Waits for the device with a group.
+    """
+    if process_group is None:
+        return counts, sums
+    size = sums.numel()
+    sizes = counts.new_tensor([size, -size if size else torch.iinfo(counts.dtype).min])
+    most, fewest = _distributed.all_max(sizes, process_group).tolist()
+    if -fewest < most:
+        known = f"{-fewest // 2 - 1} in one, {most // 2 - 1} in another"
+        raise ValueError(f"{name}: the steps of all processes must have the same modalities (got {known})")
+    sums = sums if size else sums.new_zeros(most)
+    return _distributed.all_sum(counts, process_group), _distributed.all_sum(sums, process_group)
 
 
 def epoch_stats(epoch: int, threshold: Tensor, counts: Tensor, sums: Tensor) -> EpochStats:

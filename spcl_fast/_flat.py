@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spcl_fast.batch import DialogueBatch
 from spcl_fast.difficulty.measurer import StepInputs, Vectors
+from spcl_fast.ops import _check
 
 
 def flat_inputs(
@@ -38,8 +39,14 @@ def flat_inputs(
         if given["embeddings"] is not None:
             given["embeddings"] = _flat_vectors(given["embeddings"], batch)
         present = given["present"]
-        if present is not None and present.ndim == 3:
+        if isinstance(present, Tensor) and present.ndim == 3:
             given["present"] = torch.stack([batch.flatten(p) for p in present])
+    if not isinstance(labels, Tensor) or labels.ndim != 1:
+        _check.tensor(name, "labels", labels, 1, _check.INTEGERS, "integers")
+    ids = given["ids"]
+    if ids is not None:  # here, for all that look at them
+        _check.tensor(name, "ids", ids, 1, _check.INTEGERS, "integers")
+        _check.shaped(name, "ids", ids, tuple(labels.shape), labels.device, "labels")
     if isinstance(logits, Tensor) and logits.ndim == 2:
         logits = logits[None]  # a classifier with one head
     if offsets is None:
@@ -51,12 +58,12 @@ def flat_inputs(
 
 
 def _flat(value: Tensor | None, batch: DialogueBatch, ndim: int) -> Tensor | None:
-    return batch.flatten(value) if value is not None and value.ndim == ndim else value
+    return batch.flatten(value) if isinstance(value, Tensor) and value.ndim == ndim else value
 
 
 def _flat_vectors(vectors: Vectors, batch: DialogueBatch) -> Vectors:
     if isinstance(vectors, Tensor):
         return [batch.flatten(z) for z in vectors] if vectors.ndim == 4 else vectors
     if isinstance(vectors, Mapping):
-        return {name: batch.flatten(z) if z.ndim == 3 else z for name, z in vectors.items()}
-    return [batch.flatten(z) if z.ndim == 3 else z for z in vectors]
+        return {name: _flat(z, batch, 3) for name, z in vectors.items()}  # type: ignore[misc]
+    return [_flat(z, batch, 3) for z in vectors]  # type: ignore[misc]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 from torch import Tensor
@@ -11,8 +12,6 @@ from torch import Tensor
 from spcl_fast._state import differences
 
 VERSION = 3  # 1: sums without that of the weights; 2: no measurer, no schedule, no process group
-#: what a step may be given for a measurer, and lack in evaluation mode
-OPTIONAL = frozenset({"speakers", "embeddings", "ids"})
 
 
 def described(part: Any) -> dict[str, Any]:
@@ -20,9 +19,24 @@ def described(part: Any) -> dict[str, Any]:
     return {"class": type(part).__name__, **part.config}
 
 
-def plain(parameters: Mapping[str, Any]) -> dict[str, float | str]:
-    """Parameters of a weighting in types that a state may hold."""
-    return {name: value if isinstance(value, str) else float(value) for name, value in parameters.items()}
+def plain(owner: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a weighting in types that a state may hold; TypeError for one that has none."""
+    return {name: _plain(owner, name, value) for name, value in parameters.items()}
+
+
+def _plain(owner: str, name: str, value: Any) -> Any:
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, Real):
+        return float(value)
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(owner, name, x) for x in value]
+    raise TypeError(
+        f"{owner}: {name} of weighting_parameters must be a number, text, a tensor or a list of these"
+        f" (got {type(value).__name__})"
+    )
 
 
 def weight_list(name: str, class_weight: Tensor | None) -> list[float] | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch import Tensor
 from spcl_fast import _distributed, backends
 from spcl_fast import _scheduler_parts as parts
 from spcl_fast import _scheduler_state as state
-from spcl_fast._epoch import COUNTS, epoch_stats, raise_for_faults
+from spcl_fast._epoch import COUNTS, epoch_stats, raise_for_faults, totals_of_all
 from spcl_fast._epoch import EpochStats as EpochStats
 from spcl_fast._epoch import FaultyDataError as FaultyDataError
 from spcl_fast._flat import flat_inputs
@@ -64,7 +65,9 @@ class SelfPacedScheduler(KeepsDtypes):
         process_group: the processes that hold the rest of each batch. The loss is then scaled so that the average of
             its gradients over the processes (what DDP and FSDP take) is that of the whole batch in one process;
             `end_epoch()` and `check()` sum the counters; quantiles and means are over all. All processes must make
-            the same calls. Counts and histograms are exchanged, never scores. None: no collective is ever made.
+            the same calls. Counts and histograms are exchanged, never scores. None: no collective is ever made. Where
+            DistributedDataParallel wraps a module that holds the scheduler, its forward pass has to call the scheduler,
+            or it needs `broadcast_buffers=False`: else it gives all processes what the first has counted.
         backend: None for the fastest, or a name of `spcl_fast.backends`.
 
     Its state is the threshold, the epoch, the counters of the epoch under way and what measurer and schedule remember:
@@ -127,7 +130,9 @@ class SelfPacedScheduler(KeepsDtypes):
         self._weighting_parameters = dict(weighting_parameters or {})
         if self._weigh is None:
             parameter = step_weighting(name, self._weighting, weighting_parameters).parameter
-            for number in {self.schedule.initial, self.schedule.largest} - {math.inf}:
+            # What a schedule begins with is no threshold of a step where it looks at each of them first.
+            never = {math.inf} if self.schedule.looks_at_steps else set()
+            for number in {self.schedule.initial, self.schedule.largest} - never:
                 require_threshold(name, self._weighting, parameter, number)
         self.normalizer = normalizer
         self.aggregate = aggregate
@@ -151,7 +156,7 @@ class SelfPacedScheduler(KeepsDtypes):
             "threshold": state.described(self.schedule),
             "difficulty": state.described(self.difficulty),
             "weighting": self._weighting,
-            "weighting_parameters": state.plain(self._weighting_parameters) or None,
+            "weighting_parameters": state.plain(name, self._weighting_parameters) or None,
             "normalizer": normalizer,
             "aggregate": aggregate,
             "label_smoothing": self.label_smoothing,
@@ -210,7 +215,7 @@ class SelfPacedScheduler(KeepsDtypes):
             process_group=self.process_group,
             backend=self.backend,
         )
-        extra = self._extra(inputs, extra_difficulty)
+        extra = parts.extra(type(self).__name__, measurer, inputs, extra_difficulty, training=self.training)
         measure = measurer.fused
         if not self.training:
             return inputs.step(measure, extra, validate=self.validate, normalizer=self.normalizer)
@@ -221,26 +226,9 @@ class SelfPacedScheduler(KeepsDtypes):
         schedule.after_step(step.difficulty, inputs)
         self._count(step)
         if self.process_group is not None:
+            _distributed.keep_own_buffers(self, but="threshold")
             step = step._replace(loss=step.loss * self._share(step))
         return step
-
-    def _extra(self, inputs: StepInputs, given: Tensor | None) -> Tensor | None:
-        """What is added to the difficulty that the step measures itself, the caller's own included."""
-        measurer, name = self.difficulty, type(self).__name__
-        if not self.training and any(getattr(inputs, what) is None for what in measurer.needs & state.OPTIONAL):
-            z = _check.logits(name, inputs.logits)
-            return z.tensors[0].new_full((z.T,), math.nan, dtype=_check.real(z.dtype))
-        measurer.require(inputs)
-        if measurer.fused != "none" and type(measurer).extra is Difficulty.extra:
-            return given  # it leaves all to the step
-        with torch.no_grad():
-            extra = measurer.extra(inputs)
-        if extra is None or given is None:
-            return given if extra is None else extra
-        # A sum would take what the step refuses.
-        _check.tensor(name, "extra_difficulty", given, 1, _check.FLOATS, "floating point numbers")
-        _check.shaped(name, "extra_difficulty", given, tuple(extra.shape), extra.device)
-        return extra + given
 
     def _step(self, inputs: StepInputs, measure: str, extra: Tensor | None) -> SelfPacedStep:
         return inputs.step(
@@ -257,10 +245,12 @@ class SelfPacedScheduler(KeepsDtypes):
         """Measures first, for a schedule that looks at the difficulties or a weighting that is a function of them."""
         with torch.no_grad():
             difficulty = inputs.step(measure, extra, validate=self.validate).difficulty
-            self._set_threshold(self.schedule.before_step(self.threshold, difficulty, inputs))
+            moved = self.schedule.before_step(self.threshold, difficulty, inputs)
+            self._set_threshold(parts.threshold(self.schedule, moved, self.threshold))
             weight = None
             if self._weigh is not None:
                 weight = self._weigh(difficulty, self.threshold, **self._weighting_parameters)
+                weight = parts.weights(self._weighting, weight, difficulty)
             elif self._weighting == "hard":
                 weight = self.schedule.select(difficulty, inputs)
         if weight is None:
@@ -331,7 +321,9 @@ class SelfPacedScheduler(KeepsDtypes):
             (3, 0.75, 1)
         """
         stats = epoch_stats(self.epoch, self.threshold, *self._totals())
-        self.threshold.copy_(self.schedule.end_epoch(self.threshold, self.epoch, self.process_group))
+        with torch.no_grad():
+            moved = self.schedule.end_epoch(self.threshold, self.epoch, self.process_group)
+            self.threshold.copy_(parts.threshold(self.schedule, moved, self.threshold))
         self.difficulty.end_epoch(self.process_group)
         self.epoch += 1
         for counter in (self.counts, self.sums, self.agreed_counts, self.agreed_sums):
@@ -366,17 +358,16 @@ class SelfPacedScheduler(KeepsDtypes):
 
     def _totals(self) -> tuple[Tensor, Tensor]:
         """Counters and sums of the epoch, over all processes."""
-        group = self.process_group
-        sums = self.sums
-        size = (
-            int(_distributed.all_max(self.counts.new_tensor(sums.numel()), group))
-            if group is not None
-            else sums.numel()
-        )
-        if sums.numel() < size:  # a process that made no step does not know the modalities
-            sums = sums.new_zeros(size)
+        counts, sums = totals_of_all(type(self).__name__, self.counts, self.sums, self.process_group)
         agreed = self.agreed_sums if self.agreed_sums.numel() else 0.0
-        return _distributed.all_sum(self.counts, group) + self.agreed_counts, _distributed.all_sum(sums, group) + agreed
+        return counts + self.agreed_counts, sums + agreed
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy of all but the process group, which cannot have one: the copy speaks to the same processes."""
+        memo[id(self.process_group)] = self.process_group
+        made = memo[id(self)] = type(self).__new__(type(self))
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return made
 
     def get_extra_state(self) -> dict[str, Any]:
         """The part of the state that is not a tensor."""
@@ -389,10 +380,11 @@ class SelfPacedScheduler(KeepsDtypes):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         if prefix + "_extra_state" in state_dict:  # refused before anything of this module has changed
             state.require_same_settings(state_dict[prefix + "_extra_state"], self._config)
-        for name in ("sums", "agreed_sums"):  # sized by the first batch, or by the state
-            saved = state_dict.get(prefix + name)
-            if saved is not None:
-                setattr(self, name, getattr(self, name).new_zeros(saved.shape))
+        with torch.inference_mode(False):  # as in `_count`
+            for name in ("sums", "agreed_sums"):  # sized by the first batch, or by the state
+                saved = state_dict.get(prefix + name)
+                if saved is not None:
+                    setattr(self, name, getattr(self, name).new_zeros(saved.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:

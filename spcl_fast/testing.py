@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from spcl_fast.difficulty import Difficulty, StepInputs
+from spcl_fast.difficulty.measurer import NEEDS
 
 __all__ = ["check_measurer", "random_inputs"]
 
@@ -70,7 +71,7 @@ def check_measurer(
     device: torch.device | str = "cpu",
     tolerance: float = 1e-5,
 ) -> None:
-    """Whether a measurer keeps its promises: permutation, split, empty dialogues, NaN, dtype, device and state.
+    """Whether a measurer keeps its promises: permutation, split, empty dialogues, NaN, dtype, device, modes, state.
 
     Args:
         make: gives a new measurer, the same each time; ids go from 0 to 15.
@@ -108,6 +109,8 @@ def check_measurer(
     check.same_again()
     check.empty_batch()
     check.state()
+    check.evaluation_learns_nothing()
+    check.extra_is_the_rest()
     if not check.measurer.is_batch_relative:
         check.split()
         check.permuted()
@@ -138,6 +141,8 @@ class _Check:
         assert is_kept, f"{self.name}: {promise}: {broken}"
 
     def equal(self, promise: str, got: Tensor, expected: Tensor) -> None:
+        shapes = tuple(got.shape), tuple(expected.shape)
+        self.holds(promise, shapes[0] == shapes[1], f"must have shape {shapes[1]} (got {shapes[0]})")
         close = torch.isclose(got, expected, rtol=self.tolerance, atol=self.tolerance, equal_nan=True)
         if not bool(close.all()):
             t = int((~close).nonzero()[0])
@@ -149,6 +154,8 @@ class _Check:
         self.holds("shape", tuple(got.shape) == (T,), f"must be ({T},) (got {tuple(got.shape)})")
         self.holds("device", got.device == self.whole.labels.device, f"must be that of the logits (got {got.device})")
         self.holds("gradient", not got.requires_grad, "must not require one")
+        unknown = sorted(set(self.measurer.needs) - set(NEEDS))
+        self.holds("needs", not unknown, f"must be among {', '.join(NEEDS)} (got {', '.join(unknown)})")
 
     def inputs_are_left_alone(self) -> None:
         before = copy.deepcopy(self.whole)
@@ -175,6 +182,24 @@ class _Check:
         nothing = _rows(self.whole, torch.arange(0), [0])
         got = self.difficulty(self.new(), nothing)
         self.holds("empty batch", tuple(got.shape) == (0,), f"must give shape (0,) (got {tuple(got.shape)})")
+
+    def evaluation_learns_nothing(self) -> None:
+        measurer = self.new()
+        self.difficulty(measurer, self.whole)
+        before = copy.deepcopy(dict(measurer.named_buffers()))
+        self.difficulty(measurer.eval(), _rows(self.whole, torch.arange(5), [0, 5]))
+        for name, now in measurer.named_buffers():
+            same = torch.equal(before[name].nan_to_num(nan=-1.0), now.nan_to_num(nan=-1.0))
+            self.holds("evaluation mode", same, f"must only read (wrote to {name})")
+
+    def extra_is_the_rest(self) -> None:
+        """The scheduler has the step measure, and adds `extra`, where `forward` says it all."""
+        with torch.no_grad():
+            extra = self.new().extra(self.whole)
+            if self.measurer.fused != "none":
+                extra = self.whole.step(self.measurer.fused, extra).difficulty
+        assert isinstance(extra, Tensor), f"{self.name}: extra: must be a tensor (got {type(extra).__name__})"
+        self.equal("extra", extra, self.expected)
 
     def split(self) -> None:
         measurer, offsets = self.new(), self.whole.offsets.tolist()

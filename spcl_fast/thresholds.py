@@ -1,8 +1,8 @@
 """How the threshold of a curriculum moves: by a factor, with a quantile of the difficulties, with their mean.
 
-A schedule gives the next threshold for the present one, on its device. The scheduler asks `before_step` where
-`looks_at_steps` says so, with the difficulties that the step is about to select from, shows `after_step` those that
-every step has selected from, and asks `end_epoch` once an epoch.
+A schedule gives the next threshold for the present one: a 0-dim tensor on its device, or a number where it has one. The
+scheduler asks `before_step` where `looks_at_steps` says so, with the difficulties that the step is about to select
+from, shows `after_step` those that every step has selected from, and asks `end_epoch` once an epoch.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class ExponentialThreshold(ThresholdSchedule):
 
     @property
     def largest(self) -> float:
-        """The cap, or lambda_0 above it."""
+        """The cap, which what grows can reach; lambda_0 alone may lie above it."""
         return self.maximum
 
     def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> Tensor:
@@ -276,8 +276,9 @@ class QuantileThreshold(ThresholdSchedule):
         return {"pace": dict(self.pace.config), "over": self.over, "num_utterances": self.num_utterances}
 
     def before_step(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs) -> Tensor:
-        """The quantile of this batch."""
-        return ops.difficulty_quantile(difficulty, self.pace_now, process_group=inputs.process_group).double()
+        """The quantile of this batch; a batch without a difficulty leaves the threshold as it is."""
+        level = ops.difficulty_quantile(difficulty, self.pace_now, process_group=inputs.process_group).double()
+        return torch.where(level.isnan(), threshold, level)
 
     def select(self, difficulty: Tensor, inputs: StepInputs) -> Tensor | None:
         """Of a batch, exactly so many."""
@@ -285,7 +286,7 @@ class QuantileThreshold(ThresholdSchedule):
             return None
         group = inputs.process_group
         if group is None and inputs.ids is not None:  # ordered by id, the first by index are the first by id
-            order = inputs.ids.argsort()
+            order = inputs.ids.argsort(stable=True)
             taken = ops.select_easiest(difficulty[order], self.pace_now)
             return torch.empty_like(taken).scatter_(0, order, taken)
         return ops.select_easiest(difficulty, self.pace_now, process_group=group, ids=inputs.ids)

@@ -1,8 +1,9 @@
 """Weightings of your own beside the schemes of `ops.self_paced_weights`: functions by name.
 
 A weighting is `f(difficulty, threshold, **parameters) -> weight`: `[T]`, a 0-dim float64 tensor on the same device, and
-weights `[T]` that are finite and at least 0. A difficulty that is NaN gets weight 0, whatever the function says of
-it. It runs without autograd, and must not wait for a device.
+weights `[T]` that are finite and at least 0: others are refused on the host, and are 0 on a device. NaN is a weight of
+0 for an utterance that cannot be judged, and is counted as undefined; a difficulty that is NaN has it, whatever the
+function says of it. It runs without autograd, writes to no input and must not wait for a device.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from spcl_fast import DialogueBatch, FaultyDataError, SelfPacedScheduler, ops
+from spcl_fast.thresholds import QuantileThreshold
 
 NAN, INF = float("nan"), float("inf")
 WEIGHT = torch.tensor([0.5, 2.0, 1.0, 0.1, 3.0, 0.7])
@@ -212,3 +213,46 @@ def test_a_state_from_before_there_were_parameters_is_continued(make_problem):
 def test_settings_that_are_no_numbers_are_refused(setting, value):
     with pytest.raises(TypeError, match=f"{setting} must be a number"):
         SelfPacedScheduler(**{setting: value})
+
+
+WRONG_IDS = {
+    "too few": (lambda ids: ids[:1], ValueError, r"ids must have shape \(24,\) \(got \(1,\)\)"),
+    "too many": (lambda ids: ids.repeat(2), ValueError, r"ids must have shape \(24,\) \(got \(48,\)\)"),
+    "no integers": (lambda ids: ids.double(), TypeError, "ids must hold integers"),
+    "padded": (lambda ids: ids.view(2, 12), ValueError, r"ids must have 1 dimension\(s\)"),
+    "no tensor": (lambda ids: ids.tolist(), TypeError, r"ids must be a tensor \(got list\)"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_IDS)
+@pytest.mark.parametrize("looks_at_them", ["quantile", "quantile over an epoch", "random"])
+def test_ids_that_do_not_fit_are_refused_by_name(make_problem, what, looks_at_them):
+    wrong, error, message = WRONG_IDS[what]
+    logits, labels, offsets = make_problem()
+    ids = torch.arange(24)
+    scheduler = {
+        "quantile": lambda: SelfPacedScheduler(QuantileThreshold(0.5)),
+        "quantile over an epoch": lambda: SelfPacedScheduler(QuantileThreshold(0.5, over="epoch", num_utterances=24)),
+        "random": lambda: SelfPacedScheduler(difficulty="random"),
+    }[looks_at_them]()
+    scheduler(logits, labels, offsets, ids=ids.int())
+    with pytest.raises(error, match=f"SelfPacedScheduler: {message}"):
+        scheduler(logits, labels, offsets, ids=wrong(ids))
+    with pytest.raises(TypeError, match="SelfPacedScheduler: ids must be a tensor"):
+        scheduler(logits, DialogueBatch.from_arrays(labels, offsets), ids=ids.tolist())
+
+
+@pytest.mark.parametrize("labels", [[0] * 24, None, torch.tensor(0, device="cpu")])
+def test_labels_that_are_none_are_refused_by_name(make_problem, labels):
+    with pytest.raises((TypeError, ValueError), match="SelfPacedScheduler: labels must"):
+        SelfPacedScheduler(difficulty="loss")(make_problem().logits, labels)
+
+
+def test_a_state_loaded_under_inference_mode_does_not_stop_the_next_step(make_problem):
+    scheduler = SelfPacedScheduler()
+    scheduler(*make_problem())
+    again = SelfPacedScheduler()
+    with torch.inference_mode():
+        again.load_state_dict(scheduler.state_dict())
+    again(*make_problem())
+    assert again.end_epoch().steps == 2

@@ -66,6 +66,30 @@ def test_quantile_follows_its_pace_and_soft_weights_use_it_as_threshold():
         assert scheduler.end_epoch().threshold == level
 
 
+@pytest.mark.parametrize("scheme", ["hard", "linear"])
+def test_a_batch_without_a_difficulty_leaves_the_quantile_as_it_is(scheme):
+    scheduler = SelfPacedScheduler(QuantileThreshold(0.5), difficulty="loss", weighting=scheme)
+    logits, labels, offsets = batch()
+    ignored = torch.full_like(labels, -100)
+    scheduler(logits, ignored, offsets)
+    assert scheduler.threshold == math.inf
+    scheduler(logits, labels, offsets)
+    before = float(scheduler.threshold)
+    for nothing in ((logits, ignored, offsets), (logits[:, :0], labels[:0], offsets[:1])):
+        assert scheduler(*nothing).loss == 0
+        assert scheduler.threshold == before
+
+
+def test_ties_between_utterances_of_one_id_are_taken_by_index():
+    logits, labels = torch.zeros(1, 40, 3), torch.zeros(40).long()
+    scheduler = SelfPacedScheduler(QuantileThreshold(0.5), difficulty="loss")
+    step = scheduler(logits, labels, torch.tensor([0, 40]), ids=torch.arange(20).flip(0).repeat(2))
+    lower = torch.arange(40) % 20 >= 10  # ids 0 to 9, twice
+    assert torch.equal(step.weight > 0, lower)
+    step = scheduler(logits, labels, torch.tensor([0, 40]), ids=torch.zeros(40).long())
+    assert torch.equal(step.weight > 0, torch.arange(40) < 20)
+
+
 def test_quantile_over_an_epoch_is_that_of_all_its_difficulties():
     pace = pacing.LinearPace(start=0.3, total=4)
     scheduler = SelfPacedScheduler(QuantileThreshold(pace, over="epoch", num_utterances=48), difficulty="loss")
@@ -209,6 +233,103 @@ def test_a_schedule_of_ones_own():
     with pytest.raises(ValueError, match="threshold"):
         SelfPacedScheduler().load_state_dict(scheduler.state_dict())
     assert copy.deepcopy(scheduler).end_epoch().threshold == scheduler.threshold
+
+
+class Gives(ThresholdSchedule):
+    """What it is told to give, before each step and after each epoch."""
+
+    initial, looks_at_steps = 0.5, True
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def before_step(self, threshold, difficulty, inputs):
+        return self.value
+
+    def end_epoch(self, threshold, epoch, process_group=None):
+        return self.value
+
+
+@pytest.mark.parametrize("value", [0.75, 1, torch.tensor(0.75), torch.tensor(0.75, requires_grad=True)])
+def test_a_schedule_may_give_a_number_and_leaves_no_gradient(value):
+    scheduler, number = SelfPacedScheduler(Gives(value)), float(torch.as_tensor(value).detach())
+    expected = ops.self_paced_step(*batch(), number)
+    assert torch.equal(scheduler(*batch()).weight, expected.weight)
+    scheduler.end_epoch()
+    assert scheduler.threshold == number
+    assert scheduler.threshold.dtype == torch.float64
+    assert not scheduler.threshold.requires_grad
+
+
+@pytest.mark.parametrize("value", [None, True, torch.ones(1), torch.tensor(1)])
+def test_what_is_no_threshold_is_refused_in_the_name_of_the_schedule(value):
+    scheduler = SelfPacedScheduler(Gives(value))
+    message = "Gives: the threshold must be a number or a 0-dim floating point tensor"
+    with pytest.raises(TypeError, match=message):
+        scheduler(*batch())
+    with pytest.raises(TypeError, match=message):
+        scheduler.end_epoch()
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "message"),
+    [
+        (lambda rho, t: 1.0, TypeError, "must be a tensor"),
+        (lambda rho, t: None, TypeError, "must be a tensor"),
+        (lambda rho, t: torch.ones(1), ValueError, r"must have shape \(16,\) \(got \(1,\)\)"),
+        (lambda rho, t: torch.ones(3), ValueError, r"must have shape \(16,\)"),
+        (lambda rho, t: torch.ones(16, 1), ValueError, r"must have 1 dimension\(s\)"),
+        (lambda rho, t: rho + 1j, TypeError, "must hold real numbers"),
+    ],
+)
+def test_what_are_no_weights_is_refused_in_the_name_of_the_weighting(function, error, message):
+    with pytest.raises(error, match=f"weighting '.*<lambda>': the weights {message}"):
+        SelfPacedScheduler(weighting=function)(*batch())
+
+
+@pytest.mark.host_only  # elsewhere they are 0
+@pytest.mark.parametrize("bad", [-0.5, math.inf, -math.inf])
+def test_weights_that_are_negative_or_infinite_are_refused(bad):
+    def function(rho, threshold):
+        return torch.where(torch.arange(16) == 3, bad, 1.0)
+
+    with pytest.raises(ValueError, match=rf"must be finite and at least 0 \(got {bad} for utterance 3\)"):
+        SelfPacedScheduler(weighting=function)(*batch())
+    logits, labels, offsets = batch()
+    labels[3] = -100  # not scored: whatever it is weighed
+    assert SelfPacedScheduler(weighting=function)(logits, labels, offsets).weight.sum() == 15
+
+
+def test_parameters_of_a_weighting_may_be_tensors_and_lists():
+    parameters = {"scale": torch.tensor([0.5, 1.0]), "steps": (1, 2), "name": "a", "other": None, "is_on": True}
+
+    def function(rho, threshold, *, scale, steps, name, other, is_on):
+        return torch.full_like(rho, float(scale[0]) * steps[1])
+
+    scheduler = SelfPacedScheduler(weighting=function, weighting_parameters=parameters)
+    assert scheduler(*batch()).weight.tolist() == [1.0] * 16
+    saved = io.BytesIO()
+    torch.save(scheduler.state_dict(), saved)
+    saved.seek(0)
+    again = SelfPacedScheduler(weighting=function, weighting_parameters=parameters)
+    again.load_state_dict(torch.load(saved, weights_only=True))
+    assert again.check() == scheduler.check()
+    with pytest.raises(TypeError, match="f of weighting_parameters must be a number, text, a tensor or a list"):
+        SelfPacedScheduler(weighting=function, weighting_parameters={"f": print})
+
+
+def test_a_threshold_without_end_is_outside_the_domain_of_log():
+    for schedule in (
+        ExponentialThreshold(0.5, maximum=math.inf),
+        ExponentialThreshold(math.inf, maximum=0.5),
+        QuantileThreshold(0.5, over="epoch", num_utterances=16),  # whose first epoch takes all
+    ):
+        with pytest.raises(ValueError, match=r"threshold of 'log' must lie in \(0, 1\) \(got inf\)"):
+            SelfPacedScheduler(schedule, weighting="log")
+    x = random_inputs(device=torch.get_default_device())
+    scheduler = SelfPacedScheduler(QuantileThreshold(0.5), weighting="log", difficulty="random")
+    assert (scheduler(x.logits, x.labels, x.offsets, ids=x.ids).weight > 0).sum() == 7  # the quantile itself weighs 0
 
 
 @pytest.mark.parametrize(

@@ -34,13 +34,16 @@ class MinMax(KeepsDtypes):
         """Values of any shape, scaled."""
         finite = values.isfinite()
         ends = torch.stack([torch.where(finite, -values, -torch.inf), torch.where(finite, values, -torch.inf)])
-        ends = torch.cat([ends.flatten(1).double(), self.range.new_full((2, 1), -torch.inf)], 1).amax(1)
+        ends = ends.flatten(1).double()
+        # On the device of the values: a scale that remembers nothing serves all devices.
+        ends = torch.cat([ends, ends.new_full((2, 1), -torch.inf)], 1).amax(1)
         ends = _distributed.all_max(ends, process_group)
         if self.running:
             ends = torch.maximum(ends, self.range)
             if self.training:
                 self.range.copy_(ends)
         low, high = -ends[0], ends[1]
+        low = torch.where(low.isfinite(), low, 0.0)  # without a finite value, +Inf less +Inf would be NaN
         width = torch.where(high > low, high - low, 1.0)
         return ((values - low) / width).clamp(0, 1).to(values.dtype)
 
@@ -53,9 +56,12 @@ def standardised(values: Tensor, process_group: ProcessGroup | None = None) -> T
     finite = values.isfinite()
     x = torch.where(finite, values, 0.0).double()
     n, total = _distributed.all_sum(torch.stack([finite.sum().double(), x.sum()]), process_group)
-    mean = total / n.clamp(min=1)
-    squares = torch.where(finite, (values.double() - mean) ** 2, 0.0).sum()
-    deviation = (_distributed.all_sum(squares[None], process_group)[0] / n.clamp(min=1)).sqrt()
+    n = n.clamp(min=1)
+    mean = total / n
+    distance = torch.where(finite, x - mean, 0.0)
+    error, squares = _distributed.all_sum(torch.stack([distance.sum(), (distance**2).sum()]), process_group) / n
+    mean = mean + error  # what rounding took from it, without which equal values would lie apart from their mean
+    deviation = (squares - error**2).clamp(min=0).sqrt()
     scaled = (values.double() - mean) / torch.where(deviation > 0, deviation, 1.0)
     return torch.where(deviation > 0, scaled, torch.where(finite, 0.0, scaled)).to(values.dtype)
 

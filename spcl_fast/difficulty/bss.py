@@ -60,7 +60,7 @@ class BssDifficulty(Difficulty):
         """The sum of the two scaled terms, `[T]`; NaN where an utterance is not scored.
 
         An utterance without two modalities that can be compared has no incoherence: its first term is 0. A modality
-        that is not present adds no loss.
+        that is not present adds no loss. Class weights and label smoothing are in neither loss.
         """
         unimodal = ops.modality_scores(
             inputs.logits,
@@ -69,7 +69,8 @@ class BssDifficulty(Difficulty):
             present=inputs.present,
             backend=inputs.backend,
         ).loss
-        joint = inputs.step("loss").utterance_loss
+        # Without what the loss that trains may have and those of the modalities do not.
+        joint = inputs._replace(class_weight=None, label_smoothing=0.0).step("loss").utterance_loss
         if inputs.present is not None:
             unimodal = torch.where(inputs.present, unimodal, 0.0)
         loss = self.unimodal * unimodal.sum(0) + (1 - self.unimodal) * joint

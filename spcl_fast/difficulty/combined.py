@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spcl_fast._scheduler_state import described
 from spcl_fast.difficulty._scaling import NORMALIZE
-from spcl_fast.difficulty.measurer import Difficulty, StepInputs
+from spcl_fast.difficulty.measurer import Difficulty, StepInputs, require_difficulty
 from spcl_fast.ops import _check
 
 if TYPE_CHECKING:
@@ -52,7 +52,12 @@ class CombinedDifficulty(Difficulty):
         if not terms:
             raise ValueError("CombinedDifficulty: terms must have at least one measurer (got none)")
         measurers, weights = [], []
-        for k, (term, weight) in enumerate(terms):
+        for k, pair in enumerate(terms):
+            if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+                raise TypeError(
+                    f"CombinedDifficulty: terms[{k}] must be a pair of a measurer and its weight (got {pair!r})"
+                )
+            term, weight = pair
             measurer = make(term) if isinstance(term, str) else term
             if not isinstance(measurer, Difficulty):
                 raise TypeError(f"CombinedDifficulty: terms[{k}] must be a Difficulty (got {type(term).__name__})")
@@ -93,7 +98,7 @@ class CombinedDifficulty(Difficulty):
                 if term is None:
                     continue
             else:
-                term = measurer(inputs)
+                term = require_difficulty(measurer, measurer(inputs), inputs)
                 if self.normalize is not None:
                     term = NORMALIZE[self.normalize](term, inputs.process_group)
                 term = weight * term

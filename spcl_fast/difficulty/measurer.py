@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spcl_fast import ops
 from spcl_fast._state import KeepsDtypes
+from spcl_fast.ops import _check
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -208,6 +209,18 @@ class Difficulty(KeepsDtypes):
         for what in ("speakers", "embeddings", "ids"):
             if what in self.needs and getattr(inputs, what) is None:
                 raise ValueError(f"{type(self).__name__}: needs {what}= (got none)")
+
+
+def require_difficulty(measurer: Difficulty, value: Any, inputs: StepInputs) -> Tensor:
+    """TypeError or ValueError, in the name of the measurer, unless it gave a difficulty `[T]`."""
+    if isinstance(value, Tensor) and value.is_floating_point() and value.shape == inputs.labels.shape:
+        return value
+    name = type(measurer).__name__
+    z = _check.logits(name, inputs.logits)
+    _check.labels(name, inputs.labels, z)
+    _check.tensor(name, "the difficulty", value, 1, _check.FLOATS, "floating point numbers")
+    _check.shaped(name, "the difficulty", value, (z.T,), z.device)
+    return value
 
 
 def ordered_embeddings(name: str, inputs: StepInputs) -> Vectors:

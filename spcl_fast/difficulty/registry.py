@@ -57,6 +57,7 @@ def make(name: str, **parameters: Any) -> Difficulty:
     """The measurer of that name, with these parameters of its class.
 
     Raises:
+        TypeError: a factory that gives something else than a measurer.
         ValueError: an unknown name; what the class refuses.
 
     Example:
@@ -64,7 +65,10 @@ def make(name: str, **parameters: Any) -> Difficulty:
         >>> difficulty.make("random", seed=3)
         RandomDifficulty(seed=3, redraw=True)
     """
-    return _registry.make(name, **parameters)
+    made = _registry.make(name, **parameters)
+    if not isinstance(made, Difficulty):
+        raise TypeError(f"difficulty: the factory of {name!r} must give a Difficulty (got {type(made).__name__})")
+    return made
 
 
 def register(name: str, factory: Callable[..., Difficulty]) -> None:

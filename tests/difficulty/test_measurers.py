@@ -21,6 +21,7 @@ from spcl_fast.difficulty import (
     SpreadDifficulty,
     TransitionDifficulty,
 )
+from spcl_fast.difficulty._scaling import NORMALIZE
 from spcl_fast.testing import check_measurer, random_inputs
 
 SIMILARITY = torch.tensor([[1.0, 0.5, 0.0, 0.25]] * 4, device="cpu")
@@ -92,6 +93,13 @@ def test_bss_by_hand():
     scaled = [(l - losses[0]) / (losses[2] - losses[0]) for l in losses]
     expected = [c + l for c, l in zip((0.0, 0.5, 1.0), scaled, strict=True)]
     assert BssDifficulty()(x).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_bss_adds_losses_of_one_kind():
+    """Class weights and smoothing are of the loss that trains; those of the modalities have neither."""
+    x = random_inputs(device=torch.get_default_device())
+    weighted = x._replace(class_weight=torch.tensor([0.1, 5.0, 1.0, 0.0]), label_smoothing=0.3)
+    torch.testing.assert_close(BssDifficulty()(weighted), BssDifficulty()(x))
 
 
 def test_bss_scales_by_all_it_has_met_when_it_runs():
@@ -193,6 +201,17 @@ class Constant(Difficulty):
         return torch.full_like(inputs.labels, 3, dtype=torch.float32)
 
 
+def test_scales_without_a_finite_value_of_equal_values_and_on_any_device():
+    inf = math.inf
+    minmax, zscore = NORMALIZE["minmax"], NORMALIZE["zscore"]
+    assert minmax(torch.tensor([inf, -inf])).tolist() == [1.0, 0.0]
+    equal = torch.full((3,), 0.1, dtype=torch.float64)  # their sum over 3 is not 0.1
+    assert zscore(equal).tolist() == [0.0, 0.0, 0.0]
+    assert zscore(torch.tensor([0.1, 0.1, inf]).double()).tolist() == [0.0, 0.0, inf]
+    for scale in (minmax, zscore):  # one object serves all devices
+        assert scale(torch.empty(4, device="meta")).device.type == "meta"
+
+
 def test_one_term_that_cannot_judge_an_utterance_leaves_it_out():
     class Silent(Difficulty):
         def forward(self, inputs):
@@ -270,70 +289,42 @@ def test_a_single_head_needs_neither_dialogues_nor_modalities():
         SelfPacedScheduler()(logits, labels, torch.tensor([0, 9]))
 
 
-# What `check_measurer` is there to find: each of these breaks one promise.
-class NoTensor(Difficulty):
-    def forward(self, inputs):
-        return inputs.labels.tolist()
+class Gives(Difficulty):
+    """What it is told to give."""
 
-
-class Writes(Difficulty):
-    def forward(self, inputs):
-        return inputs.logits[0, :, 0].add_(1).to(torch.float32)
-
-
-class BatchRelative(Difficulty):
-    def forward(self, inputs):
-        loss = inputs.step("loss").utterance_loss
-        return loss - loss.nansum() / max(len(loss), 1)
-
-
-class Leaky(Difficulty):
-    def forward(self, inputs):
-        loss = inputs.step("loss").utterance_loss
-        return loss + 0 * torch.stack(tuple(inputs.logits)).sum().to(loss.dtype)
-
-
-class Forgetful(Difficulty):
-    def __init__(self):
+    def __init__(self, value):
         super().__init__()
-        self.calls = 0.0
+        self.value = value
 
     def forward(self, inputs):
-        return inputs.step("loss").utterance_loss + self.calls
-
-    def end_epoch(self, process_group=None):
-        self.calls += 1.0
+        return self.value
 
 
-class Rounds(Difficulty):
-    def forward(self, inputs):
-        return inputs.step("loss").utterance_loss.float()
-
-
-class ShapeOfDialogues(Difficulty):
-    def forward(self, inputs):
-        return inputs.step("loss").spread
-
-
-class ByPosition(Difficulty):
-    def forward(self, inputs):
-        return torch.arange(inputs.labels.numel(), dtype=inputs.step("loss").difficulty.dtype)
-
-
-@pytest.mark.host_only
 @pytest.mark.parametrize(
-    ("broken", "promise"),
+    ("value", "error", "message"),
     [
-        (NoTensor, "result"),
-        (Writes, "inputs"),
-        (BatchRelative, "batch split"),
-        (Leaky, "a NaN in another dialogue"),
-        (Forgetful, "a state that was saved and loaded"),
-        (Rounds, "dtype"),
-        (ShapeOfDialogues, "shape"),
-        (ByPosition, "batch split"),
+        (None, TypeError, "must be a tensor"),
+        (1.0, TypeError, "must be a tensor"),
+        (torch.ones(16, dtype=torch.int64), TypeError, "must hold floating point numbers"),
+        (torch.ones(1), ValueError, r"must have shape \(16,\) \(got \(1,\)\)"),
+        (torch.ones(16, 1), ValueError, r"must have 1 dimension\(s\)"),
     ],
 )
-def test_check_measurer_finds_a_broken_promise(broken, promise):
-    with pytest.raises(AssertionError, match=f"{broken.__name__}: {promise}"):
-        check_measurer(broken)
+def test_what_is_no_difficulty_is_refused_in_the_name_of_the_measurer(value, error, message):
+    x = random_inputs(device=torch.get_default_device())
+    for measurer in (Gives(value), CombinedDifficulty([("loss", 1.0), (Gives(value), 0.5)])):
+        for given in (None, torch.ones(16)):
+            with pytest.raises(error, match=f"Gives: the difficulty {message}"):
+                SelfPacedScheduler(difficulty=measurer)(x.logits, x.labels, x.offsets, extra_difficulty=given)
+
+
+def test_a_factory_that_makes_no_measurer_is_refused(monkeypatch):
+    monkeypatch.setattr(difficulty.registry._registry, "_factories", {"linear": lambda: torch.nn.Linear(1, 1)})
+    with pytest.raises(TypeError, match=r"the factory of 'linear' must give a Difficulty \(got Linear\)"):
+        SelfPacedScheduler(difficulty="linear")
+
+
+@pytest.mark.parametrize("terms", [["spcl", "loss"], {"spcl": 1.0}, [("loss", 1.0, 2.0)], [SpclDifficulty()]])
+def test_terms_that_are_no_pairs_are_refused(terms):
+    with pytest.raises(TypeError, match=r"terms\[0\] must be a pair of a measurer and its weight"):
+        CombinedDifficulty(terms)

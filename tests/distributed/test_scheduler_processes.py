@@ -5,6 +5,7 @@ Each of one, two and three processes holds dialogues of every batch, unevenly, a
 
 from __future__ import annotations
 
+import copy
 import io
 import itertools
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from spcl_fast import SelfPacedScheduler, pacing
-from spcl_fast.difficulty import BssDifficulty, CombinedDifficulty, Difficulty, StepInputs
+from spcl_fast.difficulty import BssDifficulty, CombinedDifficulty, Difficulty, HistoryDifficulty, StepInputs
 from spcl_fast.testing import random_inputs
 from spcl_fast.thresholds import QuantileThreshold, RunningMeanThreshold, ThresholdSchedule
 
@@ -279,6 +280,73 @@ def test_nothing_is_sent_without_a_group_and_never_a_score(run_processes):
             assert sizes, what
             assert max(sizes) <= 2048, what
     assert first["spcl: a step"] == [1]
+
+
+class ModelWithItsScheduler(Model):
+    """Calls the scheduler in its forward pass; it remembers by the utterance, and by the epoch."""
+
+    def __init__(self, group: dist.ProcessGroup | None) -> None:
+        super().__init__()
+        self.scheduler = SelfPacedScheduler(
+            quantile("epoch"), difficulty=HistoryDifficulty(BATCHES * T), process_group=group
+        )
+
+    def forward(self, x: StepInputs) -> Tensor:  # type: ignore[override]
+        heads = super().forward(x.embeddings)  # type: ignore[arg-type]
+        loss: Tensor = self.scheduler(heads, x.labels, x.offsets, ids=x.ids).loss
+        return loss
+
+
+def learned_with_its_scheduler(group: dist.ProcessGroup | None) -> list[Any]:
+    rank, size = (dist.get_rank(), dist.get_world_size()) if group else (0, 1)
+    model = ModelWithItsScheduler(group)
+    wrapped = nn.parallel.DistributedDataParallel(model) if group else model
+    seen: list[Any] = []
+    for _ in range(2):
+        for number in range(BATCHES):
+            wrapped(part_of(whole_batch(number), rank, size)).backward()
+        seen.append(model.scheduler.end_epoch()._replace(steps=0)._asdict())
+        seen.append({"observed": model.scheduler.difficulty.scores.num_observed})
+    return seen
+
+
+def learned_in_processes() -> list[Any]:
+    return learned_with_its_scheduler(dist.group.WORLD)
+
+
+def test_a_wrapper_does_not_overwrite_what_the_processes_have_counted(run_processes):
+    expected = learned_with_its_scheduler(None)
+    for seen in run_processes(2, learned_in_processes):
+        for got, alone in zip(seen, expected, strict=True):
+            for field, value in alone.items():
+                if isinstance(value, Tensor):
+                    assert torch.equal(got[field], value)
+                else:
+                    assert got[field] == pytest.approx(value, rel=1e-6), field
+
+
+def copied_and_with_modalities_of_their_own() -> tuple[bool, list[float], str]:
+    rank, group = dist.get_rank(), dist.group.WORLD
+    first = SelfPacedScheduler(1.0, process_group=group)
+    copied = copy.deepcopy(nn.ModuleList([nn.Linear(1, 1), first]))[1]
+    x = part_of(whole_batch(0), rank, 2)
+    losses = [float(scheduler(x.logits, x.labels, x.offsets).loss) for scheduler in (first, copied)]
+    first.end_epoch()  # does not end that of the copy
+    is_its_own = copied.process_group is group and copied.epoch == 0 and copied.check().steps == 2
+    other = SelfPacedScheduler(1.0, process_group=group)
+    other(x.logits[: 3 - rank], x.labels, x.offsets)  # type: ignore[index]
+    with pytest.raises(ValueError) as caught:
+        other.end_epoch()
+    return is_its_own, losses, str(caught.value)
+
+
+def test_copies_speak_to_the_same_processes_and_modalities_are_those_of_all(run_processes):
+    for is_its_own, (first, copied), message in run_processes(2, copied_and_with_modalities_of_their_own):
+        assert is_its_own
+        assert first == copied
+        assert message == (
+            "SelfPacedScheduler: the steps of all processes must have the same modalities (got 2 in one, 3 in another)"
+        )
 
 
 def test_a_group_that_is_none_is_refused():
