@@ -60,7 +60,8 @@ class SelfPacedScheduler(KeepsDtypes):
         label_smoothing: in [0, 1].
         ignore_index: the label of utterances that are not scored.
         nonfinite: "raise" lets `check()` and `end_epoch()` raise for logits and losses that are NaN or +Inf;
-            "exclude" only counts them. They are left out of training either way.
+            "exclude" only counts them. They are left out of training either way, but for a loss of +Inf that the
+            weighting takes (at a threshold of `math.inf`, or by a difficulty without the loss): the batch has it then.
         validate: "cheap", "full" or "off", of `ops.self_paced_step`.
         process_group: the processes that hold the rest of each batch. The loss is then scaled so that the average of
             its gradients over the processes (what DDP and FSDP take) is that of the whole batch in one process;

@@ -105,6 +105,11 @@ class CombinedDifficulty(Difficulty):
             total = term if total is None else total + term
         return total
 
+    def require(self, inputs: StepInputs) -> None:
+        """That of every term."""
+        for measurer in self._measurers():
+            measurer.require(inputs)
+
     def end_epoch(self, process_group: ProcessGroup | None = None) -> None:
         """That of every term."""
         for measurer in self._measurers():

@@ -129,6 +129,15 @@ class Difficulty(KeepsDtypes):
     needs: frozenset[str] = frozenset()
     is_batch_relative: bool = False
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """TypeError for a `forward` that the scheduler would not call: the step measures, and adds `extra`."""
+        super().__init_subclass__(**options)
+        if "forward" in vars(cls) and cls.fused != "none" and not vars(cls).keys() & {"fused", "extra"}:
+            raise TypeError(
+                f"{cls.__name__}: forward is not called where `fused` is {cls.fused!r}; write `extra` for what is to be"
+                ' added, or say fused = "none" and take inputs.step(...).difficulty'
+            )
+
     @property
     def config(self) -> dict[str, Any]:
         """What decides its numbers; by default nothing but the class."""
@@ -209,6 +218,11 @@ class Difficulty(KeepsDtypes):
         for what in ("speakers", "embeddings", "ids"):
             if what in self.needs and getattr(inputs, what) is None:
                 raise ValueError(f"{type(self).__name__}: needs {what}= (got none)")
+        # What the step measures itself, it asks for itself.
+        if "modalities" in self.needs and self.fused == "none":
+            name = type(self).__name__
+            if (z := _check.logits(name, inputs.logits)).M < 2:
+                raise ValueError(f"{name}: needs two modalities (got {z.M})")
 
 
 def require_difficulty(measurer: Difficulty, value: Any, inputs: StepInputs) -> Tensor:

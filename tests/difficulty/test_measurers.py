@@ -318,6 +318,45 @@ def test_what_is_no_difficulty_is_refused_in_the_name_of_the_measurer(value, err
                 SelfPacedScheduler(difficulty=measurer)(x.logits, x.labels, x.offsets, extra_difficulty=given)
 
 
+def test_what_a_measurer_needs_is_asked_for_before_it_is_called():
+    class Balance(Difficulty):
+        needs = frozenset({"modalities"})
+
+        def require(self, inputs):
+            super().require(inputs)
+            if inputs.aggregate == "mean":
+                raise ValueError("Balance: needs gestures")
+
+        def forward(self, inputs):
+            return ops.modality_scores(inputs.logits, inputs.labels).confidence.std(0)
+
+    x = random_inputs(device=torch.get_default_device())
+    for measurer in (Balance(), CombinedDifficulty([("loss", 1.0), (Balance(), 0.5)])):
+        SelfPacedScheduler(difficulty=measurer)(x.logits, x.labels, x.offsets)
+        with pytest.raises(ValueError, match=r"Balance: needs two modalities \(got 1\)"):
+            SelfPacedScheduler(difficulty=measurer)(x.logits[0], x.labels)
+        with pytest.raises(ValueError, match="Balance: needs gestures"):
+            SelfPacedScheduler(difficulty=measurer, aggregate="mean")(x.logits, x.labels, x.offsets)
+
+
+def test_a_forward_that_the_scheduler_would_not_call_is_refused():
+    with pytest.raises(TypeError, match="Twice: forward is not called where `fused` is 'loss'"):
+
+        class Twice(LossDifficulty):
+            def forward(self, inputs):
+                return 2 * super().forward(inputs)
+
+    class TwiceAll(LossDifficulty):
+        fused = "none"
+
+        def forward(self, inputs):
+            return 2 * inputs.step("loss").difficulty
+
+    x = random_inputs(device=torch.get_default_device())
+    step = SelfPacedScheduler(difficulty=TwiceAll())(x.logits, x.labels, x.offsets)
+    torch.testing.assert_close(step.difficulty, 2 * LossDifficulty()(x))
+
+
 def test_a_factory_that_makes_no_measurer_is_refused(monkeypatch):
     monkeypatch.setattr(difficulty.registry._registry, "_factories", {"linear": lambda: torch.nn.Linear(1, 1)})
     with pytest.raises(TypeError, match=r"the factory of 'linear' must give a Difficulty \(got Linear\)"):
