@@ -28,6 +28,7 @@ def measurer(name: str, given: str | Difficulty) -> Difficulty:
 def schedule(name: str, threshold: float | ThresholdSchedule, growth: float, largest: float) -> ThresholdSchedule:
     """A schedule as it is, or that of SPCL from its first threshold."""
     if isinstance(threshold, ThresholdSchedule):
+        _check.number(type(threshold).__name__, "initial", threshold.initial, "not be NaN", lambda x: not math.isnan(x))
         return threshold
     return ExponentialThreshold(threshold, growth=growth, maximum=largest, owner=name)
 

@@ -9,14 +9,17 @@ from typing import Any
 
 from torch import Tensor
 
-from spcl_fast._state import differences
+from spcl_fast._state import differences, is_plain
 
 VERSION = 3  # 1: sums without that of the weights; 2: no measurer, no schedule, no process group
 
 
 def described(part: Any) -> dict[str, Any]:
     """A measurer or a schedule: its class and settings, in plain Python."""
-    return {"class": type(part).__name__, **part.config}
+    name, config = type(part).__name__, dict(part.config)
+    if not is_plain(config):
+        raise TypeError(f"{name}: config must hold plain Python alone, numbers, text and lists of them (got {config})")
+    return {"class": name, **config}
 
 
 def plain(owner: str, parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,15 @@ class KeepsDtypes(nn.Module):
         return self
 
 
+def is_plain(value: Any) -> bool:
+    """Whether a state may hold it as a setting: it loads with `weights_only=True` and can be compared."""
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and is_plain(x) for k, x in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(map(is_plain, value))
+    return value is None or type(value) in (bool, int, float, str)  # a number of NumPy is a float, and does not load
+
+
 def differences(saved: Mapping[str, Any], present: Mapping[str, Any]) -> str:
     """The fields in which two settings differ, in words, those of parts by `part.field`; empty when they agree."""
     return "; ".join(_differences(saved, present, ""))

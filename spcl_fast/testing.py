@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spcl_fast._state import is_plain
 from spcl_fast.difficulty import Difficulty, StepInputs
 from spcl_fast.difficulty.measurer import NEEDS
 
@@ -237,7 +238,7 @@ class _Check:
         got = self.difficulty(second, self.whole)
         self.equal("a state that was saved and loaded", got, self.difficulty(first, self.whole))
         config = self.new().config
-        same = config == self.new().config and _is_plain(config)
+        same = is_plain(config) and config == self.new().config
         self.holds("config", same, f"must be the same plain Python each time (got {config})")
 
 
@@ -257,11 +258,3 @@ def _rows(inputs: StepInputs, rows: Tensor, offsets: list[int]) -> StepInputs:
         embeddings=inputs.embeddings[:, rows],  # type: ignore[call-overload, index]
         ids=None if inputs.ids is None else inputs.ids[rows],
     )
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(isinstance(k, str) and _is_plain(x) for k, x in value.items())
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, (bool, int, float, str))

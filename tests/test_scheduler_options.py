@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
 from spcl_fast import DialogueBatch, FaultyDataError, SelfPacedScheduler, ops
-from spcl_fast.thresholds import QuantileThreshold
+from spcl_fast.difficulty import CombinedDifficulty, LossDifficulty
+from spcl_fast.thresholds import QuantileThreshold, ThresholdSchedule
 
 NAN, INF = float("nan"), float("inf")
 WEIGHT = torch.tensor([0.5, 2.0, 1.0, 0.1, 3.0, 0.7])
@@ -246,6 +248,27 @@ def test_ids_that_do_not_fit_are_refused_by_name(make_problem, what, looks_at_th
 def test_labels_that_are_none_are_refused_by_name(make_problem, labels):
     with pytest.raises((TypeError, ValueError), match="SelfPacedScheduler: labels must"):
         SelfPacedScheduler(difficulty="loss")(make_problem().logits, labels)
+
+
+@pytest.mark.parametrize("value", [torch.ones(2), np.float64(0.5), {1: "a"}, print])
+def test_a_config_that_no_state_can_hold_is_refused(value):
+    class Own(LossDifficulty):
+        @property
+        def config(self):
+            return {"value": [value]}
+
+    for difficulty in (Own(), CombinedDifficulty([(Own(), 1.0)])):
+        with pytest.raises(TypeError, match="Own: config must hold plain Python"):
+            SelfPacedScheduler(difficulty=difficulty)
+
+
+@pytest.mark.parametrize(("value", "error"), [(NAN, ValueError), ("0.5", TypeError), (torch.tensor(0.5), TypeError)])
+def test_a_schedule_begins_with_a_number(value, error):
+    class Own(ThresholdSchedule):
+        initial = value
+
+    with pytest.raises(error, match="Own: initial must"):
+        SelfPacedScheduler(Own())
 
 
 def test_a_state_loaded_under_inference_mode_does_not_stop_the_next_step(make_problem):
