@@ -1,4 +1,4 @@
-"""What is exchanged between the processes of a group: sums and extremes of counts, never scores.
+"""What is exchanged between the processes of a group: in a step sums and extremes, never scores.
 
 Without a group nothing is sent, also where torch.distributed is in use.
 """

@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass
 from numbers import Real
 from typing import Any, ClassVar
 
-from spcl_fast._options import choice
+from spcl_fast._options import FORMULAS, choice
 
-FORMULAS = ("paper", "curml")
 MOST_EPOCHS = 2**53  # beyond it a float no longer tells one epoch from the next
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from spcl_fast import _sampling
-from spcl_fast._options import choice
+from spcl_fast._options import FORMULAS, choice
 from spcl_fast._paces import integer
 from spcl_fast._sampling import Draw, Items, Vector
 from spcl_fast._state import differences
@@ -21,7 +21,6 @@ STATE_VERSION = 1
 FIELDS = {"version", "config", "epoch", "position", "finished", "checksum", "items", "next_items"}
 POOLS = ("easiest", "bucket")
 ORDERS = ("shuffled", "easiest_first")
-FORMULAS = ("paper", "curml")
 UNEVEN = ("keep", "drop", "repeat")
 
 Unit = TypeVar("Unit")

@@ -66,7 +66,8 @@ class SelfPacedScheduler(KeepsDtypes):
         process_group: the processes that hold the rest of each batch. The loss is then scaled so that the average of
             its gradients over the processes (what DDP and FSDP take) is that of the whole batch in one process;
             `end_epoch()` and `check()` sum the counters; quantiles and means are over all. All processes must make
-            the same calls. Counts and histograms are exchanged, never scores. None: no collective is ever made. Where
+            the same calls. A step exchanges counts, sums and histograms, never scores; what a history remembers is
+            exchanged at the end of an epoch, and by `synchronize`. None: no collective is ever made. Where
             DistributedDataParallel wraps a module that holds the scheduler, its forward pass has to call the scheduler,
             or it needs `broadcast_buffers=False`: else it gives all processes what the first has counted.
         backend: None for the fastest, or a name of `spcl_fast.backends`.

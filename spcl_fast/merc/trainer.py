@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -18,97 +17,16 @@ from torch import Tensor
 
 from spcl_fast._state import differences
 from spcl_fast.batch import DialogueBatch
+from spcl_fast.merc.config import TrainConfig as TrainConfig
+from spcl_fast.merc.config import curriculum_of
 from spcl_fast.merc.dataset import DialogueDataset
 from spcl_fast.merc.device import find_device
 from spcl_fast.merc.evaluation import Evaluation, evaluate
 from spcl_fast.merc.files import CheckpointError, load_checkpoint, save_checkpoint
 from spcl_fast.merc.models import MODELS
 from spcl_fast.merc.stopwatch import Stopwatch
-from spcl_fast.scheduler import SelfPacedScheduler
 
-CURRICULA = ("none", "spcl")
 CHECKPOINT_VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """What decides a run: the same configuration, data, device, versions and threads give the same numbers.
-
-    Attributes:
-        standardize: brings every feature to mean 0 and deviation 1 over the training utterances.
-        model: a name of `models.MODELS`.
-        encoder: of the model; late fusion has "gru" and "transformer".
-        hidden: width of the model, at least 1.
-        dropout: probability, in [0, 1).
-        curriculum: "spcl", or "none" for the same code with every weight 1.
-        threshold: of `SelfPacedScheduler`, as `growth`; both belong to the curriculum "spcl".
-        growth: factor per epoch, at least 1.
-        epochs: at most so many, at least 1.
-        batch_size: dialogues a step, at least 1.
-        learning_rate: of Adam, positive.
-        weight_decay: of Adam, at least 0.
-        clip: largest norm of the gradient, positive.
-        patience: epochs without a better dev weighted F1 after which training stops; None never stops early.
-        seed: in [0, 2**32).
-
-    Raises:
-        TypeError: a number of another type.
-        ValueError: a value out of its domain, or a name that is not known.
-
-    Example:
-        >>> from spcl_fast.merc.trainer import TrainConfig
-        >>> TrainConfig(threshold=0.4, growth=1.2, epochs=20).batch_size
-        16
-        >>> TrainConfig(dropout=1.0)
-        Traceback (most recent call last):
-            ...
-        ValueError: dropout must lie in [0, 1) (got 1.0)
-    """
-
-    standardize: bool = True
-    model: str = "late_fusion"
-    encoder: str = "gru"
-    hidden: int = 128
-    dropout: float = 0.5
-    curriculum: str = "spcl"
-    threshold: float = 0.7
-    growth: float = 1.25
-    epochs: int = 40
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-5
-    clip: float = 2.0
-    patience: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, known in (("model", MODELS), ("curriculum", CURRICULA)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)} (got {getattr(self, name)!r})")
-        for name in ("hidden", "epochs", "batch_size", "patience", "seed"):
-            value = getattr(self, name)
-            is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-            if not is_integer and (name, value) != ("patience", None):
-                raise TypeError(f"{name} must be an integer (got {type(value).__name__})")
-        for name in ("dropout", "learning_rate", "weight_decay", "clip"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Real):
-                raise TypeError(f"{name} must be a number (got {type(value).__name__})")
-        for name in ("hidden", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1 (got {getattr(self, name)})")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience must be at least 1 (got {self.patience})")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1) (got {self.dropout})")
-        for name in ("learning_rate", "clip"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be positive and finite (got {getattr(self, name)})")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise ValueError(f"weight_decay must be at least 0 and finite (got {self.weight_decay})")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must lie in [0, 2**32) (got {self.seed})")
-        _curriculum(self, num_modalities=2)  # refuses a threshold or growth out of its domain
 
 
 @dataclass(frozen=True)
@@ -186,7 +104,7 @@ class Trainer:
                 hidden=config.hidden,
                 dropout=config.dropout,
             ).to(self.device)
-        self.curriculum = _curriculum(config, len(dataset.features))
+        self.curriculum = curriculum_of(config, len(dataset.features))
         if self.curriculum is not None:
             self.curriculum.to(self.device)
         self.optimizer = torch.optim.Adam(
@@ -396,12 +314,3 @@ def _checksum(dataset: DialogueDataset) -> int:
 def _standardized(x: np.ndarray, train: np.ndarray) -> np.ndarray:
     mean, deviation = x[train].mean(0, dtype=np.float64), x[train].std(0, dtype=np.float64)
     return ((x - mean) / np.where(deviation > 0, deviation, 1.0)).astype(np.float32)
-
-
-def _curriculum(config: TrainConfig, num_modalities: int) -> SelfPacedScheduler | None:
-    if config.curriculum == "spcl":
-        return SelfPacedScheduler(config.threshold, config.growth)
-    if num_modalities < 2:
-        return None
-    everything = float("inf")  # the baseline: the same code with every weight 1
-    return SelfPacedScheduler(everything, 1.0, everything)
