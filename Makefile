@@ -23,7 +23,7 @@ $(DEPS): pyproject.toml constraints.txt
 	@touch $@
 
 $(BUILT): $(DEPS) $(NATIVE_SOURCES)
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt --no-build-isolation --editable '.[merc,report,dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt --no-build-isolation --editable '.[merc,report,corpus,dev]'
 	@touch $@
 
 demo: setup

@@ -23,10 +23,12 @@ from spcl_fast.merc.dataset import DialogueDataset
 from spcl_fast.merc.device import find_device
 from spcl_fast.merc.evaluation import Evaluation, evaluate
 from spcl_fast.merc.files import CheckpointError, load_checkpoint, save_checkpoint
-from spcl_fast.merc.models import MODELS
+from spcl_fast.merc.models import make_model
 from spcl_fast.merc.stopwatch import Stopwatch
 
 CHECKPOINT_VERSION = 1
+#: speakers that a backbone tells apart; the published code does not tell later ones from the last (arXiv 2605.21565)
+MAX_SPEAKERS = 8
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,11 @@ class Trainer:
         }
         with self._forked_rng():
             torch.manual_seed(config.seed)
-            self.model = MODELS[config.model](
+            self.model = make_model(
+                config.model,
                 {m: x.shape[1] for m, x in dataset.features.items()},
                 dataset.num_classes,
+                num_speakers=max(1, min(int(dataset.speakers.max()) + 1, MAX_SPEAKERS)),
                 encoder=config.encoder,
                 hidden=config.hidden,
                 dropout=config.dropout,

@@ -4,72 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from spcl_fast.batch import DialogueBatch
-
-
-class GRUEncoder(nn.Module):
-    """Linear, ReLU, dropout, bidirectional GRU over the dialogue, dropout: `[T, F]` to `[T, 2 hidden]`."""
-
-    def __init__(self, size: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.project = nn.Linear(size, hidden)
-        self.gru = nn.GRU(hidden, hidden, batch_first=True, bidirectional=True)
-        self.dropout = nn.Dropout(dropout)
-        self.out_size = 2 * hidden
-
-    def forward(self, x: Tensor, batch: DialogueBatch) -> Tensor:
-        """Encodes each dialogue from both ends; packed, so that no direction starts in the padding."""
-        x = batch.pad(self.dropout(self.project(x).relu()))
-        if not batch.num_utterances:
-            return x.new_zeros(0, self.out_size)
-        _, (_, steps) = batch.layout
-        # Packing asks for lengths on the host, longest first. Its own sorting would wait for the device; the same
-        # stable order on either side needs nothing of the other. An empty dialogue counts as one step of zeros:
-        # packing takes none, and nobody reads the result.
-        lengths = batch.lengths.cpu() if batch.host_lengths is None else batch.host_lengths
-        longest_first = lengths.sort(descending=True, stable=True).values.clamp(min=1)
-        order = batch.lengths.argsort(descending=True, stable=True)
-        packed, _ = self.gru(pack_padded_sequence(x.index_select(0, order), longest_first, batch_first=True))
-        padded, _ = pad_packed_sequence(packed, batch_first=True, total_length=steps)
-        return self.dropout(batch.flatten(padded.index_select(0, order.argsort())))
-
-
-class TransformerEncoder(nn.Module):
-    """The published one: two transformer layers at the raw feature size, then linear to `hidden`.
-
-    The number of heads is the first of 5..14 that divides the feature size, else 1. The published code lets
-    padding take part in the attention; here it is masked. What the paper leaves open follows the defaults of
-    `torch.nn.TransformerEncoderLayer`; there is no positional encoding.
-    """
-
-    def __init__(self, size: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        heads = next((n for n in range(5, 15) if size % n == 0), 1)
-        layer = nn.TransformerEncoderLayer(size, heads, batch_first=True)
-        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-        self.project = nn.Linear(size, hidden)
-        self.dropout = nn.Dropout(dropout)
-        self.out_size = hidden
-
-    def forward(self, x: Tensor, batch: DialogueBatch) -> Tensor:
-        """Encodes each dialogue, every utterance looking at all of its own dialogue."""
-        if not batch.num_utterances:
-            return self.project(x)
-        real = batch.pad(torch.ones_like(batch.labels, dtype=torch.bool))
-        # A dialogue without utterances attends to one row of zeros: a softmax over nothing would be NaN.
-        real[:, 0] = True
-        encoded = self.encoder(batch.pad(x), src_key_padding_mask=~real)
-        return self.dropout(self.project(batch.flatten(encoded)))
-
-
-ENCODERS: dict[str, type[GRUEncoder] | type[TransformerEncoder]] = {
-    "gru": GRUEncoder,
-    "transformer": TransformerEncoder,
-}
+from spcl_fast.merc.models.encoders import make_encoder
+from spcl_fast.merc.models.options import require_sizes
 
 
 class LateFusion(nn.Module):
@@ -106,15 +45,10 @@ class LateFusion(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        if encoder not in ENCODERS:
-            raise ValueError(f"LateFusion: encoder must be one of {', '.join(ENCODERS)} (got {encoder!r})")
-        if not feature_sizes:
-            raise ValueError("LateFusion: at least one modality is needed (got none)")
-        if num_classes < 1:
-            raise ValueError(f"LateFusion: num_classes must be at least 1 (got {num_classes})")
+        require_sizes("LateFusion", feature_sizes, num_classes)
         self.modalities = tuple(feature_sizes)
         # Lists, not mappings: a modality such as "text.glove" has a name that no parameter can bear.
-        encoders = [ENCODERS[encoder](size, hidden, dropout) for size in feature_sizes.values()]
+        encoders = [make_encoder("LateFusion", encoder, size, hidden, dropout) for size in feature_sizes.values()]
         self.encoders = nn.ModuleList(encoders)
         self.heads = nn.ModuleList(nn.Linear(e.out_size, num_classes) for e in encoders)
 
