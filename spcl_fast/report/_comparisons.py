@@ -1,0 +1,85 @@
+"""Each curriculum against each control, in pairs of the same seed, data and backbone, with Holm's correction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from spcl_fast.merc.statistics import PairedComparison, holm, paired_comparison
+from spcl_fast.report._study import CONTROLS, Arm, Group, labels_of, score, trained_alike
+
+LEVEL = 0.05
+FEWEST = 3  # with fewer seeds nothing is claimed
+
+
+class Comparison(NamedTuple):
+    """Weighted F1 of an arm minus that of a control; `found` is None, and both p are NaN, where no runs pair up."""
+
+    group: Group
+    label: str
+    control: str
+    found: PairedComparison | None
+    t_adjusted: float
+    wilcoxon_adjusted: float
+
+    @property
+    def verdict(self) -> int:
+        """1 or -1 where the corrected t test tells the difference from 0, else 0."""
+        if self.found is None or self.found.n < FEWEST or not self.t_adjusted < LEVEL:
+            return 0
+        return 1 if self.found.difference > 0 else -1
+
+
+def compare(groups: Sequence[Group], notes: list[str]) -> dict[str, list[Comparison]]:
+    """Label of a control -> comparisons of every arm with it, also those that are missing in a group.
+
+    The p values are corrected over all comparisons with the same control in `groups`. Runs whose training settings
+    differ are not compared; a note says how many.
+    """
+    labels = labels_of(groups)
+    results: dict[str, list[Comparison]] = {}
+    for control in (label for label, curriculum in labels.items() if curriculum in CONTROLS):
+        others = [
+            label
+            for label, curriculum in labels.items()
+            if curriculum != labels[control]
+            and (curriculum not in CONTROLS or (labels[control] == "none" and curriculum != "none"))
+        ]
+        pairs = [(group, label, _paired(group, label, control, notes)) for group in groups for label in others]
+        t = holm([_t(found) for _, _, found in pairs])
+        wilcoxon = holm([None if found is None else found.wilcoxon_p for _, _, found in pairs])
+        if pairs:
+            results[control] = [
+                Comparison(group, label, control, found, t[i], wilcoxon[i])
+                for i, (group, label, found) in enumerate(pairs)
+            ]
+    return results
+
+
+def _paired(group: Group, label: str, control: str, notes: list[str]) -> PairedComparison | None:
+    treated, base = group.arm(label), group.arm(control)
+    if treated is None or base is None:
+        return None
+    seeds = [seed for seed in treated.runs if _known(treated, seed) and _known(base, seed)]
+    alike = [seed for seed in seeds if trained_alike(treated.runs[seed], base.runs[seed])]
+    if len(alike) < len(seeds):
+        notes.append(
+            f"{group.title}: {len(seeds) - len(alike)} pair(s) of {label} and {control} were not compared, "
+            "for they were trained with other settings of the model."
+        )
+    if not alike:
+        return None
+    values = [[score(arm.runs[seed], "weighted_f1") or 0.0 for seed in alike] for arm in (treated, base)]
+    return paired_comparison(*values)
+
+
+def _known(arm: Arm, seed: int) -> bool:
+    return seed in arm.runs and score(arm.runs[seed], "weighted_f1") is not None
+
+
+def _t(found: PairedComparison | None) -> float:
+    """NaN also where all differences are the same: the t test knows no spread then, and proves nothing."""
+    if found is None or (found.low == found.high and found.difference != 0):
+        return math.nan
+    return found.t_p

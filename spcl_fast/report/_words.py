@@ -1,0 +1,50 @@
+"""What the words of a report mean, for readers who have not met them."""
+
+#: curriculum -> what it trains on; a curriculum of one's own is called by its label alone
+CURRICULA = {
+    "none": "no curriculum; every utterance counts fully from the first epoch on.",
+    "random_utterances": "a control that chooses utterances by lot.",
+    "random_dialogues": "a control that chooses whole dialogues by lot.",
+    "spcl": "the method of arXiv 2605.21565: an utterance is easy when the loss is low or when the modalities of its "
+    "dialogue are equally confident; both are combined by their harmonic mean.",
+    "spcl_mean": "SPCL with the mean of the confidences over a dialogue in place of their sum, so that the length of "
+    "the dialogue does not count.",
+    "loss": "easy when the loss is low; the modalities' spread plays no part.",
+    "spread": "easy when the modalities of a dialogue are equally confident; the loss plays no part.",
+    "extended": "SPCL plus the incoherence of the modalities over a window and the change of emotion.",
+    "extended_incoherence": "SPCL plus the incoherence of the modalities over a window of utterances.",
+    "extended_transition": "SPCL plus how often the emotion of the dialogue changes.",
+    "extended_surprisal": "SPCL plus how rare the step from the emotion before is.",
+    "dif": "dialogues with few changes of emotion first (arXiv 2402.17269).",
+    "wes": "the same, with changes between like emotions counted less (arXiv 2507.15205).",
+    "bss": "easy when the modalities are alike and their losses low (arXiv 2501.01470).",
+    "competence": "a growing share of the corpus, easiest first (arXiv 1903.09848).",
+    "superloss": "no selection: the loss of hard utterances counts less (Castells and others, 2020).",
+    "anti": "the reverse order, hardest first.",
+}
+
+TERMS = {
+    "Modality": "a kind of input, such as text, audio or video.",
+    "Backbone": "the network that is trained; its prediction is the sum of one prediction for each modality.",
+    "Seed": "the number that decides first weights, order and dropout of a run; runs that share it form a pair.",
+    "Weighted F1": "F1 is the harmonic mean of precision and recall; weighted by how frequent each class is. Macro F1 "
+    "weighs all classes alike. Accuracy is the share that is right.",
+    "Point": "a hundredth: from 60 % to 61 % is one point.",
+    "Difficulty and threshold": "the curriculum takes the utterances whose difficulty is not above the threshold, "
+    "which rises from epoch to epoch.",
+    "Take rate": "the share of the training utterances that the curriculum took.",
+    "Share of the curriculum": "the part of the training time that went into it.",
+    "Variance of accuracy": "of what each modality gets right alone, over the modalities (divided by their number less "
+    "one), in points squared; 0 when they are equally good.",
+    "Disparity of losses": "the largest loss of a modality alone minus the smallest.",
+    "Modality ratio": "how many times as confident the strongest modality is as the weakest, on the utterances taken "
+    "in the last epoch; 1 is even.",
+    "Agreement": "mean cosine between what the modalities predict; 1 when they say the same.",
+    "Multimodal gain": "weighted F1 of all modalities together minus that of the best choice of fewer.",
+    "95 % interval": "made so that 95 of 100 such intervals hold the true mean. For scores by the bootstrap, which "
+    "draws the seeds again and again; for differences by Student's t. It speaks of other seeds, not of other data.",
+    "p, corrected": "how often chance alone would give a difference this large. The paired t test assumes differences "
+    "of a bell-shaped distribution, Wilcoxon's rank test does not. Of many tests some come out small by chance; Holm's "
+    "correction makes up for it.",
+    "Win / tie / loss": "in how many pairs the curriculum scores higher, equal, lower.",
+}
