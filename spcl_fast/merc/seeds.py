@@ -19,12 +19,14 @@ class Summary(NamedTuple):
     curriculum, forward and backward.
 
     Example:
-        >>> from spcl_fast.merc.evaluation import Evaluation
+        >>> import torch
+        >>> from spcl_fast.merc.evaluation import evaluate
         >>> from spcl_fast.merc.seeds import summarize
         >>> from spcl_fast.merc.trainer import Result
         >>> stats = {"take_rate": 1.0, "modality_ratio": (2.0, 1.0)}
         >>> history = [{"epoch": 0, "curriculum": stats, "seconds": 2.0, "curriculum_seconds": 0.5}]
-        >>> scores = [Evaluation(f1, 0.5, 1.0, (0.5, 0.25)) for f1 in (0.25, 0.75)]
+        >>> score = evaluate([torch.zeros(2, 2)], torch.tensor([0, 1]))
+        >>> scores = [score._replace(weighted_f1=f1) for f1 in (0.25, 0.75)]
         >>> summary = summarize([Result(0, score, score, history) for score in scores])
         >>> summary.weighted_f1, round(summary.weighted_f1_sd, 3), summary.curriculum_share
         (0.5, 0.354, 0.25)
@@ -34,6 +36,8 @@ class Summary(NamedTuple):
     weighted_f1_sd: float
     accuracy: float
     accuracy_sd: float
+    macro_f1: float
+    macro_f1_sd: float
     modality_accuracy: tuple[float, ...]
     modality_ratio: tuple[float, ...]
     first_take_rate: float
@@ -115,6 +119,7 @@ def summarize(results: list[Result]) -> Summary:
         raise ValueError("summarize: results must have scored the test set (got one that has not)")
     f1 = [test.weighted_f1 for test in tests]
     accuracy = [test.accuracy for test in tests]
+    macro = [test.macro_f1 for test in tests]
     first, last = ([r.history[e]["curriculum"] for r in results] for e in (0, -1))
     epochs = [entry for r in results for entry in r.history]
     seconds = sum(e["seconds"] for e in epochs)
@@ -124,6 +129,8 @@ def summarize(results: list[Result]) -> Summary:
         weighted_f1_sd=statistics.stdev(f1) if len(f1) > 1 else nan,
         accuracy=statistics.fmean(accuracy),
         accuracy_sd=statistics.stdev(accuracy) if len(f1) > 1 else nan,
+        macro_f1=statistics.fmean(macro),
+        macro_f1_sd=statistics.stdev(macro) if len(f1) > 1 else nan,
         modality_accuracy=_mean_of_each(test.modality_accuracy for test in tests),
         modality_ratio=_mean_of_each(x["modality_ratio"] for x in last),
         first_take_rate=statistics.fmean(x["take_rate"] for x in first),
