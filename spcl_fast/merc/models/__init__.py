@@ -13,12 +13,13 @@ from typing import Any
 
 from torch import nn
 
+from spcl_fast.merc.models.biddin import BiDDIN
 from spcl_fast.merc.models.late_fusion import LateFusion
 
 #: name -> backbone
-MODELS: dict[str, type[nn.Module]] = {"late_fusion": LateFusion}
+MODELS: dict[str, type[nn.Module]] = {"late_fusion": LateFusion, "biddin": BiDDIN}
 
-__all__ = ["MODELS", "LateFusion", "make_model"]
+__all__ = ["MODELS", "BiDDIN", "LateFusion", "make_model"]
 
 
 def make_model(name: str, feature_sizes: Mapping[str, int], num_classes: int, **options: Any) -> nn.Module:
