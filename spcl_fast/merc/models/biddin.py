@@ -22,8 +22,8 @@ class BiDDIN(nn.Module):
     As SPCL (arXiv 2605.21565, code) uses BiDDIN (Zhang et al., ACM Multimedia 2020): emotion states of the raw
     features (`DialogueRNN`), dropout, sinusoidal positions added (arXiv 1706.03762), multi-head self attention with its
     input added and the sum normalised, a hidden layer as wide, dropout, a linear head. The published code lets padding
-    and other dialogues take part in the attention; here they do not. There is no `num_speakers`: a dialogue may have any
-    number of speakers, and an unknown one is a new one at each utterance.
+    and other dialogues take part in the attention; here they do not. There is no `num_speakers`: a dialogue may have
+    any number of speakers, and an unknown one is a new one at each utterance.
 
     Args:
         feature_sizes: modality -> F, at least one; their order is the order of the logits.
@@ -103,10 +103,11 @@ class BiDDIN(nn.Module):
     def _attend(self, x: Tensor, timeline: Timeline) -> Tensor:
         """What each utterance `[M, T, width]` gathers from those of its dialogue, all heads side by side."""
         M, T, width = x.shape
+        projected = x @ self.attention
         if T == 0:
-            return x
+            return projected[..., :width]
         D, L = timeline.sizes[0], len(timeline.sizes)
-        padded = x.new_zeros(M, D * L, 3 * width).index_copy(1, timeline.slots, x @ self.attention)
+        padded = x.new_zeros(M, D * L, 3 * width).index_copy(1, timeline.slots, projected)
         q, k, v = padded.view(M, D, L, 3, self.heads, -1).permute(3, 0, 1, 4, 2, 5).flatten(1, 2).unbind()
         real = torch.zeros(D * L, dtype=torch.bool, device=x.device).index_fill(0, timeline.slots, True)
         mask = real.view(1, D, 1, 1, L).expand(M, D, 1, 1, L).flatten(0, 1)

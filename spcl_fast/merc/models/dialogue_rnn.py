@@ -83,9 +83,9 @@ class DialogueRNN(nn.Module):
             *(inputs, self.reads, self.states, self.state_biases, self.score, timeline),
             self._keep(inputs, 4 * M, T, H),
         )
-        parts = torch.baddbmm(self.emotion_input_biases, parties, self.emotion_inputs)
+        felt = torch.baddbmm(self.emotion_input_biases, parties, self.emotion_inputs)
         emotions = emotion_states(
-            *(parts, self.emotion_states, self.emotion_biases, timeline), self._keep(parts, 2 * M, T, E)
+            *(felt, self.emotion_states, self.emotion_biases, timeline), self._keep(felt, 2 * M, T, E)
         )
         both = emotions.view(M, 2, T, E).gather(2, timeline.places[:, :, None].expand(M, 2, T, E))
         return both.transpose(1, 2).flatten(2)

@@ -121,7 +121,7 @@ class _Parties(torch.autograd.Function):
         shares = inputs.new_empty(G, T, 1)
         parties = states[1].flatten(0, 1)
         kept: list[_Kept] = []
-        total = context = states[0, :, :0]
+        last = total = context = read[0, :, :0]
         for t, (a, before, new, mask, share) in enumerate(_steps(sizes, inputs, read, states[:, :, :T], keep, shares)):
             n = sizes[t]
             if t:
