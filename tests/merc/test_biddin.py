@@ -252,8 +252,7 @@ def test_biddin_learns_with_every_weight_and_the_same_under_one_seed():
 
 def test_biddin_drops_a_state_for_all_that_read_it():
     """With every state dropped nothing is left of the features but the dialogue's shape."""
-    model, features, batch = make()
-    model.rnn.dropout = 1 - 1e-12
+    model, features, batch = make(state_dropout=1 - 1e-12)
     model.rnn.train()
     other = {m: torch.randn_like(x) for m, x in features.items()}
     found = model(features, batch)
@@ -266,6 +265,8 @@ def test_biddin_widths_and_refusals():
     assert BiDDIN(SIZES, 4, hidden=1).rnn.emotion == 4
     with pytest.raises(ValueError, match=r"heads must divide twice the emotion width, 10 \(got 4\)"):
         BiDDIN(SIZES, 4, emotion=5)
+    with pytest.raises(ValueError, match=r"state_dropout must lie in \[0, 1\) \(got 1\.0\)"):
+        BiDDIN(SIZES, 4, state_dropout=1.0)
     with pytest.raises(ValueError, match="at least one modality"):
         BiDDIN({}, 4)
     with pytest.raises(ValueError, match=r"num_classes must be at least 1 \(got 0\)"):

@@ -26,7 +26,7 @@ class DialogueRNN(nn.Module):
         sizes: F of every modality.
         hidden: width H of global and party states.
         emotion: width E of an emotion state.
-        dropout: of every new state, as published, which is also what the next steps read.
+        dropout: probability, in [0, 1), that a number of a new state is dropped, for the next steps too.
 
     Example:
         >>> import torch
