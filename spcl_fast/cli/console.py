@@ -65,6 +65,7 @@ def results_table(title: str, modalities: list[str], summaries: Mapping[str, Sum
 
     of = list(summaries.values())
     row("test weighted F1, %", [percent(s.weighted_f1, s.weighted_f1_sd) for s in of])
+    row("test macro F1, %", [percent(s.macro_f1, s.macro_f1_sd) for s in of])
     row("test accuracy, %", [percent(s.accuracy, s.accuracy_sd) for s in of])
     for m, modality in enumerate(modalities):
         row(f"  {modality} alone, %", [percent(s.modality_accuracy[m]) for s in of])

@@ -19,11 +19,13 @@ class Summary(NamedTuple):
     curriculum, forward and backward.
 
     Example:
-        >>> from spcl_fast.merc.evaluation import Evaluation
+        >>> import torch
+        >>> from spcl_fast.merc.evaluation import evaluate
         >>> from spcl_fast.merc.experiment import summarize
         >>> from spcl_fast.merc.trainer import Result
         >>> history = [{"epoch": 0, "curriculum": None, "seconds": 2.0, "curriculum_seconds": 0.5}]
-        >>> scores = [Evaluation(f1, 0.5, 1.0, (0.5, 0.25)) for f1 in (0.25, 0.75)]
+        >>> score = evaluate([torch.zeros(2, 2)], torch.tensor([0, 1]))
+        >>> scores = [score._replace(weighted_f1=f1) for f1 in (0.25, 0.75)]
         >>> summary = summarize([Result(0, score, score, history) for score in scores])
         >>> summary.weighted_f1, round(summary.weighted_f1_sd, 3), summary.curriculum_share
         (0.5, 0.354, 0.25)
@@ -33,6 +35,8 @@ class Summary(NamedTuple):
     weighted_f1_sd: float
     accuracy: float
     accuracy_sd: float
+    macro_f1: float
+    macro_f1_sd: float
     modality_accuracy: tuple[float, ...]
     modality_ratio: tuple[float, ...]
     first_take_rate: float
@@ -111,6 +115,7 @@ def summarize(results: list[Result]) -> Summary:
         raise ValueError("summarize: results must hold at least one run (got none)")
     f1 = [r.test.weighted_f1 for r in results]
     accuracy = [r.test.accuracy for r in results]
+    macro = [r.test.macro_f1 for r in results]
     taught = [r.history for r in results if r.history[-1]["curriculum"] is not None]
     first, last = ([history[e]["curriculum"] for history in taught] for e in (0, -1))
     epochs = [entry for r in results for entry in r.history]
@@ -121,6 +126,8 @@ def summarize(results: list[Result]) -> Summary:
         weighted_f1_sd=statistics.stdev(f1) if len(f1) > 1 else nan,
         accuracy=statistics.fmean(accuracy),
         accuracy_sd=statistics.stdev(accuracy) if len(f1) > 1 else nan,
+        macro_f1=statistics.fmean(macro),
+        macro_f1_sd=statistics.stdev(macro) if len(f1) > 1 else nan,
         modality_accuracy=_mean_of_each(r.test.modality_accuracy for r in results),
         modality_ratio=_mean_of_each(x["modality_ratio"] for x in last),
         first_take_rate=statistics.fmean(x["take_rate"] for x in first) if first else nan,

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from spcl_fast import FaultyDataError
-from spcl_fast.merc.evaluation import evaluate
 from spcl_fast.merc.experiment import run_seeds, summarize
 from spcl_fast.merc.files import CheckpointError, write_json
 from spcl_fast.merc.synthetic import make_synthetic
@@ -240,51 +239,6 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(dataset, tmp_pat
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
 
 
-def test_evaluation_by_hand():
-    predicted = [0, 0, 0, 1, 0]
-    logits = [3.0 * torch.nn.functional.one_hot(torch.tensor(predicted), 2), torch.tensor([[0.0, 1.0]] * 5)]
-    labels = torch.tensor([0, 0, 1, 1, -100])
-    got = evaluate(logits, labels)
-    f1 = (2 * 2 / (2 + 3), 2 * 1 / (2 + 1))  # of class 0: 2 right of 3 predicted, 2 there; of class 1: 1 of 1, 2
-    assert got.weighted_f1 == pytest.approx((f1[0] * 2 + f1[1] * 2) / 4)
-    assert got.accuracy == 0.75
-    assert got.modality_accuracy == (0.75, 0.5)
-    joint = logits[0] + logits[1]
-    assert got.loss == pytest.approx(float(torch.nn.functional.cross_entropy(joint[:4], labels[:4])))
-    with pytest.raises(ValueError, match="at least one utterance must be labelled"):
-        evaluate(logits, torch.full((5,), -100))
-
-
-def test_evaluation_of_logits_without_a_softmax_is_wrong():
-    logits = torch.tensor([[1.0, 0.0], [math.nan, 0.0], [math.inf, 0.0], [-math.inf, -math.inf]])
-    got = evaluate([logits, torch.zeros(4, 2)], torch.tensor([0, 0, 0, 0]))  # whose argmax are all 0
-    assert got.accuracy == 0.25
-    assert got.weighted_f1 == pytest.approx(2 * 1 / (1 + 4))
-    assert math.isnan(got.loss)
-    assert got.modality_accuracy == (1.0, 1.0)  # of those that have a softmax
-
-
-@pytest.mark.parametrize(
-    ("logits", "labels", "error", "message"),
-    [
-        ([], [0, 1], ValueError, "at least one modality"),
-        ([torch.zeros(2, 3), torch.zeros(2, 4)], [0, 1], ValueError, r"logits\[1\] must have shape \(2, 3\)"),
-        ([torch.zeros(2, 3)], [0, 1, 2], ValueError, r"labels must have shape \(2,\)"),
-        ([torch.zeros(2, 3)], [0, 3], ValueError, r"labels must lie in \[0, 3\).*got 3 at position 1"),
-        ([torch.zeros(2, 3)], [0.0, 1.0], TypeError, "labels must hold integers"),
-    ],
-)
-def test_evaluation_refuses_what_does_not_fit(logits, labels, error, message):
-    with pytest.raises(error, match=f"evaluate: .*{message}"):
-        evaluate(logits, torch.tensor(labels))
-
-
-def test_evaluation_weighs_the_classes_by_their_utterances():
-    labels = torch.tensor([0, 0, 0, 1])
-    got = evaluate([torch.tensor([[1.0, 0.0]] * 4)], labels)
-    assert got.weighted_f1 == pytest.approx(0.75 * 2 * 3 / 7)  # and nothing for class 1
-
-
 def test_trainer_clips_the_gradient(dataset, monkeypatch):
     norms = []
 
@@ -333,6 +287,7 @@ def test_experiment_pairs_the_seeds_and_summarizes(dataset):
     f1 = [r.test.weighted_f1 for r in results["spcl"]]
     assert summary.weighted_f1 == pytest.approx(np.mean(f1))
     assert summary.weighted_f1_sd == pytest.approx(np.std(f1, ddof=1))
+    assert summary.macro_f1 == pytest.approx(np.mean([r.test.macro_f1 for r in results["spcl"]]))
     assert len(summary.modality_accuracy) == len(summary.modality_ratio) == 3
     assert summarize(results["none"]).take_rate == summarize(results["none"]).first_take_rate == 1.0
     assert 0 < summary.curriculum_share < 1
