@@ -254,7 +254,7 @@ class SelfPacedScheduler(KeepsDtypes):
                 weight = self._weigh(difficulty, self.threshold, **self._weighting_parameters)
                 weight = parts.weights(self._weighting, weight, difficulty)
             elif self._weighting == "hard":
-                weight = self.schedule.select(difficulty, inputs)
+                weight = self.schedule.select(self.threshold, difficulty, inputs)
         if weight is None:
             return self._step(inputs, "none", difficulty)
         # What has no difficulty is still to be counted as undefined.

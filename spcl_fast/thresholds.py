@@ -126,15 +126,15 @@ class ThresholdSchedule(KeepsDtypes):
         """
         return threshold
 
-    def select(self, difficulty: Tensor, inputs: StepInputs) -> Tensor | None:
+    def select(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs) -> Tensor | None:
         """The selection `bool[T]` of hard weights where the schedule decides it itself; None: the threshold does.
 
         Example:
             >>> import torch
             >>> from spcl_fast.testing import random_inputs
             >>> from spcl_fast.thresholds import QuantileThreshold
-            >>> difficulty = torch.tensor([1.0, 1.0, 1.0])
-            >>> QuantileThreshold(0.5).select(difficulty, random_inputs((3,))._replace(ids=None)).tolist()
+            >>> difficulty, threshold = torch.tensor([1.0, 1.0, 1.0]), torch.tensor(1.0, dtype=torch.float64)
+            >>> QuantileThreshold(0.5).select(threshold, difficulty, random_inputs((3,))._replace(ids=None)).tolist()
             [True, True, False]
         """
         return None
@@ -280,7 +280,7 @@ class QuantileThreshold(ThresholdSchedule):
         level = ops.difficulty_quantile(difficulty, self.pace_now, process_group=inputs.process_group).double()
         return torch.where(level.isnan(), threshold, level)
 
-    def select(self, difficulty: Tensor, inputs: StepInputs) -> Tensor | None:
+    def select(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs) -> Tensor | None:
         """Of a batch, exactly so many."""
         if self.over == "epoch":
             return None

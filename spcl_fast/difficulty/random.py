@@ -57,13 +57,18 @@ class RandomDifficulty(Difficulty):
         if inputs.ids is None:
             raise ValueError("RandomDifficulty: needs ids= (got none)")
         z = _check.logits("RandomDifficulty", inputs.logits)
-        mixed = _mix(_mix(_mix(inputs.ids.long()) ^ self.epoch) ^ self.seed)
-        return _shift(mixed, 40).to(_check.real(z.dtype)) * 2.0**-24  # 24 bits, so that a float32 never rounds to 1
+        return uniform(inputs.ids, self.epoch, self.seed, _check.real(z.dtype))
 
     def end_epoch(self, process_group: Any = None) -> None:
         """Another draw, if it is to draw anew."""
         if self.redraw:
             self.epoch += 1
+
+
+def uniform(ids: Tensor, epoch: Tensor, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A number in [0, 1) for each id, a hash of it, the epoch and the seed."""
+    mixed = _mix(_mix(_mix(ids.long()) ^ epoch) ^ seed)
+    return _shift(mixed, 40).to(dtype) * 2.0**-24  # 24 bits, so that a float32 never rounds to 1
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:

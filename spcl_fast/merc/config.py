@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from numbers import Integral, Real
 
+from spcl_fast.merc.curricula import CURRICULA
 from spcl_fast.merc.models import MODELS
-from spcl_fast.scheduler import SelfPacedScheduler
+from spcl_fast.thresholds import ExponentialThreshold
 
 __all__ = ["TrainConfig"]
 
-CURRICULA = ("none", "spcl")
+NUMBERS = ("dropout", "learning_rate", "weight_decay", "clip", "pace_start", "strength")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +21,16 @@ class TrainConfig:
     Attributes:
         standardize: brings every feature to mean 0 and deviation 1 over the training utterances.
         model: a name of `models.MODELS`.
-        encoder: of the model; late fusion has "gru" and "transformer".
+        encoder: of the models that have one, "gru" or "transformer".
         hidden: width of the model, at least 1.
         dropout: probability, in [0, 1).
-        curriculum: "spcl", or "none" for the same code with every weight 1.
-        threshold: of `SelfPacedScheduler`, as `growth`; both belong to the curriculum "spcl".
-        growth: factor per epoch, at least 1.
+        curriculum: a name of `curricula.CURRICULA`, which says what of the next five it looks at; "none" is the same
+            code with every weight 1.
+        threshold: first threshold of SPCL's schedule, at least 0.
+        growth: its factor per epoch, at least 1.
+        pace_start: share of the first epoch, in (0, 1].
+        pace_epochs: epochs until all is let in, at least 1.
+        strength: weight of the extended terms, at least 0; of SuperLoss its regularization, above 0.
         epochs: at most so many, at least 1.
         batch_size: dialogues a step, at least 1.
         learning_rate: of Adam, positive.
@@ -56,6 +61,9 @@ class TrainConfig:
     curriculum: str = "spcl"
     threshold: float = 0.7
     growth: float = 1.25
+    pace_start: float = 0.5
+    pace_epochs: int = 10
+    strength: float = 1.0
     epochs: int = 40
     batch_size: int = 16
     learning_rate: float = 1e-3
@@ -68,16 +76,16 @@ class TrainConfig:
         for name, known in (("model", MODELS), ("curriculum", CURRICULA)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)} (got {getattr(self, name)!r})")
-        for name in ("hidden", "epochs", "batch_size", "patience", "seed"):
+        for name in ("hidden", "epochs", "batch_size", "patience", "pace_epochs", "seed"):
             value = getattr(self, name)
             is_integer = isinstance(value, Integral) and not isinstance(value, bool)
             if not is_integer and (name, value) != ("patience", None):
                 raise TypeError(f"{name} must be an integer (got {type(value).__name__})")
-        for name in ("dropout", "learning_rate", "weight_decay", "clip"):
+        for name in NUMBERS:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real):
                 raise TypeError(f"{name} must be a number (got {type(value).__name__})")
-        for name in ("hidden", "epochs", "batch_size"):
+        for name in ("hidden", "epochs", "batch_size", "pace_epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1 (got {getattr(self, name)})")
         if self.patience is not None and self.patience < 1:
@@ -91,14 +99,8 @@ class TrainConfig:
             raise ValueError(f"weight_decay must be at least 0 and finite (got {self.weight_decay})")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must lie in [0, 2**32) (got {self.seed})")
-        curriculum_of(self, num_modalities=2)  # refuses a threshold or growth out of its domain
-
-
-def curriculum_of(config: TrainConfig, num_modalities: int) -> SelfPacedScheduler | None:
-    """The scheduler of a run; None where one modality leaves no spread to speak of and there is no curriculum."""
-    if config.curriculum == "spcl":
-        return SelfPacedScheduler(config.threshold, config.growth)
-    if num_modalities < 2:
-        return None
-    everything = float("inf")  # the baseline: the same code with every weight 1
-    return SelfPacedScheduler(everything, 1.0, everything)
+        if not 0 < self.pace_start <= 1:
+            raise ValueError(f"pace_start must lie in (0, 1] (got {self.pace_start})")
+        if not 0 <= self.strength < float("inf"):
+            raise ValueError(f"strength must be at least 0 and finite (got {self.strength})")
+        ExponentialThreshold(self.threshold, growth=self.growth)  # refuses what is out of its domain

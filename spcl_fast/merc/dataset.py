@@ -153,6 +153,25 @@ class DialogueDataset:
             raise ValueError(f"split must be one of {', '.join(self.split_names)} (got {split!r})")
         return np.flatnonzero(self.split == self.split_names.index(split))
 
+    def rows_of(self, dialogues: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The utterances of some dialogues, `int64 [n]`, and the offsets of the dialogues among them.
+
+        Args:
+            dialogues: ``int [d]``, indices in any order.
+
+        Example:
+            >>> import numpy as np
+            >>> from spcl_fast.merc.synthetic import make_synthetic
+            >>> corpus = make_synthetic("meld-like", dialogues={"train": 3, "dev": 2, "test": 2})
+            >>> rows, offsets = corpus.rows_of(np.array([1]))
+            >>> offsets.tolist(), rows[0] == corpus.offsets[1]
+            ([0, 12], np.True_)
+        """
+        lengths = self.lengths[dialogues]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        first = np.repeat(self.offsets[:-1][dialogues] - offsets[:-1], lengths)
+        return first + np.arange(offsets[-1]), offsets
+
     def counts(self) -> dict[str, tuple[int, int]]:
         """Dialogues and labelled utterances of every split, in the order of ``split_names``.
 

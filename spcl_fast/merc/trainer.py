@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from spcl_fast._state import differences
 from spcl_fast.batch import DialogueBatch
+from spcl_fast.merc.by_length import ByLength
 from spcl_fast.merc.config import TrainConfig as TrainConfig
-from spcl_fast.merc.config import curriculum_of
+from spcl_fast.merc.curricula import make_curriculum
 from spcl_fast.merc.dataset import DialogueDataset
 from spcl_fast.merc.device import find_device
 from spcl_fast.merc.evaluation import Evaluation, evaluate
@@ -26,7 +26,7 @@ from spcl_fast.merc.files import CheckpointError, load_checkpoint, save_checkpoi
 from spcl_fast.merc.models import make_model
 from spcl_fast.merc.stopwatch import Stopwatch
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 #: speakers that a backbone tells apart; the published code does not tell later ones from the last (arXiv 2605.21565)
 MAX_SPEAKERS = 8
 
@@ -36,8 +36,9 @@ class Result:
     """A finished run: the epoch with the best dev weighted F1, its scores, and what each epoch did.
 
     `history` has one entry an epoch: `epoch`, `dev` (an `Evaluation`'s fields), `curriculum` (those of
-    `EpochStats`; None where one modality leaves no spread to speak of), `seconds` (training alone),
-    `curriculum_seconds` (of those, in the curriculum's forward and backward).
+    `EpochStats`), `by_length` (of the training dialogues in up to eight groups of about equal size, the shortest
+    first: mean length, difficulty and weight of their utterances), `seconds` (training alone), `curriculum_seconds`
+    (of those, in the curriculum's forward and backward).
 
     Example:
         >>> from spcl_fast.merc.synthetic import make_synthetic
@@ -89,10 +90,8 @@ class Trainer:
         for split in ("train", "dev", "test"):
             if split not in dataset.split_names or not dataset.counts()[split][1]:
                 raise ValueError(f"{dataset.name}: the split {split!r} must have labelled utterances (got none)")
-        if config.curriculum != "none" and len(dataset.features) < 2:
-            raise ValueError(f"the curriculum {config.curriculum!r} compares modalities and needs at least 2 (got 1)")
         self.dataset, self.config, self.device = dataset, config, find_device(device)
-        train = _rows(dataset, dataset.dialogues("train"))
+        train, _ = dataset.rows_of(dataset.dialogues("train"))
         self._features = {
             m: torch.as_tensor(_standardized(x, train) if config.standardize else x).to(self.device)
             for m, x in dataset.features.items()
@@ -108,11 +107,11 @@ class Trainer:
                 hidden=config.hidden,
                 dropout=config.dropout,
             ).to(self.device)
-        self.curriculum = curriculum_of(config, len(dataset.features))
-        if self.curriculum is not None:
-            self.curriculum.to(self.device)
+        self.curriculum = make_curriculum(dataset, config)
+        self.scheduler = self.curriculum.scheduler.to(self.device)
+        self._by_length = ByLength(dataset, self.device)
         self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.history: list[dict[str, Any]] = []
         self._watch = Stopwatch(self.device)
@@ -185,7 +184,7 @@ class Trainer:
         logits: list[list[Tensor]] = []
         labels = []
         with torch.no_grad():
-            for features, batch in self._batches(self.dataset.dialogues(split)):
+            for features, batch, _ in self._batches(self.dataset.dialogues(split)):
                 logits.append(list(self.model(features, batch).values()))
                 labels.append(batch.labels)
         return evaluate([torch.cat(z) for z in zip(*logits, strict=True)], torch.cat(labels))
@@ -201,15 +200,22 @@ class Trainer:
         # Every epoch draws from a seed of its own, so a resumed run draws what an undisturbed one would have.
         order = np.random.default_rng([self.config.seed, epoch])
         torch.manual_seed(int(order.integers(2**63)))
+        dialogues, sampler = self.dataset.dialogues("train"), self.curriculum.dialogues
+        if sampler is None:
+            dialogues = order.permutation(dialogues)
+        else:
+            sampler.set_epoch(epoch)
+            dialogues = dialogues[list(sampler)]
         self.model.train()
+        self._by_length.clear()
         whole, self._watch = Stopwatch(self.device), Stopwatch(self.device)
         with whole:
-            for features, batch in self._batches(order.permutation(self.dataset.dialogues("train"))):
-                self._step(features, batch)
+            for features, batch, ids in self._batches(dialogues):
+                self._step(features, batch, ids)
         seconds, spent = whole.seconds(), self._watch.seconds()
 
         dev = self.score("dev")
-        stats = None if self.curriculum is None else self.curriculum.end_epoch()._asdict()
+        stats = self.scheduler.end_epoch()._asdict()
         if not math.isfinite(dev.loss):
             raise ValueError(
                 f"epoch {epoch}: the dev loss is {dev.loss}: the model diverged; try a smaller learning rate"
@@ -221,40 +227,38 @@ class Trainer:
             "epoch": epoch,
             "dev": dev._asdict(),
             "curriculum": stats,
+            "by_length": self._by_length.means(),
             "seconds": seconds,
             "curriculum_seconds": spent,
         }
         self.history.append(entry)
         return entry
 
-    def _step(self, features: dict[str, Tensor], batch: DialogueBatch) -> None:
+    def _step(self, features: dict[str, Tensor], batch: DialogueBatch, ids: Tensor) -> None:
         """One optimiser step; the watch takes the time of the curriculum, forward and backward."""
         self.optimizer.zero_grad(set_to_none=True)
         logits = list(self.model(features, batch).values())
         # The backward pass is cut at the logits, so that the curriculum's part of it can be timed.
         heads = [z.detach().requires_grad_() for z in logits]
         with self._watch:
-            if self.curriculum is None:
-                loss = F.cross_entropy(heads[0], batch.labels, ignore_index=-100)
-            else:
-                loss = self.curriculum(heads, batch).loss
-            loss.backward()
+            step = self.scheduler(heads, batch, ids=ids)
+            step.loss.backward()
         torch.autograd.backward(logits, [z.grad for z in heads])
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizer.step()
+        self._by_length.add(ids, step)
 
-    def _batches(self, dialogues: np.ndarray) -> Iterator[tuple[dict[str, Tensor], DialogueBatch]]:
+    def _batches(self, dialogues: np.ndarray) -> Iterator[tuple[dict[str, Tensor], DialogueBatch, Tensor]]:
+        """Features, dialogues and the rows of the data set of each batch."""
         data = self.dataset
         for start in range(0, len(dialogues), self.config.batch_size):
-            chosen = dialogues[start : start + self.config.batch_size]
-            rows = _rows(data, chosen)
-            offsets = np.concatenate([[0], np.cumsum(data.lengths[chosen])])
+            rows, offsets = data.rows_of(dialogues[start : start + self.config.batch_size])
             batch = DialogueBatch.from_arrays(data.labels[rows], offsets, speakers=data.speakers[rows])
-            index = torch.as_tensor(rows)
+            ids = torch.as_tensor(rows)
             if self.device.type == "cuda":  # from page-locked memory a copy does not wait for what the device does
-                index, batch = index.pin_memory(), batch.pin_memory()
-            index, batch = index.to(self.device, non_blocking=True), batch.to(self.device, non_blocking=True)
-            yield {m: x.index_select(0, index) for m, x in self._features.items()}, batch
+                ids, batch = ids.pin_memory(), batch.pin_memory()
+            ids, batch = ids.to(self.device, non_blocking=True), batch.to(self.device, non_blocking=True)
+            yield {m: x.index_select(0, ids) for m, x in self._features.items()}, batch, ids
 
     def _identity(self) -> dict[str, Any]:
         """What must agree for a run to be continued; the number of epochs may grow."""
@@ -274,7 +278,7 @@ class Trainer:
             "identity": self._identity(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "curriculum": None if self.curriculum is None else self.curriculum.state_dict(),
+            "curriculum": self.scheduler.state_dict(),
             "history": self.history,
             "best": self._best,
         }
@@ -294,17 +298,12 @@ class Trainer:
                 raise ValueError("its best epoch is not one of its epochs")
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            if self.curriculum is not None:
-                self.curriculum.load_state_dict(state["curriculum"])
+            self.scheduler.load_state_dict(state["curriculum"])
         except CheckpointError:
             raise
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise CheckpointError(f"{path}: not a checkpoint of a training run ({reason})") from error
-
-
-def _rows(dataset: DialogueDataset, dialogues: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.arange(dataset.offsets[d], dataset.offsets[d + 1]) for d in dialogues])
 
 
 def _checksum(dataset: DialogueDataset) -> int:

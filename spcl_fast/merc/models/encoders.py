@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from spcl_fast.batch import DialogueBatch
+from spcl_fast.merc.models.packed_gru import bidirectional_gru, time_order
 
 
 class GRUEncoder(nn.Module):
@@ -21,14 +22,17 @@ class GRUEncoder(nn.Module):
 
     def forward(self, x: Tensor, batch: DialogueBatch) -> Tensor:
         """Encodes each dialogue from both ends; packed, so that no direction starts in the padding."""
-        x = batch.pad(self.dropout(self.project(x).relu()))
+        x = self.dropout(self.project(x).relu())
         if not batch.num_utterances:
             return x.new_zeros(0, self.out_size)
+        lengths = batch.lengths.cpu() if batch.host_lengths is None else batch.host_lengths
+        if x.device.type == "cpu":
+            return self.dropout(bidirectional_gru(self.gru, x, time_order(lengths)))
+        x = batch.pad(x)
         _, (_, steps) = batch.layout
         # Packing asks for lengths on the host, longest first. Its own sorting would wait for the device; the same
         # stable order on either side needs nothing of the other. An empty dialogue counts as one step of zeros:
         # packing takes none, and nobody reads the result.
-        lengths = batch.lengths.cpu() if batch.host_lengths is None else batch.host_lengths
         longest_first = lengths.sort(descending=True, stable=True).values.clamp(min=1)
         order = batch.lengths.argsort(descending=True, stable=True)
         packed, _ = self.gru(pack_padded_sequence(x.index_select(0, order), longest_first, batch_first=True))

@@ -1,0 +1,152 @@
+"""Controls: selections that take as many utterances as a curriculum would, but not those that it would.
+
+Training on fewer utterances changes a model whatever they are, so a curriculum has shown something only where it does
+better than one of these (ours).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from spcl_fast._scheduler_state import described
+from spcl_fast.difficulty import StepInputs
+from spcl_fast.difficulty.random import uniform
+from spcl_fast.ops import _check
+from spcl_fast.thresholds import ThresholdSchedule
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+__all__ = ["MatchedSelection"]
+
+TAKES = ("utterances", "dialogues", "hardest")
+
+
+class MatchedSelection(ThresholdSchedule):
+    """A schedule that lets others in: as many of every batch as `schedule` would, at the same threshold.
+
+    The count is that of the curriculum's own rule, applied in every step to the model that is being trained; with hard
+    weights, so that a curriculum and its control differ in nothing but what is taken. With several processes each
+    takes among its own.
+
+    Args:
+        schedule: of the curriculum that is to be controlled.
+        take: "utterances" takes them by lot. "dialogues" deals the shares that the curriculum takes of each dialogue
+            among dialogues of about the same length (four neighbours by length), and takes utterances by lot within
+            each: what length explains stays, what difficulty explains does not. "hardest" takes from the hard end, the
+            anti-curriculum.
+        seed: of the lots, in [0, 2^63); they depend on it, the epoch and the ids alone.
+
+    Needs ids, but for "hardest". An utterance without a difficulty is not taken.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import SelfPacedScheduler
+        >>> from spcl_fast.controls import MatchedSelection
+        >>> from spcl_fast.thresholds import ExponentialThreshold
+        >>> control = MatchedSelection(ExponentialThreshold(0.4, growth=1.5), take="hardest")
+        >>> scheduler = SelfPacedScheduler(control, difficulty="loss")
+        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
+        >>> scheduler(logits, torch.tensor([0, 0, 0])).weight.tolist()  # one has a loss below 0.4
+        [0.0, 1.0, 0.0]
+    """
+
+    looks_at_steps = True
+    epoch: Tensor
+    schedule: ThresholdSchedule
+
+    def __init__(self, schedule: ThresholdSchedule, *, take: str = "utterances", seed: int = 0) -> None:
+        super().__init__()
+        if not isinstance(schedule, ThresholdSchedule):
+            raise TypeError(f"MatchedSelection: schedule must be a ThresholdSchedule (got {type(schedule).__name__})")
+        _check.choice("MatchedSelection", "take", take, TAKES)
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise TypeError(f"MatchedSelection: seed must be an integer (got {type(seed).__name__})")
+        if not 0 <= seed < 2**63:
+            raise ValueError(f"MatchedSelection: seed must lie in [0, 2**63) (got {seed})")
+        self.schedule = schedule
+        self.take = take
+        self.seed = seed
+        self.initial = schedule.initial
+        self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """That of the schedule, what is taken, and the seed."""
+        return {"schedule": described(self.schedule), "take": self.take, "seed": self.seed}
+
+    @property
+    def largest(self) -> float:
+        """That of the schedule."""
+        return self.schedule.largest
+
+    def before_step(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs) -> Tensor:
+        """That of the schedule."""
+        return self.schedule.before_step(threshold, difficulty, inputs)
+
+    def select(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs) -> Tensor:
+        """As many as the schedule selects."""
+        selected = self.schedule.select(threshold, difficulty, inputs)
+        if selected is None:
+            selected = difficulty <= threshold
+        unknown = difficulty.isnan()
+        if self.take == "hardest":
+            order = -difficulty
+        elif inputs.ids is None:
+            raise ValueError(f"MatchedSelection: take={self.take!r} needs ids= (got none)")
+        elif self.take == "utterances":
+            order = uniform(inputs.ids, self.epoch, self.seed)
+        else:
+            order = self._by_dialogue(selected, unknown, inputs)
+        order = torch.where(unknown, torch.inf, order)
+        place = torch.empty_like(order, dtype=torch.int64)
+        place.scatter_(0, order.argsort(stable=True), torch.arange(len(order), device=order.device))
+        return (place < selected.sum()) & ~unknown
+
+    def _by_dialogue(self, selected: Tensor, unknown: Tensor, inputs: StepInputs) -> Tensor:
+        """An order in which each dialogue gives about the share that one of its length gave to the curriculum."""
+        assert inputs.ids is not None
+        lots = uniform(inputs.ids, self.epoch, self.seed)
+        offsets, T = inputs.offsets.long(), len(lots)
+        D = len(offsets) - 1
+        if not T or not D:
+            return lots
+        rows = torch.arange(T, device=lots.device)
+        dialogue = torch.bucketize(rows, offsets[1:-1], right=True) if D > 1 else torch.zeros_like(rows)
+        known = lots.new_zeros(D).index_add_(0, dialogue, (~unknown).to(lots.dtype))
+        taken = lots.new_zeros(D).index_add_(0, dialogue, (selected & ~unknown).to(lots.dtype))
+        share = taken / known.clamp(min=1)
+
+        # Neighbours by length, ties by lot, then the lots of other draws deal the shares within each group.
+        first = offsets[:-1].clamp(max=T - 1)
+        by_length = _ordered(known, uniform(inputs.ids[first], self.epoch, self.seed ^ 1))
+        group = torch.arange(D, device=lots.device) * max(D // 4, 1) // D
+        dealt = _ordered(group.to(lots.dtype), uniform(inputs.ids[first[by_length]], self.epoch, self.seed ^ 2))
+        share = torch.empty_like(share).scatter_(0, by_length, share[by_length][dealt])
+
+        # Within a dialogue by lot; the place of an utterance there against what its dialogue is to give.
+        within = _ordered(dialogue.to(lots.dtype), torch.where(unknown, 2.0, lots))
+        place = torch.empty_like(lots).scatter_(0, within, rows.to(lots.dtype)) - offsets[dialogue]
+        return (place + 0.5) / known[dialogue].clamp(min=1) - share[dialogue]
+
+    def after_step(self, difficulty: Tensor, inputs: StepInputs) -> None:
+        """That of the schedule."""
+        self.schedule.after_step(difficulty, inputs)
+
+    def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> Tensor:
+        """That of the schedule, and other lots."""
+        self.epoch.fill_(epoch + 1)
+        return self.schedule.end_epoch(threshold, epoch, process_group)
+
+    def synchronize(self, process_group: ProcessGroup) -> None:
+        """That of the schedule."""
+        self.schedule.synchronize(process_group)
+
+
+def _ordered(key: Tensor, then: Tensor) -> Tensor:
+    """The order by `key`, ties by `then`."""
+    by_second = then.argsort(stable=True)
+    return by_second[key[by_second].argsort(stable=True)]
