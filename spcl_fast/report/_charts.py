@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from spcl_fast.report._comparisons import Comparison
+from spcl_fast.report._comparisons import FEWEST, Comparison
 from spcl_fast.report._document import Chart, Look, Panel, Series, number, p_value, signed
 from spcl_fast.report._measures import balance_values
 from spcl_fast.report._study import Arm, Group, by_data, labels_of, listed
@@ -31,13 +31,14 @@ def looks_of(groups: Sequence[Group]) -> Looks:
     return looks
 
 
-def gains(comparisons: Sequence[Comparison], looks: Looks, name: str) -> Chart:
-    """Differences to one control with their intervals: a panel for each data set."""
-    control = comparisons[0].control
+def gains(comparisons: Sequence[Comparison], control: str, looks: Looks, name: str) -> Chart:
+    """Differences to one control with their intervals: a panel for each data set, or for each group of many arms."""
+    against = comparisons[0].against
     arms = list(dict.fromkeys(c.label for c in comparisons))
     groups = list({c.group.title: c.group for c in comparisons}.values())
     panels = []
-    if len(arms) > MOST_IN_A_ROW or len(groups) == 1:
+    has_rows = len(arms) > MOST_IN_A_ROW or len(groups) == 1  # whose names stand beside them
+    if has_rows:
         for group in groups:
             of_group = [c for c in comparisons if c.group.title == group.title]
             rows = [label for label in arms if any(c.label == label and c.found for c in of_group)]
@@ -57,12 +58,23 @@ def gains(comparisons: Sequence[Comparison], looks: Looks, name: str) -> Chart:
     better, worse = (sum(c.verdict == sign for c in tested) for sign in (1, -1))
     return Chart(
         f"gains-{name}-{_slug(control)}",
-        f"Weighted F1 on test minus that of {control}, same seed, in points: mean and 95 % interval (Student's t, not "
-        "corrected). Solid marks: p < 0.05 after Holm's correction. Right of the line is better.",
-        f"Differences in weighted F1 to {control} with 95 % intervals, for {len(tested)} comparisons: {better} better "
+        f"Weighted F1 on test minus that of {against}, same seed, in points: mean and 95 % interval (Student's t, not "
+        f"corrected; from {FEWEST} seeds on). Solid marks: p < 0.05 after Holm's correction. "
+        "Right of the line is better.",
+        f"Differences in weighted F1 to {against} with 95 % intervals, for {len(tested)} comparisons: {better} better "
         f"and {worse} worse after correction. The table of comparisons has the numbers.",
-        [panel for panel in panels if panel.series],
+        [panel._replace(x_range=_reach(panels)) for panel in panels if panel.series],
+        {} if has_rows else looks,
     )
+
+
+def _reach(panels: Sequence[Panel]) -> tuple[float, float]:
+    """One scale for all, so that they can be compared."""
+    all_series = [series for panel in panels for series in panel.series]
+    ends = [x for s in all_series for x in (*s.x, *s.low, *s.high) if x is not None]
+    low, high = min(0.0, *ends), max(0.0, *ends)
+    margin = 0.06 * (high - low) or 1.0
+    return low - margin, high + margin
 
 
 def _gain_panel(
@@ -78,8 +90,8 @@ def _gain_panel(
                     looks[label],
                     x=[100 * f.difference for _, f in of_label],
                     y=[place(c) for c, _ in of_label],
-                    low=[_known(100 * f.low) for _, f in of_label],
-                    high=[_known(100 * f.high) for _, f in of_label],
+                    low=[_known(100 * f.low) if f.n >= FEWEST else None for _, f in of_label],
+                    high=[_known(100 * f.high) if f.n >= FEWEST else None for _, f in of_label],
                     filled=[c.verdict != 0 for c, _ in of_label],
                     hover=[
                         f"{c.label}, {c.group.backbone_title}: {signed(f.difference)} [{signed(f.low)}, "
@@ -125,6 +137,7 @@ def course(group: Group, looks: Looks) -> Chart | None:
         f"{group.title}: mean over the seeds that still train in an epoch, and the range between them.",
         f"By epoch, {group.title}. {'; '.join(said)}.",
         panels,
+        looks,
     )
 
 
@@ -151,6 +164,7 @@ def balance(groups: Sequence[Group], looks: Looks, name: str) -> Chart:
         "Variance of the accuracy and disparity of the losses of the modalities, for each data set, backbone and "
         "curriculum. The table of balance has the numbers.",
         [panel for panel in panels if panel.series],
+        looks,
     )
 
 
@@ -184,6 +198,7 @@ def lengths(of_data: Sequence[Group], looks: Looks) -> Chart | None:
         f"Difficulty and take rate by dialogue length, {title}, for "
         f"{listed(list(dict.fromkeys(line.label for panel in panels for line in panel.series)))}.",
         panels,
+        looks,
     )
 
 

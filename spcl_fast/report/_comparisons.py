@@ -14,19 +14,27 @@ FEWEST = 3  # with fewer seeds nothing is claimed
 
 
 class Comparison(NamedTuple):
-    """Weighted F1 of an arm minus that of a control; `found` is None, and both p are NaN, where no runs pair up."""
+    """Weighted F1 of an arm minus that of a control; `found` is None, and both p are NaN, where no runs pair up.
+
+    `against` names the control in a sentence.
+    """
 
     group: Group
     label: str
-    control: str
+    against: str
     found: PairedComparison | None
     t_adjusted: float
     wilcoxon_adjusted: float
 
     @property
+    def is_tested(self) -> bool:
+        """Whether there is enough for a claim."""
+        return self.found is not None and self.found.n >= FEWEST and not math.isnan(self.t_adjusted)
+
+    @property
     def verdict(self) -> int:
         """1 or -1 where the corrected t test tells the difference from 0, else 0."""
-        if self.found is None or self.found.n < FEWEST or not self.t_adjusted < LEVEL:
+        if self.found is None or not self.is_tested or self.t_adjusted >= LEVEL:
             return 0
         return 1 if self.found.difference > 0 else -1
 
@@ -46,12 +54,13 @@ def compare(groups: Sequence[Group], notes: list[str]) -> dict[str, list[Compari
             if curriculum != labels[control]
             and (curriculum not in CONTROLS or (labels[control] == "none" and curriculum != "none"))
         ]
+        against = "no curriculum" if labels[control] == "none" else f"the control “{control}”"
         pairs = [(group, label, _paired(group, label, control, notes)) for group in groups for label in others]
         t = holm([_t(found) for _, _, found in pairs])
         wilcoxon = holm([None if found is None else found.wilcoxon_p for _, _, found in pairs])
         if pairs:
             results[control] = [
-                Comparison(group, label, control, found, t[i], wilcoxon[i])
+                Comparison(group, label, against, found, t[i], wilcoxon[i])
                 for i, (group, label, found) in enumerate(pairs)
             ]
     return results

@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from spcl_fast.report._comparisons import FEWEST, LEVEL, Comparison
-from spcl_fast.report._document import Block, Text, p_value, signed
-from spcl_fast.report._study import CONTROLS, Group, labels_of, listed
+from spcl_fast.report._document import Block, Fold, Text, p_value, signed
+from spcl_fast.report._study import CONTROLS, Group, labels_of, short_titles
 
 Comparisons = Mapping[str, Sequence[Comparison]]
 
 
 def conclusions(groups: Sequence[Group], comparisons: Comparisons) -> list[Block]:
-    """A paragraph for all, and one point for each curriculum and control."""
+    """A paragraph for each control, one on gains beyond chance, and to be opened a point for each curriculum."""
     labels = labels_of(groups)
     if not comparisons:
         return [Text((_nothing(groups, labels),))]
-    opening = [_overall(control, of_control) for control, of_control in comparisons.items()]
-    both = _beyond_chance(comparisons, labels)
-    points = [
-        _point(label, control, [c for c in of_control if c.label == label])
-        for control, of_control in comparisons.items()
-        for label in dict.fromkeys(c.label for c in of_control)
-    ]
-    return [Text((" ".join([*opening, *both]),)), Text(tuple(points), is_list=True)]
+    titles = short_titles(groups)
+    overall = [_overall(found, labels) for found in comparisons.values()]
+    blocks: list[Block] = [Text((*overall, _beyond_chance(comparisons, labels, titles)))]
+    for found in comparisons.values():
+        points = [
+            _point(label, [c for c in found if c.label == label], titles)
+            for label in dict.fromkeys(c.label for c in found)
+        ]
+        title = f"Where, and by how many points, against {found[0].against}"
+        blocks.append(Fold(title, [Text(tuple(points), is_list=True)], is_open=True))
+    return blocks
 
 
 def _nothing(groups: Sequence[Group], labels: Mapping[str, str]) -> str:
@@ -34,89 +37,101 @@ def _nothing(groups: Sequence[Group], labels: Mapping[str, str]) -> str:
     return "Not tested: the file has runs of a control alone, and none of a curriculum to compare with it."
 
 
-def _overall(control: str, comparisons: Sequence[Comparison]) -> str:
-    tested = [c for c in comparisons if _is_tested(c)]
+def _overall(comparisons: Sequence[Comparison], labels: Mapping[str, str]) -> str:
+    """Of the curricula alone: the random controls are no gain for anyone, though their tests are corrected for."""
+    control = comparisons[0].against
+    asked = [c for c in comparisons if labels[c.label] not in CONTROLS]
+    tested = [c for c in asked if c.is_tested]
     if not tested:
-        few = any(c.found for c in comparisons)
-        return f"Against {control} nothing can be said: " + (
-            f"no comparison has {FEWEST} or more seeds." if few else "no two runs share seed, data and backbone."
-        )
+        if not asked:
+            return f"Against {control}: there are no runs of a curriculum to compare."
+        few = any(c.found for c in asked)
+        why = f"no comparison has {FEWEST} or more seeds" if few else "no two runs share seed, data and backbone"
+        return f"Against {control}: not tested, for {why}."
     up, down = (sum(c.verdict == sign for c in tested) for sign in (1, -1))
     seeds = _range([c.found.n for c in tested if c.found])
-    text = (
-        f"Against {control}, {_count(len(tested), 'comparison')} with {seeds} seeds could be tested: weighted F1 on "
-        f"test is higher in {up} of them and lower in {down}"
-    )
-    rest = len(tested) - up - down
-    if rest:
-        text += f"; in {'the other ' if up + down else 'all '}{rest} the difference cannot be told from chance"
-    text += "."
-    agree = sum(c.verdict != 0 and c.wilcoxon_adjusted < LEVEL for c in tested)
+    count = _count(len(tested), "comparison")
+    text = f"Against {control}: of {count} of a curriculum, with {seeds} seeds each, weighted F1 "
     if up + down:
-        text += f" The rank test, which assumes less, confirms {agree} of the {up + down} differences."
-    missing = len(comparisons) - len(tested)
-    if missing:
-        text += f" Not tested, for runs are missing: {missing}."
-    return text
+        text += f"on test is higher in {up} and lower in {down}"
+        rest = len(tested) - up - down
+        text += f"; in the other {rest} no difference is shown." if rest else "."
+        text += _rank_test(comparisons, [c for c in tested if c.verdict])
+    else:
+        text += "on test is shown to differ in none."
+    missing = len(asked) - len(tested)
+    return text + (f" Not tested, for runs are missing: {missing}." if missing else "")
 
 
-def _beyond_chance(comparisons: Comparisons, labels: Mapping[str, str]) -> list[str]:
+def _rank_test(comparisons: Sequence[Comparison], found: Sequence[Comparison]) -> str:
+    """Whether Wilcoxon's test says the same, and if it cannot, why."""
+    agree = sum(c.wilcoxon_adjusted < LEVEL for c in found)
+    tests = sum(c.wilcoxon_adjusted == c.wilcoxon_adjusted for c in comparisons)
+    pairs = max(c.found.n for c in comparisons if c.found)
+    smallest = tests * 2 ** (1 - pairs)
+    if not agree and smallest >= LEVEL:
+        return (
+            f" The rank test, which assumes less, can confirm none: with {pairs} seeds and {tests} tests its smallest "
+            f"corrected p is {p_value(min(1.0, smallest))}."
+        )
+    return f" The rank test, which assumes less, confirms {agree} of these {len(found)}."
+
+
+def _beyond_chance(comparisons: Comparisons, labels: Mapping[str, str], titles: Mapping[str, str]) -> str:
     """Where a curriculum beats both training on everything and a random choice."""
     plain = [c for control, found in comparisons.items() if labels[control] == "none" for c in found]
     random = [c for control, found in comparisons.items() if labels[control] != "none" for c in found]
-    if not plain or not any(_is_tested(c) for c in random):
-        return ["Whether a gain comes from what a curriculum chooses is not tested: no random control can be compared."]
+    if not any(c.is_tested for c in random):
+        return "Whether gains come from what a curriculum chooses is not tested: no random control can be compared."
+    if not any(c.is_tested for c in plain):
+        return "Whether a curriculum is better than none is not tested: no run without one can be compared."
     won = {(c.group.title, c.label) for c in random if c.verdict > 0}
-    lost = {(c.group.title, c.label) for c in random if _is_tested(c) and c.verdict <= 0}
-    both = [c for c in plain if c.verdict > 0 and (c.group.title, c.label) in won - lost]
+    kept = won - {(c.group.title, c.label) for c in random if c.is_tested and c.verdict <= 0}
+    both = [c for c in plain if c.verdict > 0 and (c.group.title, c.label) in kept]
     if not both:
-        return [
-            "In no combination of data set and backbone is a curriculum shown to be better than both training on "
-            "everything and a random choice, so no gain can be credited to what it chooses."
-        ]
-    where = listed([f"{c.label} on {c.group.title}" for c in both])
-    return [f"Better than both training on everything and every random control tested: {where}."]
+        return (
+            "Nowhere is a curriculum shown to be better than both no curriculum and a random choice, so no gain can be "
+            "credited to what it chooses."
+        )
+    names = dict.fromkeys(c.label for c in both)
+    where = [f"{label} ({_places([c for c in both if c.label == label], titles)})" for label in names]
+    return f"Better than both no curriculum and every random control tested there: {'; '.join(where)}."
 
 
-def _point(label: str, control: str, comparisons: Sequence[Comparison]) -> str:
-    tested = [c for c in comparisons if _is_tested(c)]
+def _point(label: str, comparisons: Sequence[Comparison], titles: Mapping[str, str]) -> str:
+    tested = [c for c in comparisons if c.is_tested]
     few = [c for c in comparisons if c.found and c.found.n < FEWEST]
     missing = [c for c in comparisons if not c.found]
-    same = [c for c in comparisons if c.found and c.found.n >= FEWEST and not _is_tested(c)]
+    same = [c for c in comparisons if c.found and c.found.n >= FEWEST and not c.is_tested]
     parts = []
     for sign, word in ((1, "higher"), (-1, "lower")):
         found = [c for c in tested if c.verdict == sign]
         if found:
-            parts.append(f"{word} in {len(found)} of {len(tested)}: {'; '.join(_said(c) for c in found)}")
+            parts.append(f"{word} in {len(found)} of {len(tested)} ({_places(found, titles, with_size=True)})")
     rest = [c.found.difference for c in tested if c.verdict == 0 and c.found]
     if rest:
-        reach = signed(rest[0]) if len(rest) == 1 else f"{signed(min(rest))} to {signed(max(rest))}"
-        parts.append(f"no difference shown in {len(rest)} of {len(tested)} ({reach} points)")
+        means = (
+            f"mean {signed(rest[0])}" if len(rest) == 1 else f"means from {signed(min(rest))} to {signed(max(rest))}"
+        )
+        parts.append(f"no difference shown in {len(rest)} of {len(tested)} ({means})")
     if few:
-        parts.append(f"fewer than {FEWEST} seeds, so nothing is claimed: {_places(few)}")
+        parts.append(f"fewer than {FEWEST} seeds, so nothing is claimed ({_places(few, titles)})")
     if same:
-        parts.append(f"the same difference with every seed, which the t test cannot judge: {_places(same)}")
+        parts.append(f"the same difference with every seed, which the t test cannot judge ({_places(same, titles)})")
     if missing:
-        parts.append(f"not tested: {_places(missing)}")
-    return f"{label} against {control}: {'; '.join(parts)}."
+        parts.append(f"not tested ({_places(missing, titles)})")
+    return f"{label}: {'; '.join(parts)}."
 
 
-def _said(c: Comparison) -> str:
-    f = c.found
-    if f is None:
-        return c.group.title
-    ends = f"{signed(f.low)} to {signed(f.high)}"
-    return (
-        f"{c.group.title} by {signed(f.difference)} points ({ends}, corrected p {p_value(c.t_adjusted)}, {f.n} seeds)"
-    )
-
-
-def _is_tested(c: Comparison) -> bool:
-    return c.found is not None and c.found.n >= FEWEST and c.t_adjusted == c.t_adjusted
-
-
-def _places(comparisons: Sequence[Comparison]) -> str:
-    return "; ".join(c.group.title for c in comparisons)
+def _places(comparisons: Sequence[Comparison], titles: Mapping[str, str], *, with_size: bool = False) -> str:
+    """By data set: `MELD: MMGCN +1.2 [+0.8, +1.6], BiDDIN +1.0 [+0.2, +1.8]; CMU-MOSI: ...`."""
+    found: dict[str, list[str]] = {}
+    for c in comparisons:
+        size = ""
+        if with_size and c.found:
+            size = f" {signed(c.found.difference)} [{signed(c.found.low)}, {signed(c.found.high)}]"
+        found.setdefault(titles[c.group.data_title], []).append(f"{c.group.backbone_title}{size}")
+    return "; ".join(f"{title}: {', '.join(names)}" for title, names in found.items())
 
 
 def _range(values: Sequence[int]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 UNKNOWN = "–"  # noqa: RUF001, a dash for what is not known
@@ -71,6 +71,7 @@ class Panel(NamedTuple):
     is_log: bool = False
     whole_x: bool = False
     mark_zero: bool = False
+    x_range: tuple[float, float] | None = None
 
 
 class Chart(NamedTuple):
@@ -80,12 +81,13 @@ class Chart(NamedTuple):
     caption: str
     alt: str
     panels: list[Panel]
+    looks: Mapping[str, Look]
 
     @property
     def legend(self) -> dict[str, Look]:
-        """Label -> look, for a chart of more than one label."""
-        looks = {series.label: series.look for panel in self.panels for series in panel.series}
-        return looks if len(looks) > 1 else {}
+        """Label -> look of those that are drawn, in the order of `looks`; empty where there is one alone."""
+        drawn = {series.label for panel in self.panels for series in panel.series}
+        return {label: look for label, look in self.looks.items() if label in drawn} if len(drawn) > 1 else {}
 
 
 class Fold(NamedTuple):
@@ -120,14 +122,18 @@ def _charts(blocks: list[Block]) -> list[Chart]:
     return found
 
 
-def signed(x: float | None, digits: int = 1, scale: float = 100) -> str:
-    """With sign: `+1.2`; in points by default."""
-    return UNKNOWN if x is None or x != x else f"{scale * x:+.{digits}f}".replace("-", "−")  # noqa: RUF001
+def signed(x: float, digits: int = 1, scale: float = 100) -> str:
+    """With sign: `+1.2`, and `0.0` for what rounds to it; in points by default."""
+    text = number(x, digits, scale)
+    return f"+{text}" if x > 0 and text.strip("0.") else text
 
 
-def number(x: float | None, digits: int = 1, scale: float = 100) -> str:
+def number(x: float, digits: int = 1, scale: float = 100) -> str:
     """Without sign where it is positive; in percent by default."""
-    return UNKNOWN if x is None or x != x else f"{scale * x:.{digits}f}".replace("-", "−")  # noqa: RUF001
+    if x != x:
+        return UNKNOWN
+    text = f"{abs(scale * x):.{digits}f}"
+    return f"−{text}" if x < 0 and text.strip("0.") else text  # noqa: RUF001
 
 
 def p_value(p: float) -> str:

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
-import numpy as np
+import torch
+from torch import Tensor
 
+from spcl_fast import balance
 from spcl_fast.report._study import Arm, Run, score
 
 
 def balance_values(arm: Arm, name: str) -> list[float]:
     """One number a run that knows it, on test.
 
-    `accuracy_variance`: unbiased variance over the modalities of their own accuracy, in points squared;
-    `loss_disparity`: the largest loss of a modality minus the smallest, in nats; `modality_ratio`: summed confidence of
-    the strongest modality over that of the weakest, in the last epoch of training, over the selected utterances;
-    `agreement` and `multimodal_gain` as the run evaluated them.
+    `accuracy_variance` and `loss_disparity`: of `spcl_fast.balance`, in points squared and nats;
+    `modality_ratio`: summed confidence of the strongest modality over that of the weakest, in the last epoch of training,
+    over the selected utterances; `agreement` and `multimodal_gain` as the run evaluated them.
     """
     return [x for run in arm.runs.values() if (x := _BALANCE[name](run)) is not None]
 
 
 def _accuracy_variance(run: Run) -> float | None:
     values = _of_modalities(run, "modality_accuracy")
-    return None if values is None else float(np.var(100 * values, ddof=1))
+    return None if values is None else float(balance.accuracy_variance(100 * values))
 
 
 def _loss_disparity(run: Run) -> float | None:
     values = _of_modalities(run, "modality_loss")
-    return None if values is None else float(np.ptp(values))
+    return None if values is None else float(balance.loss_disparity(values))
 
 
 def _modality_ratio(run: Run) -> float | None:
@@ -37,10 +37,9 @@ def _modality_ratio(run: Run) -> float | None:
     return max(known) if len(known) > 1 and len(known) == len(epochs[-1]) else None
 
 
-def _of_modalities(run: Run, name: str) -> np.ndarray | None:
+def _of_modalities(run: Run, name: str) -> Tensor | None:
     values = (run.get("test") or {}).get(name) or []
-    known = np.array([math.nan if x is None else x for x in values])
-    return known if len(known) > 1 and np.isfinite(known).all() else None
+    return None if len(values) < 2 or None in values else torch.tensor(values, dtype=torch.float64)
 
 
 _BALANCE: dict[str, Callable[[Run], float | None]] = {

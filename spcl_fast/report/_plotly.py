@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import math
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from spcl_fast.report._document import Panel, Series
@@ -27,9 +29,12 @@ def panel_as_plotly(panel: Panel) -> dict[str, Any]:
         ]
         y |= {"tickmode": "array", "tickvals": list(range(count)), "ticktext": names, "range": [count - 0.5, -0.5]}
         y |= {"showgrid": False}
-        height = 70 + max(34 * count, 15 * sum(len(series.x) for series in panel.series))
+        height = 70 + max(34 * count, 15 * rows_of(panel))
     if panel.is_log:
-        y |= {"type": "log", "dtick": "D2"}
+        ticks = log_ticks([v for series in panel.series for v in (*series.y, *series.low, *series.high) if v])
+        y |= {"type": "log", "tickmode": "array", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+    if panel.x_range:
+        x |= {"range": list(panel.x_range)}
     if panel.whole_x:
         longest = max((len(series.x) for series in panel.series), default=1)
         x |= {"dtick": max(1, round(longest / 6)), "tick0": 0 if longest > 6 else 1}
@@ -51,6 +56,19 @@ def panel_as_plotly(panel: Panel) -> dict[str, Any]:
             {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1, "layer": "below", "line": line}
         ]
     return {"data": data, "layout": layout}
+
+
+def rows_of(panel: Panel) -> int:
+    """In how many heights points lie."""
+    return len({y for series in panel.series for y in series.y})
+
+
+def log_ticks(values: Sequence[float]) -> list[float]:
+    """1, 2 and 5 of each power of ten between the smallest and the largest value, or 1 alone where that is too many."""
+    first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    all_ticks = [float(f"{k}e{power}") for power in range(first, last + 1) for k in (1, 2, 5)]
+    ticks = [tick for tick in all_ticks if 0.8 * min(values) <= tick <= 1.25 * max(values)]
+    return ticks if len(ticks) <= 8 else [tick for tick in ticks if f"{tick:e}"[0] == "1"]
 
 
 def _points(series: Series) -> list[dict[str, Any]]:

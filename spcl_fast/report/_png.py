@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from spcl_fast.report._document import Chart, Look, Panel
+from spcl_fast.report._plotly import log_ticks, rows_of
 from spcl_fast.report._style import COLORS
 
 _DASHES: tuple[Any, ...] = ("-", "--", ":", "-.")
@@ -43,7 +44,7 @@ def draw_chart(chart: Chart) -> bytes:
 def _height(panel: Panel) -> float:
     if not panel.categories:
         return 2.8
-    return 1.1 + max(0.3 * len(panel.categories), 0.16 * sum(len(series.x) for series in panel.series))
+    return 1.1 + max(0.3 * len(panel.categories), 0.16 * rows_of(panel))
 
 
 def _draw(axes: Axes, panel: Panel) -> None:
@@ -69,6 +70,11 @@ def _draw(axes: Axes, panel: Panel) -> None:
         axes.axvline(0, color="0.3", linewidth=1)
     if panel.is_log:
         axes.set_yscale("log")
+        ticks = log_ticks([y for series in panel.series for y in (*series.y, *series.low, *series.high) if y])
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+    if panel.x_range:
+        axes.set_xlim(panel.x_range)
     if panel.whole_x:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 

@@ -75,7 +75,11 @@ def _comparison_sections(
 ) -> list[Block]:
     level = 3 if prefix else 2
     blocks: list[Block] = []
-    gains = [chart for of_control in comparisons.values() if (chart := _charts.gains(of_control, looks, name)).panels]
+    gains: list[Block] = []
+    for control, of_control in comparisons.items():
+        chart = _charts.gains(of_control, control, looks, name)
+        if chart.panels:
+            gains += [Heading(level + 1, f"Against {of_control[0].against}"), chart]
     if gains:
         blocks += [Heading(level, f"{prefix}Gains"), *gains]
     blocks.append(Heading(level, f"{prefix}Scores and costs"))
@@ -87,7 +91,7 @@ def _comparison_sections(
             for of_control in comparisons.values():
                 of_data = [c for c in of_control if c.group.data_title == title]
                 tables.append(_tables.comparison_table(title, of_data))
-            blocks.append(Fold(f"{prefix}{title}", tables, is_open=True))
+            blocks.append(Fold(f"{prefix}{title}", tables, is_open=isinstance(blocks[-1], Heading) and not prefix))
     if not prefix:
         blocks += _section("F1 of each class", [_tables.class_table(*item) for item in by_data(groups).items()])
     return blocks
@@ -120,8 +124,12 @@ def _balance_section(groups: Sequence[Group], looks: _charts.Looks) -> list[Bloc
 
 
 def _length_section(groups: Sequence[Group], looks: _charts.Looks) -> list[Block]:
-    charts = [_charts.lengths(of_data, looks) for of_data in by_data(groups).values()]
-    return _section("Difficulty, take rate and dialogue length", charts)
+    folds: list[Block] = []
+    for title, of_data in by_data(groups).items():
+        chart = _charts.lengths(of_data, looks)
+        if chart:
+            folds.append(Fold(title, [chart], is_open=not folds))
+    return [Heading(2, "Difficulty, take rate and dialogue length"), *folds] if folds else []
 
 
 def _section(title: str, blocks: Sequence[Table | Chart | None]) -> list[Block]:

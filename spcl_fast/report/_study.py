@@ -11,7 +11,7 @@ Run = Mapping[str, Any]
 #: What others are compared with, in the order of the sections.
 CONTROLS = ("none", "random_utterances", "random_dialogues", "random")
 _ORDER = (*CONTROLS, "spcl", "spcl_mean", "loss", "spread", "extended", "extended_incoherence", "extended_transition")
-_DATA = {"iemocap_6way": "IEMOCAP (6 emotions)", "meld": "MELD", "mosi": "CMU-MOSI"}
+_DATA = {"iemocap_6way": "IEMOCAP (6-way)", "meld": "MELD", "mosi": "CMU-MOSI"}
 _BACKBONES = {
     "late_fusion": "Late fusion",
     "mmgcn": "MMGCN",
@@ -119,6 +119,13 @@ def by_data(groups: Iterable[Group]) -> dict[str, list[Group]]:
     for group in groups:
         found.setdefault(group.data_title, []).append(group)
     return found
+
+
+def short_titles(groups: Iterable[Group]) -> dict[str, str]:
+    """`data_title` -> the data set alone, where it was used with one choice of modalities only."""
+    found = {group.data_title: group for group in groups}
+    used = [group.data for group in found.values()]
+    return {title: _DATA.get(g.data, g.data) if used.count(g.data) == 1 else title for title, g in found.items()}
 
 
 def trained_alike(run: Run, other: Run) -> bool:

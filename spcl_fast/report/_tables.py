@@ -67,7 +67,7 @@ def comparison_table(title: str, comparisons: Sequence[Comparison]) -> Table:
         *("Backbone", "Curriculum", "Pairs", "Difference, points", "95 % interval", "p, t test", "corrected"),
         *("p, Wilcoxon", "corrected", "Win / tie / loss"),
     )
-    caption = f"{title}: weighted F1 on test against {comparisons[0].control}"
+    caption = f"{title}: weighted F1 on test against {comparisons[0].against}"
     return Table(caption, columns, rows, heads=2)
 
 

@@ -34,13 +34,14 @@ TERMS = {
     "which rises from epoch to epoch.",
     "Take rate": "the share of the training utterances that the curriculum took.",
     "Share of the curriculum": "the part of the training time that went into it.",
-    "Variance of accuracy": "of what each modality gets right alone, over the modalities (divided by their number less "
-    "one), in points squared; 0 when they are equally good.",
+    "Variance of accuracy": "of what each modality gets right alone, over the modalities, in points squared; 0 when "
+    "they are equally good.",
     "Disparity of losses": "the largest loss of a modality alone minus the smallest.",
     "Modality ratio": "how many times as confident the strongest modality is as the weakest, on the utterances taken "
     "in the last epoch; 1 is even.",
     "Agreement": "mean cosine between what the modalities predict; 1 when they say the same.",
-    "Multimodal gain": "weighted F1 of all modalities together minus that of the best choice of fewer.",
+    "Multimodal gain": "weighted F1 of all modalities together minus that of the best choice of fewer, "
+    "out of the same run.",
     "95 % interval": "made so that 95 of 100 such intervals hold the true mean. For scores by the bootstrap, which "
     "draws the seeds again and again; for differences by Student's t. It speaks of other seeds, not of other data.",
     "p, corrected": "how often chance alone would give a difference this large. The paired t test assumes differences "
