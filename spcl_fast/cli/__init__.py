@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from spcl_fast.cli import bench, demo, doctor, train
+from spcl_fast.cli import bench, demo, doctor, import_, train
 
 # The base of everything that is raised for a wrong argument; typer does not name it in public.
 _Refusal: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -20,8 +20,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (demo, train, bench, doctor):
-    app.command()(getattr(command, command.__name__.rpartition(".")[2]))
+for command in (demo, import_, train, bench, doctor):
+    name = command.__name__.rpartition(".")[2]
+    app.command(name.rstrip("_"))(getattr(command, name))
 
 
 @app.callback(invoke_without_command=True)
@@ -41,7 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
     except _Refusal as error:
         code = _refuse(error.format_message())
     except ModuleNotFoundError as error:
-        extra = {"sklearn": "merc", "matplotlib": "report"}.get((error.name or "").partition(".")[0])
+        extra = {"sklearn": "merc", "matplotlib": "report", "pyarrow": "corpus"}.get(
+            (error.name or "").partition(".")[0]
+        )
         if extra is None:
             raise
         code = _refuse(f"this command needs {error.name}: install spcl_fast[{extra}]")
