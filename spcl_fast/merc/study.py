@@ -80,8 +80,13 @@ class Job:
 
     @property
     def key(self) -> str:
-        """What tells a run from all others; the part it belongs to does not, but for the search."""
-        what = [self.part == "search", self.data, self.backbone, self.curriculum, asdict(self.config)]
+        """What tells a run from all others; the part it belongs to does not, but for the search.
+
+        Of the configuration it is what differs from the defaults, so that a new field makes no finished run another.
+        """
+        defaults = asdict(TrainConfig())
+        config = {name: x for name, x in asdict(self.config).items() if x != defaults[name]}
+        what = [self.part == "search", self.data, self.backbone, self.curriculum, config]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -90,7 +95,8 @@ class Study(NamedTuple):
 
     Attributes:
         data: name -> data set.
-        backbones: name -> fields of `TrainConfig`, and under "per_data" those of a data set.
+        backbones: name -> fields of `TrainConfig`, and under "per_data" those of a data set. What is chosen for the
+            backbone of the search holds for the others too, unless they say something else.
         curricula: name -> candidate settings, or the name of the curriculum whose choice it shares.
         search: "backbone", which the settings are chosen for and carried over from, and "seeds".
         parts: "part", "data", "backbones", "curricula", "seeds" of what is reported.
@@ -214,9 +220,9 @@ class Study(NamedTuple):
     def _job(self, part: str, data: str, backbone: str, curriculum: str, setting: dict[str, Any], seed: int) -> Job:
         options = dict(self.backbones[backbone])
         options |= options.pop("per_data", {}).get(data, {})
-        # What the baseline chose is for the backbone of the search; another has its own.
+        # The choice is for the backbone of the search; another takes over what is the curriculum's, and keeps its own.
         if backbone != self.search["backbone"]:
-            setting = {k: x for k, x in setting.items() if k in CURRICULA[curriculum].settings}
+            setting = {k: options.get(k, x) for k, x in setting.items() if k in CURRICULA[curriculum].settings}
         config = TrainConfig(**(options | setting), curriculum=curriculum, seed=seed)
         return Job(part, data, backbone, curriculum, setting, config)
 
