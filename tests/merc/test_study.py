@@ -49,7 +49,6 @@ def test_study_asks_first_for_what_choices_wait_for():
     assert {(j.data, j.config.dropout) for j in searched} == {("A", 0.3), ("B", 0.5)}  # and it the baseline's
     reported = [j for j in jobs if j.part != "search"]
     assert {j.curriculum for j in reported} == {"none"}
-    assert jobs == searched + reported
     rows += [row(j, j.config.threshold) for j in searched] + [row(j, 0.5) for j in reported]
 
     jobs = study.ready(rows)
