@@ -115,8 +115,9 @@ class MMDFN(nn.Module):
         if not 0 <= gate_dropout < 1:
             raise ValueError(f"MMDFN: gate_dropout must lie in [0, 1) (got {gate_dropout})")
         self.modalities = tuple(feature_sizes)
-        options = {"encoder": encoder, "dropout": dropout, "layers": layers, "decay": decay, "alpha": alpha}
-        self.encode = GraphEncoder("MMDFN", feature_sizes, hidden, **options)
+        self.encode = GraphEncoder(
+            "MMDFN", feature_sizes, hidden, encoder=encoder, dropout=dropout, layers=layers, decay=decay, alpha=alpha
+        )
         self.gates = ModalityGates(self.encode.out_size, hidden, len(feature_sizes), dropout=gate_dropout)
         self.heads = nn.ModuleList(nn.Linear(hidden, num_classes) for _ in feature_sizes)
 
