@@ -67,7 +67,7 @@ def loop_logits(model, m, x, speakers):
     width = 2 * model.rnn.emotion
     angles = [[t / 10000 ** (2 * (i // 2) / width) for i in range(width)] for t in range(len(x))]
     waves = [[math.cos(a) if i % 2 else math.sin(a) for i, a in enumerate(row)] for row in angles]
-    y = torch.cat([forward, backward], 1) + torch.tensor(waves, dtype=x.dtype)
+    y = torch.cat([forward, backward], 1) * math.sqrt(width) + torch.tensor(waves, dtype=x.dtype)
     q, k, v = (y @ model.attention[m]).chunk(3, 1)
     size = width // model.heads
     found = []
