@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from spcl_fast.merc.dataset import DatasetError
+from spcl_fast.merc.readers._words import reason
 
 #: A published file has some hundred thousand; an empty set takes 216 bytes in memory and one in a file.
 MAX_CONTAINERS = 4_000_000
@@ -63,16 +64,17 @@ class Machine:
         except DatasetError as error:
             raise DatasetError(f"byte {self.opcode_at}: {error}") from None
         except (ValueError, TypeError, OverflowError, IndexError, KeyError, MemoryError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise DatasetError(f"byte {self.opcode_at}: damaged ({reason})") from None
+            raise DatasetError(f"byte {self.opcode_at}: damaged ({reason(error)})") from None
 
     def unknown(self, opcode: int) -> str:
         """Why an opcode is refused."""
         if opcode == 0x80:
             return f"protocol {self.data[self.position : self.position + 1].hex() or '?'} is not one of 0 to 5"
+        if self.opcode_at == 0:
+            return f"not a pickle (opcode 0x{opcode:02x})"
         if chr(opcode) in _REFUSED:
             return f"holds {_REFUSED[chr(opcode)]}, which is not data"
-        return f"not a pickle (opcode 0x{opcode:02x})" if self.opcode_at == 0 else f"unknown opcode 0x{opcode:02x}"
+        return f"unknown opcode 0x{opcode:02x}"
 
     def take(self, n: int) -> bytes:
         """The next `n` bytes; never more memory than the file has bytes."""

@@ -15,7 +15,7 @@ import numpy as np
 from spcl_fast.merc.dataset import DatasetError, DialogueDataset
 from spcl_fast.merc.npz import parse_npy
 from spcl_fast.merc.published import PUBLISHED_COUNTS
-from spcl_fast.merc.readers._numpy_parts import shown
+from spcl_fast.merc.readers._words import shown
 from spcl_fast.merc.readers.assemble import Budget, SourceDialogue, assemble, feature_array
 from spcl_fast.merc.readers.dev_split import SPLIT_RULES, split_dev
 from spcl_fast.merc.readers.plain_pickle import load_plain, read_bytes

@@ -8,6 +8,7 @@ from typing import Any
 
 from spcl_fast.merc.dataset import DatasetError
 from spcl_fast.merc.readers._opcodes import Machine as Machine
+from spcl_fast.merc.readers._words import reason
 
 
 def load_plain(source: str | os.PathLike[str] | bytes) -> Any:
@@ -64,5 +65,4 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, MemoryError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DatasetError(f"cannot be read ({reason})") from None
+        raise DatasetError(f"cannot be read ({reason(error)})") from None
