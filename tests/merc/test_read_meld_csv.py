@@ -131,7 +131,7 @@ def test_missing_and_damaged_tables(tmp_path):
     file.write_text("")
     assert "has no column Speaker, Emotion" in refusal(file, features)
     file.write_text('Speaker,Emotion,Dialogue_ID,Utterance_ID\n"Jo"ey,joy,1,2\n')
-    assert f"{file}: line 1: no CSV" in refusal(file, features)
+    assert f"{file}: line 2: no CSV" in refusal(file, features)
     file.write_text("Speaker,Emotion,Dialogue_ID,Utterance_ID\nJoey,joy\n")
     assert f"{file}: line 2: Dialogue_ID is empty" in refusal(file, features)
     file.write_text("Speaker,Emotion,Dialogue_ID,Utterance_ID\n" + "x" * 200_000 + ",joy,1,2\n")
@@ -169,7 +169,7 @@ def test_broken_features(source, tmp_path):
         (values()[:3], "must be numbers [4, F], a row of the CSV each (got shape (3, 3))"),
         (values()[:, 0], "must be numbers [4, F]"),
         (values().astype(str), "must be numbers [4, F]"),
-        (np.array([[None]] * 4), "its header describes no plain array"),
+        (np.array([[None]] * 4), "holds Python objects, which are never unpickled"),
     ):
         np.save(array, content)
         assert message in refusal(source, {"text": array})

@@ -134,7 +134,7 @@ def _rows(content: bytes) -> Iterator[_Row]:
             seen.add((found.dialogue, found.utterance))
             yield found
     except csv.Error as error:
-        raise DatasetError(f"line {table.line_num}: no CSV ({error})") from None
+        raise DatasetError(f"line {table.reader.line_num}: no CSV ({error})") from None
 
 
 def _row(row: dict[str, Any], i: int, at: str) -> _Row:
