@@ -132,6 +132,8 @@ def test_missing_and_damaged_tables(tmp_path):
     assert "has no column Speaker, Emotion" in refusal(file, features)
     file.write_text('Speaker,Emotion,Dialogue_ID,Utterance_ID\n"Jo"ey,joy,1,2\n')
     assert f"{file}: line 2: no CSV" in refusal(file, features)
+    file.write_text("Speaker,Emotion,Dialogue_ID,Utterance_ID\nJoey, joy ,1,\x1c2\n")
+    assert "text.npy: no such file" in refusal(file, features)  # what strip() takes off, int() does not
     file.write_text("Speaker,Emotion,Dialogue_ID,Utterance_ID\nJoey,joy\n")
     assert f"{file}: line 2: Dialogue_ID is empty" in refusal(file, features)
     file.write_text("Speaker,Emotion,Dialogue_ID,Utterance_ID\n" + "x" * 200_000 + ",joy,1,2\n")

@@ -8,8 +8,10 @@ from typing import Any
 from spcl_fast.merc.dataset import DatasetError
 from spcl_fast.merc.readers._words import reason
 
-#: A published file has some hundred thousand; an empty set takes 216 bytes in memory and one in a file.
-MAX_CONTAINERS = 4_000_000
+#: Containers that any file may hold, and bytes for each further one: published files have 15 or more. An empty set
+#: takes 216 bytes in memory and one in a file.
+MAX_CONTAINERS = 10_000
+BYTES_OF_A_CONTAINER = 3
 #: A container inside another, counted where the inner one is not finished; published files have 4.
 MAX_PENDING = 1000
 _REFUSED = {
@@ -39,7 +41,7 @@ class Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
-        self.containers = 0
+        self.containers_left = MAX_CONTAINERS + len(data) // BYTES_OF_A_CONTAINER
 
     def run(self) -> Any:
         """The object that the pickle describes.
@@ -120,7 +122,7 @@ class Machine:
 
     def push_container(self, value: Any) -> None:
         """Pushes what takes more memory than its opcode takes bytes; there may be so many, not more."""
-        self.containers += 1
-        if self.containers > MAX_CONTAINERS:
-            raise DatasetError(f"holds more than {MAX_CONTAINERS} containers")
+        self.containers_left -= 1
+        if self.containers_left < 0:
+            raise DatasetError("holds more containers than a file of its size has")
         self.stack.append(value)

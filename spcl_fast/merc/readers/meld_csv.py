@@ -147,7 +147,7 @@ def _row(row: dict[str, Any], i: int, at: str) -> _Row:
     emotion = row["Emotion"].strip().casefold()
     if emotion not in _CLASSES:
         raise DatasetError(f"{at}: Emotion must be one of {', '.join(_CLASSES)} (got {shown(row['Emotion'])})")
-    dialogue, utterance = (int(row[column]) for column in _COLUMNS[2:])
+    dialogue, utterance = (int(row[column].strip()) for column in _COLUMNS[2:])
     return _Row(dialogue, utterance, i, row["Speaker"].strip(), _CLASSES.index(emotion))
 
 
