@@ -46,7 +46,7 @@ def _overall(comparisons: Sequence[Comparison], labels: Mapping[str, str]) -> st
         if not asked:
             return f"Against {control}: there are no runs of a curriculum to compare."
         few = any(c.found for c in asked)
-        why = f"no comparison has {FEWEST} or more seeds" if few else "no two runs share seed, data and backbone"
+        why = f"no comparison has {FEWEST} or more seeds" if few else "no two scores can be paired"
         return f"Against {control}: not tested, for {why}."
     up, down = (sum(c.verdict == sign for c in tested) for sign in (1, -1))
     seeds = _range([c.found.n for c in tested if c.found])
