@@ -99,7 +99,7 @@ def test_page_can_be_read_without_seeing_it(whole, tmp_path):
     boxes = [a for a in page.all("div") if a.get("class") == "box"]
     assert len(boxes) == len(page.all("table"))
     assert all(box["tabindex"] == "0" and box["role"] == "region" for box in boxes)
-    assert all(cell.get("scope") in ("row", "col") for cell in page.all("th"))
+    assert all(cell.get("scope") in ("row", "col", "rowgroup") for cell in page.all("th"))
 
 
 def test_figures_are_what_plotly_takes_and_every_place_has_one(whole, tmp_path):
@@ -130,7 +130,7 @@ def test_pictures_of_the_markdown_are_there(whole, tmp_path):
     _, text = pages(tmp_path, [r for r in whole if r["backbone"] == "mmgcn" and r["data"] == "meld"], pictures=True)
     named = re.findall(r"\]\(([^)]*\.png)\)", text)
     assert sorted(named) == sorted(path.name for path in tmp_path.glob("*.png"))
-    assert len(named) == len(set(named)) == 5  # two of gains, course, balance, length
+    assert len(named) == len(set(named)) == 7  # gains over two controls, also in the ablation; course, balance, length
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in named)
 
 
@@ -158,7 +158,7 @@ def test_tables_have_the_numbers_of_the_runs(rows):
     assert scores.rows[0] == ("MMGCN", "none", "6", "50.8", interval, "25.0", "75.0", "62.5", "0.25", "6.2")
     assert [row[3] for row in scores.rows] == ["50.8", "50.8", "52.9"]
     spcl = comparison_table("MELD", compare([group], [])["none"]).rows[1]
-    assert spcl[:5] == ("MMGCN", "SPCL", "6", "+2.0", "+1.9 to +2.2")
+    assert spcl[:5] == ("MMGCN", "SPCL", "6", "+2.02", "+1.86 to +2.17")
     assert spcl[-1] == "6 / 0 / 0"
     assert class_table("MELD", [group]).columns[2:] == ("joy", "anger")
     assert class_table("MELD", [group]).rows[0][2:] == ("50.0", "12.5")
