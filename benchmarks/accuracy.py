@@ -19,7 +19,7 @@ import torch
 from scipy.stats import ttest_rel
 
 import spcl_fast
-from spcl_fast.merc.experiment import run_seeds, summarize
+from spcl_fast.merc.seeds import run_seeds, summarize
 from spcl_fast.merc.files import write_json
 from spcl_fast.merc.npz import read_npz
 from spcl_fast.merc.trainer import TrainConfig

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from spcl_fast.cli import bench, demo, doctor, report, train
+from spcl_fast.cli import bench, demo, doctor, experiment, import_, report, train
 
 # The base of everything that is raised for a wrong argument; typer does not name it in public.
 _Refusal: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -20,8 +20,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (demo, train, report, bench, doctor):
-    app.command()(getattr(command, command.__name__.rpartition(".")[2]))
+for command in (demo, import_, train, experiment, report, bench, doctor):
+    name = command.__name__.rpartition(".")[2]
+    app.command(name.rstrip("_"))(getattr(command, name))
 
 
 @app.callback(invoke_without_command=True)
@@ -41,7 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
     except _Refusal as error:
         code = _refuse(error.format_message())
     except ModuleNotFoundError as error:
-        extra = {"sklearn": "merc", "scipy": "merc", "matplotlib": "report", "plotly": "report"}.get(
+        extras = {"merc": ("sklearn", "scipy", "yaml"), "report": ("matplotlib", "plotly"), "corpus": ("pyarrow",)}
+        extra = {module: extra for extra, modules in extras.items() for module in modules}.get(
             (error.name or "").partition(".")[0]
         )
         if extra is None:

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from spcl_fast.merc.experiment import Summary
+from spcl_fast.merc.seeds import Summary
 
 
 @contextmanager
@@ -37,13 +37,13 @@ def console() -> Console:
     return Console(markup=False, highlight=False, soft_wrap=True)
 
 
-def progress() -> Progress:
+def progress(unit: str = "epochs") -> Progress:
     """A bar on stderr, shown only where that is a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("epochs"),
+        TextColumn(unit),
         TimeRemainingColumn(),
         console=Console(stderr=True, markup=False),
         disable=not sys.stderr.isatty(),

@@ -42,9 +42,9 @@ def train(
     import spcl_fast
     from spcl_fast.cli.console import console, progress, refusing, results_table
     from spcl_fast.merc.device import describe
-    from spcl_fast.merc.experiment import summarize
     from spcl_fast.merc.files import save_checkpoint, write_json
     from spcl_fast.merc.npz import read_npz
+    from spcl_fast.merc.seeds import summarize
     from spcl_fast.merc.trainer import TrainConfig, Trainer
     from spcl_fast.report.curriculum import plot_curriculum
 
@@ -106,7 +106,7 @@ def train(
                 "config": config.__dict__,
                 "best_epoch": result.best_epoch,
                 "dev": result.dev._asdict(),
-                "test": result.test._asdict(),
+                "test": None if result.test is None else result.test._asdict(),
                 "summary": summary._asdict(),
                 "history": result.history,
                 "versions": {"spcl_fast": spcl_fast.__version__, "torch": torch.__version__},

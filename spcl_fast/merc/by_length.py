@@ -27,10 +27,11 @@ class ByLength:
         >>> corpus = make_synthetic("meld-like", dialogues={"train": 2, "dev": 2, "test": 2})
         >>> by_length = ByLength(corpus, torch.device("cpu"))
         >>> first = torch.arange(corpus.offsets[1])  # the first dialogue
-        >>> step = SelfPacedScheduler(threshold=9.0)(torch.zeros(2, len(first), 7), torch.zeros(len(first)).long())
+        >>> labels = torch.zeros_like(first)
+        >>> step = SelfPacedScheduler(difficulty="loss")(torch.zeros(len(first), 7), labels, ids=first)
         >>> by_length.add(first, step)
         >>> by_length.means()["take_rate"]
-        [1.0, nan]
+        [0.0, nan]
     """
 
     def __init__(self, dataset: DialogueDataset, device: torch.device) -> None:
@@ -57,7 +58,19 @@ class ByLength:
         self._sums.zero_()
 
     def add(self, ids: Tensor, step: SelfPacedStep) -> None:
-        """A step over the rows `ids` of the data set; example: the class."""
+        """Counts a step over the rows `ids` of the data set.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast import SelfPacedScheduler
+            >>> from spcl_fast.merc.by_length import ByLength
+            >>> from spcl_fast.merc.synthetic import make_synthetic
+            >>> by_length = ByLength(make_synthetic("meld-like", dialogues={"train": 1}), torch.device("cpu"))
+            >>> one = torch.tensor([0])
+            >>> by_length.add(one, SelfPacedScheduler(difficulty="loss")(torch.zeros(1, 2), one, ids=one))
+            >>> [round(x, 3) for x in by_length.means()["difficulty"]]  # log 2
+            [0.693]
+        """
         scored = ~step.utterance_loss.isnan()
         known = step.difficulty.isfinite()
         numbers = torch.stack(
@@ -66,7 +79,15 @@ class ByLength:
         self._sums.index_add_(1, self._group.index_select(0, ids), numbers.double())
 
     def means(self) -> dict[str, list[float]]:
-        """Mean length, difficulty and weight of every group, NaN where none was met; waits for the device."""
+        """Mean length, difficulty and weight of every group, NaN where none was met; waits for the device.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast.merc.by_length import ByLength
+            >>> from spcl_fast.merc.synthetic import make_synthetic
+            >>> ByLength(make_synthetic("meld-like", dialogues={"train": 1}), torch.device("cpu")).means()["take_rate"]
+            [nan]
+        """
         scored, weight, known, difficulty = self._sums.cpu()
         return {
             "length": self.length,

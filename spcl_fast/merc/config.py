@@ -11,7 +11,7 @@ from spcl_fast.thresholds import ExponentialThreshold
 
 __all__ = ["TrainConfig"]
 
-NUMBERS = ("dropout", "learning_rate", "weight_decay", "clip", "pace_start", "strength")
+NUMBERS = ("dropout", "learning_rate", "weight_decay", "clip", "pace_start", "strength", "tilt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +24,14 @@ class TrainConfig:
         encoder: of the models that have one, "gru" or "transformer".
         hidden: width of the model, at least 1.
         dropout: probability, in [0, 1).
-        curriculum: a name of `curricula.CURRICULA`, which says what of the next five it looks at; "none" is the same
+        curriculum: a name of `curricula.CURRICULA`, which says what of the next six it looks at; "none" is the same
             code with every weight 1.
         threshold: first threshold of SPCL's schedule, at least 0.
         growth: its factor per epoch, at least 1.
         pace_start: share of the first epoch, in (0, 1].
         pace_epochs: epochs until all is let in, at least 1.
         strength: weight of the extended terms, at least 0; of SuperLoss its regularization, above 0.
+        tilt: in [-1, 1]: how far chance favours the easy, or below 0 the hard.
         epochs: at most so many, at least 1.
         batch_size: dialogues a step, at least 1.
         learning_rate: of Adam, positive.
@@ -64,6 +65,7 @@ class TrainConfig:
     pace_start: float = 0.5
     pace_epochs: int = 10
     strength: float = 1.0
+    tilt: float = 1.0
     epochs: int = 40
     batch_size: int = 16
     learning_rate: float = 1e-3
@@ -103,4 +105,6 @@ class TrainConfig:
             raise ValueError(f"pace_start must lie in (0, 1] (got {self.pace_start})")
         if not 0 <= self.strength < float("inf"):
             raise ValueError(f"strength must be at least 0 and finite (got {self.strength})")
+        if not -1 <= self.tilt <= 1:
+            raise ValueError(f"tilt must lie in [-1, 1] (got {self.tilt})")
         ExponentialThreshold(self.threshold, growth=self.growth)  # refuses what is out of its domain

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from spcl_fast import CurriculumSampler, SelfPacedScheduler, ops, pacing
-from spcl_fast.controls import MatchedSelection
 from spcl_fast.difficulty import BssDifficulty, ExtendedDifficulty
 from spcl_fast.merc.emotion_wheel import wheel_similarity
+from spcl_fast.selections import MatchedSelection, StochasticSelection
 from spcl_fast.thresholds import ExponentialThreshold, QuantileThreshold, RunningMeanThreshold
 
 if TYPE_CHECKING:
@@ -135,6 +135,20 @@ def _quantile(difficulty: Callable[[], Any]) -> Callable[[DialogueDataset, Train
     return make
 
 
+def _stochastic(turns: bool = False, by_lot: bool = False) -> Callable[[DialogueDataset, TrainConfig], Curriculum]:
+    """A growing share of every batch, by chance, with odds by the difficulty."""
+
+    def make(dataset: DialogueDataset, config: TrainConfig) -> Curriculum:
+        pace = pacing.LinearPace(start=config.pace_start, total=config.pace_epochs)
+        tilt = 0.0 if by_lot else config.tilt
+        schedule = StochasticSelection(
+            pace, tilt=tilt, last_tilt=-tilt if turns else tilt, epochs=config.epochs, seed=config.seed
+        )
+        return Curriculum(SelfPacedScheduler(schedule, difficulty="loss"))
+
+    return make
+
+
 def _superloss(dataset: DialogueDataset, config: TrainConfig) -> Curriculum:
     """Castells et al. 2020, with the running mean of the loss as tau."""
     scheduler = SelfPacedScheduler(
@@ -180,6 +194,7 @@ EXTENSIONS = ("incoherence", "transition", "surprisal")
 _THRESHOLD = ("threshold", "growth")
 _EXTENDED = (*_THRESHOLD, "strength")
 _PACE = ("pace_start", "pace_epochs")
+_TILT = (*_PACE, "tilt")
 
 #: name -> recipe
 CURRICULA: dict[str, Recipe] = {
@@ -197,6 +212,9 @@ CURRICULA: dict[str, Recipe] = {
     "bss": Recipe("BSS", _PACE, _quantile(lambda: BssDifficulty(source="prediction", scale="running"))),
     "competence": Recipe("competence", _PACE, _competence),
     "superloss": Recipe("SuperLoss", ("strength",), _superloss),
+    "stochastic": Recipe("stochastic, odds by loss", _TILT, _stochastic()),
+    "stochastic_turn": Recipe("stochastic, easy then hard", _TILT, _stochastic(turns=True)),
+    "thinning": Recipe("thinning by lot", _PACE, _stochastic(by_lot=True)),
     "anti": Recipe("anti-curriculum", _THRESHOLD, _control("hardest")),
     "random_utterances": Recipe("random utterances", _THRESHOLD, _control("utterances")),
     "random_dialogues": Recipe("random dialogues", _THRESHOLD, _control("dialogues")),

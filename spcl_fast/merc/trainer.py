@@ -54,7 +54,7 @@ class Result:
 
     best_epoch: int
     dev: Evaluation
-    test: Evaluation
+    test: Evaluation | None
     history: list[dict[str, Any]]
 
 
@@ -123,6 +123,7 @@ class Trainer:
         checkpoint: Path | None = None,
         resume: bool = False,
         on_epoch: Callable[[dict[str, Any]], None] | None = None,
+        score_test: bool = True,
     ) -> Result:
         """Trains to the end and scores the best epoch on dev and test.
 
@@ -130,6 +131,7 @@ class Trainer:
             checkpoint: file that holds the state after every epoch.
             resume: continue from that file: the rest is what an undisturbed run would have done.
             on_epoch: called after every epoch with its entry of the history.
+            score_test: whether to score the test set, which the choice of a setting must not see.
 
         Returns:
             The result; the model is left with the weights of its best epoch.
@@ -163,7 +165,8 @@ class Trainer:
                 if on_epoch is not None:
                     on_epoch(entry)
         self.model.load_state_dict(self._best["model"])
-        return Result(self._best["epoch"], self.score("dev"), self.score("test"), self.history)
+        test = self.score("test") if score_test else None
+        return Result(self._best["epoch"], self.score("dev"), test, self.history)
 
     def score(self, split: str) -> Evaluation:
         """Evaluates the model as it is on one split, in evaluation mode, in which it stays.

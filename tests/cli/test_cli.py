@@ -173,7 +173,7 @@ def test_an_interrupt_is_one_line(capsys, monkeypatch, tmp_path):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spcl_fast.merc.experiment.run_seeds", interrupted)
+    monkeypatch.setattr("spcl_fast.merc.seeds.run_seeds", interrupted)
     code, _, err = run(capsys, "demo", "--out", tmp_path)
     assert code == 130
     assert err.startswith("spcl-fast: interrupted")

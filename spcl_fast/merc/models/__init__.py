@@ -13,12 +13,22 @@ from typing import Any
 
 from torch import nn
 
+from spcl_fast.merc.models.biddin import BiDDIN
+from spcl_fast.merc.models.dialogue_gcn import DialogueGCN
 from spcl_fast.merc.models.late_fusion import LateFusion
+from spcl_fast.merc.models.mm_dfn import MMDFN
+from spcl_fast.merc.models.mmgcn import MMGCN
 
 #: name -> backbone
-MODELS: dict[str, type[nn.Module]] = {"late_fusion": LateFusion}
+MODELS: dict[str, type[nn.Module]] = {
+    "late_fusion": LateFusion,
+    "mmgcn": MMGCN,
+    "mm_dfn": MMDFN,
+    "dialogue_gcn": DialogueGCN,
+    "biddin": BiDDIN,
+}
 
-__all__ = ["MODELS", "LateFusion", "make_model"]
+__all__ = ["MMDFN", "MMGCN", "MODELS", "BiDDIN", "DialogueGCN", "LateFusion", "make_model"]
 
 
 def make_model(name: str, feature_sizes: Mapping[str, int], num_classes: int, **options: Any) -> nn.Module:

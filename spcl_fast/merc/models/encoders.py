@@ -43,14 +43,14 @@ class GRUEncoder(nn.Module):
 class TransformerEncoder(nn.Module):
     """The published one: two transformer layers at the raw feature size, then linear to `hidden`.
 
-    The number of heads is the first of 5..14 that divides the feature size, else 1. The published code lets
-    padding take part in the attention; here it is masked. What the paper leaves open follows the defaults of
-    `torch.nn.TransformerEncoderLayer`; there is no positional encoding.
+    The number of heads is the first of 5..14 that divides the feature size, else 1, where it is not given. The
+    published code lets padding take part in the attention; here it is masked. What the paper leaves open follows the
+    defaults of `torch.nn.TransformerEncoderLayer`; there is no positional encoding.
     """
 
-    def __init__(self, size: int, hidden: int, dropout: float) -> None:
+    def __init__(self, size: int, hidden: int, dropout: float, heads: int | None = None) -> None:
         super().__init__()
-        heads = next((n for n in range(5, 15) if size % n == 0), 1)
+        heads = heads or next((n for n in range(5, 15) if size % n == 0), 1)
         layer = nn.TransformerEncoderLayer(size, heads, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.project = nn.Linear(size, hidden)
@@ -75,8 +75,10 @@ ENCODERS: dict[str, type[GRUEncoder] | type[TransformerEncoder]] = {
 }
 
 
-def make_encoder(owner: str, name: str, size: int, hidden: int, dropout: float) -> GRUEncoder | TransformerEncoder:
-    """An encoder of `ENCODERS` by its name.
+def make_encoder(
+    owner: str, name: str, size: int, hidden: int, dropout: float, *, heads: int | None = None
+) -> GRUEncoder | TransformerEncoder:
+    """An encoder of `ENCODERS` by its name; `heads` is of the transformer alone.
 
     Raises:
         ValueError: an unknown name, said in the name of `owner`.
@@ -88,4 +90,6 @@ def make_encoder(owner: str, name: str, size: int, hidden: int, dropout: float) 
     """
     if name not in ENCODERS:
         raise ValueError(f"{owner}: encoder must be one of {', '.join(ENCODERS)} (got {name!r})")
-    return ENCODERS[name](size, hidden, dropout)
+    if name == "transformer":
+        return TransformerEncoder(size, hidden, dropout, heads)
+    return GRUEncoder(size, hidden, dropout)

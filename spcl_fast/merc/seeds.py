@@ -21,9 +21,10 @@ class Summary(NamedTuple):
     Example:
         >>> import torch
         >>> from spcl_fast.merc.evaluation import evaluate
-        >>> from spcl_fast.merc.experiment import summarize
+        >>> from spcl_fast.merc.seeds import summarize
         >>> from spcl_fast.merc.trainer import Result
-        >>> history = [{"epoch": 0, "curriculum": None, "seconds": 2.0, "curriculum_seconds": 0.5}]
+        >>> stats = {"take_rate": 1.0, "modality_ratio": (2.0, 1.0)}
+        >>> history = [{"epoch": 0, "curriculum": stats, "seconds": 2.0, "curriculum_seconds": 0.5}]
         >>> score = evaluate([torch.zeros(2, 2)], torch.tensor([0, 1]))
         >>> scores = [score._replace(weighted_f1=f1) for f1 in (0.25, 0.75)]
         >>> summary = summarize([Result(0, score, score, history) for score in scores])
@@ -69,7 +70,7 @@ def run_seeds(
         ValueError: what `Trainer` refuses, and a run that diverges.
 
     Example:
-        >>> from spcl_fast.merc.experiment import run_seeds
+        >>> from spcl_fast.merc.seeds import run_seeds
         >>> from spcl_fast.merc.synthetic import make_synthetic
         >>> from spcl_fast.merc.trainer import TrainConfig
         >>> corpus = make_synthetic("meld-like", dialogues={"train": 4, "dev": 2, "test": 2})
@@ -96,13 +97,13 @@ def summarize(results: list[Result]) -> Summary:
         results: its finished runs, at least one, each of at least one epoch.
 
     Returns:
-        The means and deviations; NaN for the take rates of runs without a curriculum over two modalities.
+        The means and deviations.
 
     Raises:
-        ValueError: no results.
+        ValueError: no results, or one without the test set.
 
     Example:
-        >>> from spcl_fast.merc.experiment import run_seeds, summarize
+        >>> from spcl_fast.merc.seeds import run_seeds, summarize
         >>> from spcl_fast.merc.synthetic import make_synthetic
         >>> from spcl_fast.merc.trainer import TrainConfig
         >>> corpus = make_synthetic("meld-like", dialogues={"train": 4, "dev": 2, "test": 2})
@@ -113,11 +114,13 @@ def summarize(results: list[Result]) -> Summary:
     """
     if not results:
         raise ValueError("summarize: results must hold at least one run (got none)")
-    f1 = [r.test.weighted_f1 for r in results]
-    accuracy = [r.test.accuracy for r in results]
-    macro = [r.test.macro_f1 for r in results]
-    taught = [r.history for r in results if r.history[-1]["curriculum"] is not None]
-    first, last = ([history[e]["curriculum"] for history in taught] for e in (0, -1))
+    tests = [r.test for r in results if r.test is not None]
+    if len(tests) < len(results):
+        raise ValueError("summarize: results must have scored the test set (got one that has not)")
+    f1 = [test.weighted_f1 for test in tests]
+    accuracy = [test.accuracy for test in tests]
+    macro = [test.macro_f1 for test in tests]
+    first, last = ([r.history[e]["curriculum"] for r in results] for e in (0, -1))
     epochs = [entry for r in results for entry in r.history]
     seconds = sum(e["seconds"] for e in epochs)
     nan = float("nan")
@@ -128,10 +131,10 @@ def summarize(results: list[Result]) -> Summary:
         accuracy_sd=statistics.stdev(accuracy) if len(f1) > 1 else nan,
         macro_f1=statistics.fmean(macro),
         macro_f1_sd=statistics.stdev(macro) if len(f1) > 1 else nan,
-        modality_accuracy=_mean_of_each(r.test.modality_accuracy for r in results),
+        modality_accuracy=_mean_of_each(test.modality_accuracy for test in tests),
         modality_ratio=_mean_of_each(x["modality_ratio"] for x in last),
-        first_take_rate=statistics.fmean(x["take_rate"] for x in first) if first else nan,
-        take_rate=statistics.fmean(x["take_rate"] for x in last) if last else nan,
+        first_take_rate=statistics.fmean(x["take_rate"] for x in first),
+        take_rate=statistics.fmean(x["take_rate"] for x in last),
         seconds_per_epoch=seconds / len(epochs),
         curriculum_share=sum(e["curriculum_seconds"] for e in epochs) / seconds,
     )

@@ -1,7 +1,7 @@
-"""Controls: selections that take as many utterances as a curriculum would, but not those that it would.
+"""Selections that a threshold does not make: the controls of a curriculum, and selection by chance.
 
 Training on fewer utterances changes a model whatever they are, so a curriculum has shown something only where it does
-better than one of these (ours).
+better than its control (ours).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from spcl_fast._sampling import as_pace
 from spcl_fast._scheduler_state import described
 from spcl_fast.difficulty import StepInputs
 from spcl_fast.difficulty.random import uniform
@@ -20,7 +21,9 @@ from spcl_fast.thresholds import ThresholdSchedule
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-__all__ = ["MatchedSelection"]
+    from spcl_fast.pacing import Pace
+
+__all__ = ["MatchedSelection", "StochasticSelection"]
 
 TAKES = ("utterances", "dialogues", "hardest")
 
@@ -45,7 +48,7 @@ class MatchedSelection(ThresholdSchedule):
     Example:
         >>> import torch
         >>> from spcl_fast import SelfPacedScheduler
-        >>> from spcl_fast.controls import MatchedSelection
+        >>> from spcl_fast.selections import MatchedSelection
         >>> from spcl_fast.thresholds import ExponentialThreshold
         >>> control = MatchedSelection(ExponentialThreshold(0.4, growth=1.5), take="hardest")
         >>> scheduler = SelfPacedScheduler(control, difficulty="loss")
@@ -63,13 +66,9 @@ class MatchedSelection(ThresholdSchedule):
         if not isinstance(schedule, ThresholdSchedule):
             raise TypeError(f"MatchedSelection: schedule must be a ThresholdSchedule (got {type(schedule).__name__})")
         _check.choice("MatchedSelection", "take", take, TAKES)
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise TypeError(f"MatchedSelection: seed must be an integer (got {type(seed).__name__})")
-        if not 0 <= seed < 2**63:
-            raise ValueError(f"MatchedSelection: seed must lie in [0, 2**63) (got {seed})")
         self.schedule = schedule
         self.take = take
-        self.seed = seed
+        self.seed = require_seed("MatchedSelection", seed)
         self.initial = schedule.initial
         self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
 
@@ -101,10 +100,7 @@ class MatchedSelection(ThresholdSchedule):
             order = uniform(inputs.ids, self.epoch, self.seed)
         else:
             order = self._by_dialogue(selected, unknown, inputs)
-        order = torch.where(unknown, torch.inf, order)
-        place = torch.empty_like(order, dtype=torch.int64)
-        place.scatter_(0, order.argsort(stable=True), torch.arange(len(order), device=order.device))
-        return (place < selected.sum()) & ~unknown
+        return (_place(order, unknown) < selected.sum()) & ~unknown
 
     def _by_dialogue(self, selected: Tensor, unknown: Tensor, inputs: StepInputs) -> Tensor:
         """An order in which each dialogue gives about the share that one of its length gave to the curriculum."""
@@ -144,6 +140,110 @@ class MatchedSelection(ThresholdSchedule):
     def synchronize(self, process_group: ProcessGroup) -> None:
         """That of the schedule."""
         self.schedule.synchronize(process_group)
+
+
+class StochasticSelection(ThresholdSchedule):
+    """Selection by chance, whose odds depend on the difficulty: a share `pace` of every batch, in the mean (ours).
+
+    An utterance is kept with probability `p + tilt min(p, 1 - p) (1 - 2 r)`, where p is the pace and r in (0, 1) the
+    share of the batch that is easier, `(place + 1/2) / n`. A tilt of 1 favours the easy as far as p allows, -1 the
+    hard; 0 is thinning by lot, and so the control of the others. With p near 1 and a tilt of 1, what is left out is
+    hard: noisy labels, late in training. Batch-relative.
+
+    Args:
+        pace: a number in (0, 1], or a `pacing.Pace` of the epoch.
+        tilt: in [-1, 1].
+        last_tilt: what the tilt becomes, linearly, over `epochs`; None: it stays.
+        epochs: after which it is reached, at least 1.
+        seed: of the lots, in [0, 2^63); they depend on it, the epoch and the ids alone.
+
+    Needs ids. With several processes each draws from its own part of the batch.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import SelfPacedScheduler
+        >>> from spcl_fast.selections import StochasticSelection
+        >>> scheduler = SelfPacedScheduler(StochasticSelection(0.5, tilt=1.0), difficulty="loss")
+        >>> logits = torch.randn(4000, 3, generator=torch.Generator().manual_seed(0))
+        >>> step = scheduler(logits, torch.zeros(4000).long(), ids=torch.arange(4000))
+        >>> round(step.weight.mean().item(), 1), bool(step.weight[step.difficulty.argmin()])
+        (0.5, True)
+    """
+
+    looks_at_steps = True
+    pace_now: Tensor
+    tilt_now: Tensor
+    epoch: Tensor
+
+    def __init__(
+        self,
+        pace: float | Pace,
+        *,
+        tilt: float = 0.0,
+        last_tilt: float | None = None,
+        epochs: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        self.pace = as_pace(name, pace)
+        for argument, got in (("tilt", tilt), ("last_tilt", tilt if last_tilt is None else last_tilt)):
+            _check.number(name, argument, got, "lie in [-1, 1]", lambda x: -1 <= x <= 1)
+        self.tilt = float(tilt)
+        self.last_tilt = self.tilt if last_tilt is None else float(last_tilt)
+        if isinstance(epochs, bool) or not isinstance(epochs, int):
+            raise TypeError(f"{name}: epochs must be an integer (got {type(epochs).__name__})")
+        if epochs < 1:
+            raise ValueError(f"{name}: epochs must be at least 1 (got {epochs})")
+        self.epochs = epochs
+        self.seed = require_seed(name, seed)
+        # On the device, so that another epoch neither recompiles a compiled step nor waits.
+        self.register_buffer("pace_now", torch.tensor(self.pace(0), dtype=torch.float64))
+        self.register_buffer("tilt_now", torch.tensor(self.tilt, dtype=torch.float64))
+        self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Pace, tilts, epochs and seed."""
+        return {
+            "pace": dict(self.pace.config),
+            "tilt": self.tilt,
+            "last_tilt": self.last_tilt,
+            "epochs": self.epochs,
+            "seed": self.seed,
+        }
+
+    def select(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs) -> Tensor:
+        """Those that the lot falls on."""
+        if inputs.ids is None:
+            raise ValueError("StochasticSelection: needs ids= (got none)")
+        unknown = difficulty.isnan()
+        easier = (_place(difficulty, unknown) + 0.5) / (~unknown).sum().clamp(min=1)
+        pace = self.pace_now
+        odds = pace + self.tilt_now * torch.minimum(pace, 1 - pace) * (1 - 2 * easier)
+        return (uniform(inputs.ids, self.epoch, self.seed) < odds) & ~unknown
+
+    def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> Tensor:
+        """Pace, tilt and lots of the next epoch."""
+        self.epoch.fill_(epoch + 1)
+        self.pace_now.fill_(self.pace(epoch + 1))
+        self.tilt_now.fill_(self.tilt + (self.last_tilt - self.tilt) * min(1.0, (epoch + 1) / self.epochs))
+        return threshold
+
+
+def require_seed(owner: str, seed: int) -> int:
+    """A seed of lots; TypeError or ValueError in the name of `owner` for anything else."""
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"{owner}: seed must be an integer (got {type(seed).__name__})")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"{owner}: seed must lie in [0, 2**63) (got {seed})")
+    return seed
+
+
+def _place(key: Tensor, unknown: Tensor) -> Tensor:
+    """The place of each in ascending order, from 0, ties by index, what is unknown last."""
+    order = torch.where(unknown, torch.inf, key).argsort(stable=True)
+    return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
 
 
 def _ordered(key: Tensor, then: Tensor) -> Tensor:

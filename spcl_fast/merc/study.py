@@ -1,0 +1,366 @@
+"""A study: which runs a matrix of data sets, backbones, curricula and seeds asks for, read from one YAML file.
+
+Settings are chosen on the development set alone: every curriculum, and the baseline, has a list of candidates, each is
+trained with seeds of its own, and the runs that are reported take the best. The test set is scored by these alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import yaml
+
+from spcl_fast.merc.config import TrainConfig
+from spcl_fast.merc.curricula import CURRICULA
+
+BASELINE = "none"
+SEARCH_SEED = 1000  # the first seed of the search: none of them is reported
+PARTS = ("main", "ablation")
+_KEYS = {"data", "backbones", "curricula", "search", "parts"}
+_FIELDS = {f.name for f in fields(TrainConfig)} - {"seed"}
+
+
+class StudyError(ValueError):
+    """A study file breaks a rule; the message says which and where.
+
+    Example:
+        >>> from spcl_fast.merc.study import StudyError, parse_study
+        >>> try:
+        ...     parse_study("backbones: {}")
+        ... except StudyError as error:
+        ...     print(error)
+        study: must have data, curricula, search, parts (got backbones)
+    """
+
+
+class Data(NamedTuple):
+    """A data set of a study: the file, and which of its features are the modalities.
+
+    Example:
+        >>> from spcl_fast.merc.study import Data
+        >>> Data("iemocap_6way.npz", "text_lsa+text_glove,audio").file
+        'iemocap_6way.npz'
+    """
+
+    file: str
+    modalities: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run.
+
+    Attributes:
+        part: "search", whose test set is never scored; "main" or "ablation".
+        data, backbone, curriculum: names of the study.
+        setting: what the curriculum decides of the configuration.
+        config: the whole configuration, the seed included.
+
+    Example:
+        >>> from spcl_fast.merc.config import TrainConfig
+        >>> from spcl_fast.merc.study import Job
+        >>> job = Job("main", "MELD", "mmgcn", "spcl", {"threshold": 0.4}, TrainConfig(threshold=0.4, seed=3))
+        >>> len(job.key), job.key == Job("ablation", *list(vars(job).values())[1:]).key  # the same run
+        (16, True)
+    """
+
+    part: str
+    data: str
+    backbone: str
+    curriculum: str
+    setting: dict[str, Any]
+    config: TrainConfig
+
+    @property
+    def key(self) -> str:
+        """What tells a run from all others; the part it belongs to does not, but for the search."""
+        what = [self.part == "search", self.data, self.backbone, self.curriculum, asdict(self.config)]
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Study(NamedTuple):
+    """What a study asks for; `ready` says which of its runs can be made now.
+
+    Attributes:
+        data: name -> data set.
+        backbones: name -> fields of `TrainConfig`, and under "per_data" those of a data set.
+        curricula: name -> candidate settings, or the name of the curriculum whose choice it shares.
+        search: "backbone", which the settings are chosen for and carried over from, and "seeds".
+        parts: "part", "data", "backbones", "curricula", "seeds" of what is reported.
+
+    Example:
+        >>> from spcl_fast.merc.study import parse_study
+        >>> study = parse_study('''
+        ... data: {MELD: {file: meld.npz, modalities: "text_lsa,audio"}}
+        ... backbones: {late_fusion: {model: late_fusion, hidden: 32}}
+        ... curricula: {none: [{}], spcl: [{threshold: 0.4}, {threshold: 0.8}], random_utterances: spcl}
+        ... search: {backbone: late_fusion, seeds: 2}
+        ... parts: [{part: main, data: [MELD], backbones: [late_fusion], curricula: [none, spcl], seeds: 3}]
+        ... ''')
+        >>> [(job.part, job.curriculum, job.config.seed) for job in study.ready([])]  # the baseline comes first
+        [('search', 'none', 1000), ('search', 'none', 1001)]
+    """
+
+    data: dict[str, Data]
+    backbones: dict[str, dict[str, Any]]
+    curricula: dict[str, list[dict[str, Any]] | str]
+    search: dict[str, Any]
+    parts: list[dict[str, Any]]
+
+    def ready(self, rows: Iterable[Mapping[str, Any]]) -> list[Job]:
+        """The runs that are missing and can be made with what is known: first what choices wait for.
+
+        Args:
+            rows: the runs that there are, of `results.read_results`.
+
+        Returns:
+            Runs in the order in which they should be made; empty when the study is complete.
+
+        Example:
+            >>> from spcl_fast.merc.study import parse_study
+            >>> study = parse_study('''
+            ... data: {MELD: {file: meld.npz, modalities: "text_lsa,audio"}}
+            ... backbones: {late_fusion: {}}
+            ... curricula: {none: [{dropout: 0.3}, {dropout: 0.5}]}
+            ... search: {backbone: late_fusion, seeds: 1}
+            ... parts: [{part: main, data: [MELD], backbones: [late_fusion], curricula: [none], seeds: 1}]
+            ... ''')
+            >>> first, second = study.ready([])
+            >>> rows = [{"key": job.key, "dev": {"weighted_f1": f1}} for job, f1 in ((first, 0.5), (second, 0.6))]
+            >>> [(job.part, job.config.dropout) for job in study.ready(rows)]
+            [('main', 0.5)]
+        """
+        known = {row["key"]: row for row in rows}
+        wanted: dict[str, Job] = {}
+        for part in self.parts:
+            for seed in range(part["seeds"]):  # seed by seed, so that an unfinished study can be read
+                for data in part["data"]:
+                    for backbone in part["backbones"]:
+                        for curriculum in part["curricula"]:
+                            for job in self._towards(part["part"], data, backbone, curriculum, seed, known):
+                                wanted.setdefault(job.key, job)
+        jobs = [job for key, job in wanted.items() if key not in known]
+        return sorted(jobs, key=lambda job: (job.part != "search", job.curriculum != BASELINE)) if jobs else []
+
+    def chosen(self, data: str, curriculum: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+        """The candidate with the best mean weighted F1 on dev, the first of equals; None while runs are missing.
+
+        What the baseline was given is part of every other curriculum's setting.
+
+        Example:
+            >>> from spcl_fast.merc.study import parse_study
+            >>> study = parse_study('''
+            ... data: {MELD: {file: meld.npz, modalities: "text_lsa,audio"}}
+            ... backbones: {late_fusion: {}}
+            ... curricula: {none: [{dropout: 0.3}, {dropout: 0.5}]}
+            ... search: {backbone: late_fusion, seeds: 1}
+            ... parts: [{part: main, data: [MELD], backbones: [late_fusion], curricula: [none], seeds: 1}]
+            ... ''')
+            >>> first, second = study.ready([])
+            >>> rows = [{"key": job.key, "dev": {"weighted_f1": f1}} for job, f1 in ((first, 0.5), (second, 0.6))]
+            >>> study.chosen("MELD", "none", rows)
+            {'dropout': 0.5}
+        """
+        return self._choice(data, curriculum, {row["key"]: row for row in rows})
+
+    def _towards(
+        self, part: str, data: str, backbone: str, curriculum: str, seed: int, known: Mapping[str, Any]
+    ) -> list[Job]:
+        """The run itself, or the runs of the search that it waits for."""
+        setting = self._choice(data, curriculum, known)
+        if setting is not None:
+            return [self._job(part, data, backbone, curriculum, setting, seed)]
+        of = self._owner(curriculum)
+        if of != BASELINE and self._choice(data, BASELINE, known) is None:
+            of = BASELINE
+        return [job for candidate in self._candidates(data, of, known) for job in candidate]
+
+    def _choice(self, data: str, curriculum: str, known: Mapping[str, Any]) -> dict[str, Any] | None:
+        of = self._owner(curriculum)
+        if of != BASELINE and self._choice(data, BASELINE, known) is None:
+            return None
+        best: tuple[float, dict[str, Any]] | None = None
+        for jobs in self._candidates(data, of, known):
+            if any(job.key not in known for job in jobs):
+                return None
+            score = fmean(known[job.key]["dev"]["weighted_f1"] for job in jobs)
+            if best is None or score > best[0]:
+                best = score, jobs[0].setting
+        assert best is not None  # a curriculum has at least one candidate
+        return best[1]
+
+    def _owner(self, curriculum: str) -> str:
+        """The curriculum whose candidates this one is chosen from."""
+        settings = self.curricula[curriculum]
+        return settings if isinstance(settings, str) else curriculum
+
+    def _candidates(self, data: str, curriculum: str, known: Mapping[str, Any]) -> list[list[Job]]:
+        base = {} if curriculum == BASELINE else self._choice(data, BASELINE, known) or {}
+        settings = self.curricula[curriculum]
+        assert not isinstance(settings, str)
+        seeds = range(SEARCH_SEED, SEARCH_SEED + self.search["seeds"])
+        backbone = self.search["backbone"]
+        return [
+            [self._job("search", data, backbone, curriculum, base | own, seed) for seed in seeds] for own in settings
+        ]
+
+    def _job(self, part: str, data: str, backbone: str, curriculum: str, setting: dict[str, Any], seed: int) -> Job:
+        options = dict(self.backbones[backbone])
+        options |= options.pop("per_data", {}).get(data, {})
+        # What the baseline chose is for the backbone of the search; another has its own.
+        if backbone != self.search["backbone"]:
+            setting = {k: x for k, x in setting.items() if k in CURRICULA[curriculum].settings}
+        config = TrainConfig(**(options | setting), curriculum=curriculum, seed=seed)
+        return Job(part, data, backbone, curriculum, setting, config)
+
+
+def read_study(path: str | os.PathLike[str]) -> Study:
+    """A study from a YAML file; what is wrong with it is a `StudyError`.
+
+    Example:
+        >>> from spcl_fast.merc.study import StudyError, read_study
+        >>> try:
+        ...     read_study("lost.yaml")
+        ... except StudyError as error:
+        ...     print(error)
+        lost.yaml: cannot be read (No such file or directory)
+    """
+    try:
+        return parse_study(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be read ({error.strerror})") from error
+    except (StudyError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: {error}") from error
+
+
+def parse_study(text: str) -> Study:
+    """A study from YAML; contract: `Study`.
+
+    Raises:
+        StudyError: something else than the mappings and lists of a study, an unknown name, a setting that `TrainConfig`
+            refuses.
+
+    Example:
+        >>> from spcl_fast.merc.study import parse_study
+        >>> try:
+        ...     parse_study("[1, 2]")
+        ... except ValueError as error:
+        ...     print(error)
+        study: must be a mapping with names as keys (got list)
+    """
+    try:
+        given = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise StudyError(f"study: must be YAML ({' '.join(str(error).split())})") from error
+    given = _mapping("study", given)
+    if given.keys() != _KEYS:
+        missing, got = [k for k in ("data", "backbones", "curricula", "search", "parts") if k not in given], list(given)
+        if missing:
+            raise StudyError(f"study: must have {', '.join(missing)} (got {', '.join(map(str, got)) or 'nothing'})")
+        raise StudyError(f"study: must have nothing but {', '.join(sorted(_KEYS))} (got {', '.join(map(str, got))})")
+    data = {}
+    for name, entry in _mapping("data", given["data"]).items():
+        entry = _mapping(f"data.{name}", entry)
+        if entry.keys() != {"file", "modalities"} or not all(isinstance(x, str) for x in entry.values()):
+            raise StudyError(f"data.{name}: must have the texts file and modalities (got {entry})")
+        data[name] = Data(**entry)
+    study = Study(
+        data,
+        {name: _mapping(f"backbones.{name}", x) for name, x in _mapping("backbones", given["backbones"]).items()},
+        _curricula(_mapping("curricula", given["curricula"])),
+        _mapping("search", given["search"]),
+        [_mapping("parts", part) for part in _list("parts", given["parts"])],
+    )
+    _check(study)
+    return study
+
+
+def _curricula(given: dict[str, Any]) -> dict[str, list[dict[str, Any]] | str]:
+    curricula: dict[str, list[dict[str, Any]] | str] = {}
+    for name, settings in given.items():
+        where = f"curricula.{name}"
+        if name not in CURRICULA:
+            raise StudyError(f"{where}: must be one of {', '.join(CURRICULA)}")
+        if isinstance(settings, str):
+            if not isinstance(given.get(settings), list):
+                raise StudyError(f"{where}: must name a curriculum of the study with candidates (got {settings!r})")
+            curricula[name] = settings
+            continue
+        curricula[name] = [_mapping(where, setting) for setting in _list(where, settings)]
+        if not settings:
+            raise StudyError(f"{where}: must have at least one candidate (got none)")
+        allowed = _FIELDS - {"curriculum"} if name == BASELINE else set(CURRICULA[name].settings)
+        for setting in curricula[name]:
+            if unknown := sorted(map(str, setting.keys() - allowed)):  # type: ignore[union-attr]
+                raise StudyError(f"{where}: may set {', '.join(sorted(allowed))} (got {', '.join(unknown)})")
+    if not isinstance(curricula.get(BASELINE), list):
+        raise StudyError(f"curricula: must have candidates for {BASELINE}, which every other is compared with")
+    return curricula
+
+
+def _check(study: Study) -> None:
+    """That every name is known and every configuration can be made."""
+    if study.search.keys() != {"backbone", "seeds"}:
+        raise StudyError(f"search: must have backbone and seeds (got {', '.join(map(str, study.search))})")
+    _known("search.backbone", [study.search["backbone"]], study.backbones)
+    _seeds("search.seeds", study.search["seeds"])
+    if not study.parts:
+        raise StudyError("parts: must have at least one part (got none)")
+    for i, part in enumerate(study.parts):
+        where = f"parts[{i}]"
+        if part.keys() != {"part", "data", "backbones", "curricula", "seeds"}:
+            raise StudyError(
+                f"{where}: must have part, data, backbones, curricula, seeds (got {', '.join(map(str, part))})"
+            )
+        _known(f"{where}.part", [part["part"]], PARTS)
+        _seeds(f"{where}.seeds", part["seeds"])
+        for field, of in (("data", study.data), ("backbones", study.backbones), ("curricula", study.curricula)):
+            _known(f"{where}.{field}", _list(f"{where}.{field}", part[field]), of)
+    for name, options in study.backbones.items():
+        on = _mapping(f"backbones.{name}.per_data", options.get("per_data", {}))
+        _known(f"backbones.{name}.per_data", on, study.data)
+        for own in [{}, *(_mapping(f"backbones.{name}.per_data", x) for x in on.values())]:
+            _config(f"backbones.{name}", {k: x for k, x in options.items() if k != "per_data"} | own)
+    for name, settings in study.curricula.items():
+        for setting in [] if isinstance(settings, str) else settings:
+            _config(f"curricula.{name}", setting)
+
+
+def _config(where: str, options: dict[str, Any]) -> None:
+    if unknown := sorted(map(str, options.keys() - _FIELDS)):
+        raise StudyError(f"{where}: may set {', '.join(sorted(_FIELDS))} (got {', '.join(unknown)})")
+    try:
+        replace(TrainConfig(), **options)
+    except (TypeError, ValueError) as error:
+        raise StudyError(f"{where}: {error}") from error
+
+
+def _known(where: str, names: Iterable[Any], known: Iterable[str]) -> None:
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise StudyError(f"{where}: must be among {', '.join(known)} (got {name!r})")
+
+
+def _seeds(where: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= SEARCH_SEED:
+        raise StudyError(f"{where}: must be an integer in [1, {SEARCH_SEED}] (got {value!r})")
+
+
+def _mapping(where: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or not all(isinstance(k, str) for k in value):
+        raise StudyError(f"{where}: must be a mapping with names as keys (got {type(value).__name__})")
+    return dict(value)
+
+
+def _list(where: str, value: Any) -> Sequence[Any]:
+    if not isinstance(value, list):
+        raise StudyError(f"{where}: must be a list (got {type(value).__name__})")
+    return value
