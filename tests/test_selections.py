@@ -130,7 +130,9 @@ def test_selection_draws_anew_in_every_epoch(make):
     assert not torch.equal(call(scheduler, inputs).weight, before)
 
 
-@pytest.mark.parametrize("make", [lambda: MatchedSelection(ExponentialThreshold(0.5)), lambda: StochasticSelection(0.5)])
+@pytest.mark.parametrize(
+    "make", [lambda: MatchedSelection(ExponentialThreshold(0.5)), lambda: StochasticSelection(0.5)]
+)
 def test_selection_by_lot_needs_ids(make):
     inputs = random_inputs(LENGTHS, num_modalities=2)
     with pytest.raises(ValueError, match="needs ids="):

@@ -8,6 +8,7 @@ from spcl_fast.report._comparisons import FEWEST, LEVEL, Comparison
 from spcl_fast.report._document import Block, Fold, Text, p_value, signed
 from spcl_fast.report._study import CONTROLS, Group, labels_of, short_titles
 
+ENOUGH = 5  # seeds, below which a difference comes with a warning
 Comparisons = Mapping[str, Sequence[Comparison]]
 
 
@@ -56,7 +57,11 @@ def _overall(comparisons: Sequence[Comparison], labels: Mapping[str, str]) -> st
         text += f"on test is higher in {up} and lower in {down}"
         rest = len(tested) - up - down
         text += f"; in the other {rest} no difference is shown." if rest else "."
-        text += _rank_test(comparisons, [c for c in tested if c.verdict])
+        found = [c for c in tested if c.verdict]
+        text += _rank_test(comparisons, found)
+        few = sum(c.found.n < ENOUGH for c in found if c.found)
+        if few:
+            text += f" {few} of them rest on fewer than {ENOUGH} seeds, and so on a bell shape that these cannot show."
     else:
         text += "on test is shown to differ in none."
     missing = len(asked) - len(tested)

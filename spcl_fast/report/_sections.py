@@ -156,6 +156,12 @@ def _origin(study: Study, notes: Sequence[str]) -> list[Block]:
         f"A difference is called one where at least {FEWEST} pairs exist and the t test's p value, corrected by Holm "
         f"over all comparisons with the same control, is below {LEVEL}.",
     ]
+    matched = {"random_utterances", "random_dialogues", "anti"}
+    if any(arm.curriculum in matched for group in [*study.main, *study.ablation] for arm in group.arms):
+        lines.append(
+            "The random controls take as many utterances as SPCL with their settings would; for a curriculum with "
+            "another take rate they are a rough measure."
+        )
     seen: tuple[tuple[str, Callable[[Run], object]], ...] = (
         ("Device", lambda run: run.get("device")),
         ("CPU threads", lambda run: run.get("threads")),

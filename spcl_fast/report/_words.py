@@ -34,7 +34,7 @@ TERMS = {
     "Point": "a hundredth: from 60 % to 61 % is one point.",
     "Difficulty and threshold": "the curriculum takes the utterances whose difficulty is not above the threshold, "
     "which rises from epoch to epoch.",
-    "Take rate": "the share of the training utterances that the curriculum took.",
+    "Take rate": "the share of the training utterances that the curriculum took, of all epochs in the tables.",
     "Share of the curriculum": "the part of the training time that went into it.",
     "Variance of accuracy": "of what each modality gets right alone, over the modalities, in points squared; 0 when "
     "they are equally good.",

@@ -66,6 +66,14 @@ def test_every_random_control_that_was_tested_has_to_be_beaten(rows):
     assert "Nowhere is a curriculum shown to be better" in text
 
 
+def test_few_seeds_come_with_a_warning(rows):
+    warning = "1 of them rest on fewer than 5 seeds"
+    assert warning not in said(rows.study(0.02))[0]
+    text, _ = said([r for r in rows.study(0.02) if r["seed"] < 4])
+    assert "higher in 1" in text
+    assert warning in text
+
+
 def test_two_seeds_claim_nothing_however_clear(rows):
     study = [r for r in rows.study(0.2) if r["seed"] < 2]
     text, _ = said(study)
