@@ -59,9 +59,11 @@ def _overall(comparisons: Sequence[Comparison], labels: Mapping[str, str]) -> st
         text += f"; in the other {rest} no difference is shown." if rest else "."
         found = [c for c in tested if c.verdict]
         text += _rank_test(comparisons, found)
-        few = sum(c.found.n < ENOUGH for c in found if c.found)
-        if few:
-            text += f" {few} of them rest on fewer than {ENOUGH} seeds, and so on a bell shape that these cannot show."
+        weak = sum(c.found.n < ENOUGH for c in found if c.found)
+        if weak:
+            text += (
+                f" Fewer than {ENOUGH} seeds carry {weak} of them, too few to show the bell shape that a t test needs."
+            )
     else:
         text += "on test is shown to differ in none."
     missing = len(asked) - len(tested)

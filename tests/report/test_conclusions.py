@@ -67,7 +67,7 @@ def test_every_random_control_that_was_tested_has_to_be_beaten(rows):
 
 
 def test_few_seeds_come_with_a_warning(rows):
-    warning = "1 of them rest on fewer than 5 seeds"
+    warning = "Fewer than 5 seeds carry 1 of them"
     assert warning not in said(rows.study(0.02))[0]
     text, _ = said([r for r in rows.study(0.02) if r["seed"] < 4])
     assert "higher in 1" in text
