@@ -194,7 +194,7 @@ def lengths(of_data: Sequence[Group], looks: Looks) -> Chart | None:
     title = of_data[0].data_title
     return Chart(
         f"length-{_slug(of_data[0].data)}-{_slug('-'.join(of_data[0].modalities))}",
-        f"{title}: dialogues in bins of similar length; mean over seeds and the range between them.",
+        f"{title}: dialogues in groups of similar length; mean over epochs and seeds, and the range between seeds.",
         f"Difficulty and take rate by dialogue length, {title}, for "
         f"{listed(list(dict.fromkeys(line.label for panel in panels for line in panel.series)))}.",
         panels,

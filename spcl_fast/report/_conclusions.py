@@ -8,6 +8,7 @@ from spcl_fast.report._comparisons import FEWEST, LEVEL, Comparison
 from spcl_fast.report._document import Block, Fold, Text, p_value, signed
 from spcl_fast.report._study import CONTROLS, Group, labels_of, short_titles
 
+ENOUGH = 5  # seeds, below which a difference comes with a warning
 Comparisons = Mapping[str, Sequence[Comparison]]
 
 
@@ -46,7 +47,7 @@ def _overall(comparisons: Sequence[Comparison], labels: Mapping[str, str]) -> st
         if not asked:
             return f"Against {control}: there are no runs of a curriculum to compare."
         few = any(c.found for c in asked)
-        why = f"no comparison has {FEWEST} or more seeds" if few else "no two runs share seed, data and backbone"
+        why = f"no comparison has {FEWEST} or more seeds" if few else "no two scores can be paired"
         return f"Against {control}: not tested, for {why}."
     up, down = (sum(c.verdict == sign for c in tested) for sign in (1, -1))
     seeds = _range([c.found.n for c in tested if c.found])
@@ -56,7 +57,13 @@ def _overall(comparisons: Sequence[Comparison], labels: Mapping[str, str]) -> st
         text += f"on test is higher in {up} and lower in {down}"
         rest = len(tested) - up - down
         text += f"; in the other {rest} no difference is shown." if rest else "."
-        text += _rank_test(comparisons, [c for c in tested if c.verdict])
+        found = [c for c in tested if c.verdict]
+        text += _rank_test(comparisons, found)
+        weak = sum(c.found.n < ENOUGH for c in found if c.found)
+        if weak:
+            text += (
+                f" Fewer than {ENOUGH} seeds carry {weak} of them, too few to show the bell shape that a t test needs."
+            )
     else:
         text += "on test is shown to differ in none."
     missing = len(asked) - len(tested)

@@ -31,6 +31,11 @@ class Table(NamedTuple):
     heads: int = 1
     texts: frozenset[int] = frozenset()
 
+    @property
+    def is_grouped(self) -> bool:
+        """Whether rows that share their first name may stand under it."""
+        return self.heads == 2
+
     def is_text(self, column: int) -> bool:
         """Whether a column is aligned to the left."""
         return column < self.heads or column in self.texts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from html import escape
+from itertools import groupby
 from typing import Any
 
 from plotly.offline import get_plotlyjs
@@ -92,19 +93,19 @@ class _Page:
         """The caption stands above the box, so that it stays in place when the table scrolls."""
         self._captions += 1
         name = f"table-{self._captions}"
-        head = "".join(
-            f'<th scope="col"{_align(table, c)}>{escape(column)}</th>' for c, column in enumerate(table.columns)
-        )
-        rows, last = [], None
-        for row in table.rows:
-            first = ' class="first"' if row[0] != last else ""
-            last = row[0]
-            cells = "".join(_cell(table, c, cell) for c, cell in enumerate(row))
-            rows.append(f"<tr{first}>{cells}</tr>")
+        shown = range(int(table.is_grouped), len(table.columns))
+        head = "".join(f'<th scope="col"{_align(table, c)}>{escape(table.columns[c])}</th>' for c in shown)
+        bodies = []
+        for group, rows in groupby(table.rows, key=lambda row: row[0] if table.is_grouped else ""):
+            lines = [f"<tr>{''.join(_cell(table, c, row[c]) for c in shown)}</tr>" for row in rows]
+            if table.is_grouped:
+                title = f'<th scope="rowgroup" colspan="{len(shown)}" class="group"><span>{escape(group)}</span></th>'
+                lines.insert(0, f"<tr>{title}</tr>")
+            bodies.append(f"<tbody>{chr(10).join(lines)}</tbody>")
         return (
             f'<p class="caption" id="{name}">{escape(table.caption)}</p>\n'
             f'<div class="box" role="region" aria-labelledby="{name}" tabindex="0"><table aria-labelledby="{name}">'
-            f"<thead><tr>{head}</tr></thead>\n<tbody>{chr(10).join(rows)}</tbody></table></div>"
+            f"<thead><tr>{head}</tr></thead>\n{chr(10).join(bodies)}</table></div>"
         )
 
     def _chart(self, chart: Chart) -> str:

@@ -10,7 +10,16 @@ from spcl_fast.report._document import Block, Chart, Document, Fold, Heading, Ta
 
 def as_markdown(document: Document, *, pictures: bool) -> str:
     """The whole document; without pictures the charts are left out."""
-    return "\n\n".join([f"# {_plain(document.title)}", *_blocks(document.blocks, pictures)]) + "\n"
+    parts: list[str] = []
+    for part in reversed(_blocks(document.blocks, pictures)):
+        if not (_level(part) and (not parts or 0 < _level(parts[-1]) <= _level(part))):  # no heading without a content
+            parts.append(part)
+    return "\n\n".join([f"# {_plain(document.title)}", *reversed(parts)]) + "\n"
+
+
+def _level(part: str) -> int:
+    """Of a heading; 0 for all else, where a # would be escaped."""
+    return len(part) - len(part.lstrip("#"))
 
 
 def _blocks(blocks: Sequence[Block], pictures: bool) -> list[str]:
@@ -27,9 +36,7 @@ def _blocks(blocks: Sequence[Block], pictures: bool) -> list[str]:
         elif isinstance(block, Chart) and pictures:
             found += [f"![{_plain(block.alt)}]({block.name}.png)", f"*{_plain(block.caption)}*"]
         elif isinstance(block, Fold):
-            inner = _blocks(block.blocks, pictures)
-            if any(not line.startswith("#") for line in inner):
-                found += [f"### {_plain(block.title)}", *inner]
+            found += [f"### {_plain(block.title)}", *_blocks(block.blocks, pictures)]
     return found
 
 

@@ -15,8 +15,8 @@ def balance_values(arm: Arm, name: str) -> list[float]:
     """One number a run that knows it, on test.
 
     `accuracy_variance` and `loss_disparity`: of `spcl_fast.balance`, in points squared and nats;
-    `modality_ratio`: summed confidence of the strongest modality over that of the weakest, in the last epoch of training,
-    over the selected utterances; `agreement` and `multimodal_gain` as the run evaluated them.
+    `modality_ratio`: summed confidence of the strongest modality over that of the weakest, in the last epoch, over
+    the selected utterances; `agreement` and `multimodal_gain` as the run evaluated them.
     """
     return [x for run in arm.runs.values() if (x := _BALANCE[name](run)) is not None]
 

@@ -57,12 +57,13 @@ def _extent(study: Study) -> str:
         return f"The file has no scored run yet, only {len(study.search)} of the search."
     kind = "the main comparison" if study.main else "the ablations"
     curricula = list(labels_of(groups))
+    what = "curriculum or control" if len(curricula) == 1 else "curricula and controls"
     seeds = len({run["seed"] for run in runs})
     return (
         f"{_many(len(runs), 'run')} of {kind}: {_many(len(by_data(groups)), 'data set')} "
         f"({'; '.join(by_data(groups))}), {_many(len({g.backbone for g in groups}), 'backbone')} "
         f"({listed(list(dict.fromkeys(g.backbone_title for g in groups)))}), "
-        f"{len(curricula)} curricula and controls ({listed(curricula)}), {_many(seeds, 'seed')}."
+        f"{len(curricula)} {what} ({listed(curricula)}), {_many(seeds, 'seed')}."
     )
 
 
@@ -155,6 +156,12 @@ def _origin(study: Study, notes: Sequence[str]) -> list[Block]:
         f"A difference is called one where at least {FEWEST} pairs exist and the t test's p value, corrected by Holm "
         f"over all comparisons with the same control, is below {LEVEL}.",
     ]
+    matched = {"random_utterances", "random_dialogues", "anti"}
+    if any(arm.curriculum in matched for group in [*study.main, *study.ablation] for arm in group.arms):
+        lines.append(
+            "The random controls take as many utterances as SPCL with their settings would; for a curriculum with "
+            "another take rate they are a rough measure."
+        )
     seen: tuple[tuple[str, Callable[[Run], object]], ...] = (
         ("Device", lambda run: run.get("device")),
         ("CPU threads", lambda run: run.get("threads")),

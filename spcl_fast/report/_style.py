@@ -35,8 +35,11 @@ thead th { vertical-align: bottom; background: var(--soft); border-bottom: 1px s
   min-width: 4.5rem; }
 th.text, td.text { text-align: left; }
 tbody th { font-weight: 400; }
-tbody tr.first { border-top: 1px solid var(--line); }
-tbody tr:hover { background: var(--soft); }
+tbody tr:hover td { background: var(--soft); }
+th:first-child { position: sticky; left: 0; background: var(--back); }
+thead th:first-child { background: var(--soft); }
+th.group { text-align: left; font-weight: 600; border-top: 1px solid var(--line); padding-top: .6rem; }
+th.group span { position: sticky; left: .7rem; }
 figure { margin: 1rem 0 1.5rem; }
 figcaption { color: var(--quiet); font-size: .9rem; max-width: 48rem; }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: .5rem 1rem; }
@@ -52,6 +55,8 @@ figcaption { color: var(--quiet); font-size: .9rem; max-width: 48rem; }
 details { border-top: 1px solid var(--line); padding: .25rem 0; }
 summary { cursor: pointer; padding: .35rem 0; }
 summary h3 { display: inline; }
+@media (max-width: 40rem) { th, td { padding: .35rem .45rem; } thead th { min-width: 3.5rem; }
+  tbody th:first-child { white-space: normal; min-width: 6.5rem; } ul { padding-left: 1.4rem; } }
 @media print { .legend button[aria-pressed=false] { display: none; } .box { overflow: visible; } }
 """
 

@@ -48,13 +48,13 @@ def comparison_table(title: str, comparisons: Sequence[Comparison]) -> Table:
         if found is None:
             rows.append((c.group.backbone_title, c.label, "0", "not tested", *([UNKNOWN] * 6)))
             continue
-        ends = UNKNOWN if found.low != found.low else f"{signed(found.low)} to {signed(found.high)}"
+        ends = UNKNOWN if found.low != found.low else f"{signed(found.low, 2)} to {signed(found.high, 2)}"
         rows.append(
             (
                 c.group.backbone_title,
                 c.label,
                 str(found.n),
-                signed(found.difference),
+                signed(found.difference, 2),
                 ends,
                 p_value(found.t_p),
                 p_value(c.t_adjusted),

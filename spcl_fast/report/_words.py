@@ -2,25 +2,27 @@
 
 #: curriculum -> what it trains on; a curriculum of one's own is called by its label alone
 CURRICULA = {
-    "none": "no curriculum; every utterance counts fully from the first epoch on.",
-    "random_utterances": "a control that chooses utterances by lot.",
-    "random_dialogues": "a control that chooses whole dialogues by lot.",
-    "spcl": "the method of arXiv 2605.21565: an utterance is easy when the loss is low or when the modalities of its "
-    "dialogue are equally confident; both are combined by their harmonic mean.",
-    "spcl_mean": "SPCL with the mean of the confidences over a dialogue in place of their sum, so that the length of "
-    "the dialogue does not count.",
-    "loss": "easy when the loss is low; the modalities' spread plays no part.",
-    "spread": "easy when the modalities of a dialogue are equally confident; the loss plays no part.",
-    "extended": "SPCL plus the incoherence of the modalities over a window and the change of emotion.",
-    "extended_incoherence": "SPCL plus the incoherence of the modalities over a window of utterances.",
-    "extended_transition": "SPCL plus how often the emotion of the dialogue changes.",
-    "extended_surprisal": "SPCL plus how rare the step from the emotion before is.",
+    "none": "every utterance counts fully from the first epoch on.",
+    "random_utterances": "a control: of every batch as many utterances as SPCL would take, but chosen by lot.",
+    "random_dialogues": "a control: the shares that SPCL would take of each dialogue, dealt among dialogues of about "
+    "the same length, and utterances by lot within each; what length explains stays, what difficulty explains goes.",
+    "spcl": "the method of arXiv 2605.21565: an utterance is easy when its loss is low or when the modalities of its "
+    "dialogue are equally confident; the two are joined by their harmonic mean.",
+    "spcl_mean": "SPCL with the mean of the confidences over a dialogue in place of their sum, which grows with "
+    "length.",
+    "loss": "easy when the loss is low; how confident the modalities are plays no part.",
+    "spread": "easy when the modalities of the dialogue are equally confident; the loss plays no part.",
+    "extended": "SPCL, and on top how little the modalities agree over a window of utterances, how often the emotion "
+    "of the dialogue changes, and how rare the step from the emotion before is.",
+    "extended_incoherence": "SPCL, and on top how little the modalities agree over a window of utterances.",
+    "extended_transition": "SPCL, and on top how often the emotion of the dialogue changes.",
+    "extended_surprisal": "SPCL, and on top how rare the step from the emotion before is.",
     "dif": "dialogues with few changes of emotion first (arXiv 2402.17269).",
-    "wes": "the same, with changes between like emotions counted less (arXiv 2507.15205).",
-    "bss": "easy when the modalities are alike and their losses low (arXiv 2501.01470).",
-    "competence": "a growing share of the corpus, easiest first (arXiv 1903.09848).",
-    "superloss": "no selection: the loss of hard utterances counts less (Castells and others, 2020).",
-    "anti": "the reverse order, hardest first.",
+    "wes": "the same, but changes between like emotions count less (arXiv 2507.15205).",
+    "bss": "utterances first that the modalities see alike and with a low loss (arXiv 2501.01470).",
+    "competence": "short dialogues first, a share that grows like a square root (arXiv 1903.09848).",
+    "superloss": "nothing is left out; the loss of hard utterances counts less (Castells and others, 2020).",
+    "anti": "the reverse: as many utterances as SPCL would take, but from the hard end.",
 }
 
 TERMS = {
@@ -32,7 +34,7 @@ TERMS = {
     "Point": "a hundredth: from 60 % to 61 % is one point.",
     "Difficulty and threshold": "the curriculum takes the utterances whose difficulty is not above the threshold, "
     "which rises from epoch to epoch.",
-    "Take rate": "the share of the training utterances that the curriculum took.",
+    "Take rate": "the share of the training utterances that the curriculum took, of all epochs in the tables.",
     "Share of the curriculum": "the part of the training time that went into it.",
     "Variance of accuracy": "of what each modality gets right alone, over the modalities, in points squared; 0 when "
     "they are equally good.",
