@@ -162,6 +162,7 @@ HOSTILE = {
     "slice": (slice(1), "slice, which is not among arrays and plain containers"),
     "float as key": ({0.5: 1}, "keys must be text"),
     "key of keys": ({((1,),): 1}, "keys must be text"),
+    "long key": ({tuple("abcdefghi"): 1}, "keys must be tuples of at most 8 (got 9)"),
     "large key": ({2**61: 1}, "integers below 2**61"),
 }
 
@@ -252,6 +253,26 @@ def test_containers_are_bounded(monkeypatch):
     monkeypatch.setattr(_machine, "MAX_CONTAINERS", 100)
     assert "more containers than a file of its size has" in refusal(b"\x8f" * 999 + b".")
     assert len(load_plain(b"(" + b"\x8f" * 100 + b"K\x01" * 200 + b"t.")) == 300
+
+
+TEXT = b"X\xa0\x86\x01\x00" + b"a" * 100_000
+COPIES = {  # each sets up what is to be copied, and the few bytes that copy 100 kB of it
+    "encode": (b"c_codecs\nencode\nq\x000" + TEXT + b"U\x06latin1\x86q\x010", b"h\x00h\x01R"),
+    "bytes": (b"cbuiltins\nbytearray\nq\x000" + TEXT + b"\x85q\x010", b"h\x00h\x01R"),
+    "set": (b"cbuiltins\nset\nq\x000](" + b"K\x01" * 25_000 + b"e\x85q\x010", b"h\x00h\x01R"),
+    "state": (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87Rq\x000(K\x01J\xa0\x86\x01\x00\x85"
+        b"cnumpy\ndtype\nU\x02i1\x85R\x89" + TEXT + b"tq\x010",
+        b"h\x00h\x01b",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_copies_are_bounded(name):
+    setup, copy = COPIES[name]
+    load_plain(b"(" + setup + 2 * copy + b"t.")
+    assert "copies the same bytes again and again" in refusal(b"(" + setup + 100 * copy + b"t.")
 
 
 def test_deep_nesting_and_cycles_are_only_data():

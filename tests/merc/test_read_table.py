@@ -209,6 +209,10 @@ BROKEN = {
     "no width": ({"audio": pa.array([[]] * T, pa.list_(pa.float32()))}, "audio: must have at least one number a row"),
     "null inside": ({"audio": [[1.0, None]] * T}, "audio: must hold no null (got one inside a row)"),
     "nan": ({"audio": [[1.0]] * 5 + [[float("nan")]]}, "audio: must be finite in float32 (got nan at row 5)"),
+    "signaling nan": (
+        {"audio": fixed(np.full((T, 1), 0x7FF0000000000001, np.uint64).view(np.float64), 1)},
+        "audio: must be finite in float32 (got nan at row 0)",
+    ),
     "large": ({"audio": [[1.0]] * 5 + [[1e300]]}, "audio: must be finite in float32 (got 1e+300 at row 5)"),
     **{f"null {name}": (null_at(name, 2), f"{name}: must hold no null (got one at row 2)")
        for name in ("dialogue_id", "utterance_index", "speaker", "label", "split", "text")},

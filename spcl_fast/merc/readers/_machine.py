@@ -12,6 +12,9 @@ from spcl_fast.merc.readers._words import reason
 #: takes 216 bytes in memory and one in a file.
 MAX_CONTAINERS = 10_000
 BYTES_OF_A_CONTAINER = 3
+#: Bytes that functions may copy, and how often all of the file: published files are copied once or twice.
+MAX_COPIED = 65_536
+COPIES_OF_THE_FILE = 8
 #: A container inside another, counted where the inner one is not finished; published files have 4.
 MAX_PENDING = 1000
 _REFUSED = {
@@ -41,6 +44,7 @@ class Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.copies_left = MAX_COPIED + COPIES_OF_THE_FILE * len(data)
         self.containers_left = MAX_CONTAINERS + len(data) // BYTES_OF_A_CONTAINER
 
     def run(self) -> Any:
@@ -119,6 +123,12 @@ class Machine:
         found = self.stack[at:]
         del self.stack[at:]
         return found
+
+    def spend(self, amount: int) -> None:
+        """Counts bytes that are about to be copied."""
+        self.copies_left -= amount
+        if self.copies_left < 0:
+            raise DatasetError("copies the same bytes again and again")
 
     def push_container(self, value: Any) -> None:
         """Pushes what takes more memory than its opcode takes bytes; there may be so many, not more."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,8 @@ _DTYPE = re.compile(r"[<>|=]?(b1|\?|[iu][1248]|f[248]|[SU]\d{1,7})", re.ASCII)
 _KEYS = (str, int, bytes, type(None))
 # Beyond it different integers share a hash, and a table of such keys takes quadratic time to fill.
 _MAX_KEY = 2**61 - 1
+# A tuple is hashed anew for each use of it.
+_MAX_KEY_LENGTH = 8
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ def known(module: object, name: object) -> Name:
 def key(value: Any) -> Any:
     """A key of a dict or member of a set: text, a small integer, or a flat tuple of them."""
     members = value if type(value) is tuple else (value,)
+    if len(members) > _MAX_KEY_LENGTH:
+        raise DatasetError(f"keys must be tuples of at most {_MAX_KEY_LENGTH} (got {len(members)})")
     for x in members:
         if not isinstance(x, _KEYS) or (isinstance(x, int) and abs(x) >= _MAX_KEY):
             raise DatasetError(f"keys must be text, integers below 2**61 or tuples of them (got {shown(x)})")
@@ -92,8 +97,11 @@ def require(value: Any, kind: type, does: str) -> Any:
     return value
 
 
-def make(name: Any, arguments: Any) -> Any:
-    """What calling the named function would have given."""
+def make(name: Any, arguments: Any, spend: Callable[[int], None]) -> Any:
+    """What calling the named function would have given.
+
+    `spend` is told of the bytes that are about to be copied: arguments can be used again and again.
+    """
     if not isinstance(name, Name):
         raise DatasetError(f"calls what is no function (got {shown(name)})")
     if type(arguments) is not tuple:
@@ -109,20 +117,22 @@ def make(name: Any, arguments: Any) -> Any:
     if name.of == "buffer" and len(arguments) == 4 and arguments[3] in ("C", "F"):
         data, dtype, shape, order = arguments
         array = np.empty(0)
-        _set(array, shape, dtype, order == "F", data)
+        _set(array, shape, dtype, order == "F", data, spend)
         return array
     if name.of == "scalar" and len(arguments) == 2:
         array = np.empty(0)
-        _set(array, (), arguments[0], False, arguments[1])
+        _set(array, (), arguments[0], False, arguments[1], spend)
         return array.item()
     if name.of in ("set", "frozenset") and len(arguments) == 1 and type(arguments[0]) in (list, tuple, set):
+        spend(8 * len(arguments[0]))
         return {key(x) for x in arguments[0]}
     if name.of == "encode" and len(arguments) == 2 and arguments[1] in ("latin1", "latin-1"):
-        return _bytes(arguments[0])
+        return _bytes(arguments[0], spend)
     if name.of in ("bytes", "bytearray") and len(arguments) <= 2:
-        return _bytes(arguments[0]) if arguments else b""
+        return _bytes(arguments[0], spend) if arguments else b""
     if name.of == "OrderedDict" and len(arguments) <= 1:
         items = arguments[0] if arguments else []
+        spend(8 * len(items) if type(items) is list else 0)
         if type(items) is list and all(type(x) in (list, tuple) and len(x) == 2 for x in items):
             return {key(k): value for k, value in items}
     if name.of == "defaultdict" and len(arguments) <= 1 and all(x is None or isinstance(x, Name) for x in arguments):
@@ -130,20 +140,22 @@ def make(name: Any, arguments: Any) -> Any:
     raise wrong
 
 
-def fill(value: Any, state: Any) -> None:
-    """Gives an array or dtype of `make` the rest of what is known about it."""
+def fill(value: Any, state: Any, spend: Callable[[int], None]) -> None:
+    """Gives an array or dtype of `make` the rest of what is known about it; `spend` as there."""
     if isinstance(value, Dtype) and type(state) is tuple and len(state) >= 5 and state[1] in ("<", ">", "|", "="):
         if any(x is not None for x in state[2:5]):
             raise DatasetError("an array of records, which is neither numbers nor text")
         value.order = state[1]
     elif isinstance(value, np.ndarray) and type(state) is tuple and len(state) in (4, 5):
-        _set(value, *state[-4:])
+        shape, dtype, fortran, data = state[-4:]
+        _set(value, shape, dtype, fortran, data, spend)
     else:
         raise DatasetError(f"sets the state of what has none (got {shown(value)})")
 
 
-def _bytes(value: Any) -> bytes:
+def _bytes(value: Any, spend: Callable[[int], None]) -> bytes:
     """Bytes, or the text that stood for them before Python 3 or protocol 3."""
+    spend(len(value) if isinstance(value, (str, bytes)) else 0)
     if isinstance(value, str):
         try:
             return value.encode("latin-1")
@@ -154,12 +166,12 @@ def _bytes(value: Any) -> bytes:
     return value
 
 
-def _set(array: np.ndarray, shape: Any, dtype: Any, fortran: Any, data: Any) -> None:
+def _set(array: np.ndarray, shape: Any, dtype: Any, fortran: Any, data: Any, spend: Callable[[int], None]) -> None:
     if not isinstance(dtype, Dtype):
         raise DatasetError(f"an array without a dtype (got {shown(dtype)})")
     if type(shape) is not tuple or len(shape) > 8 or not all(type(n) is int and 0 <= n < 2**63 for n in shape):
         raise DatasetError("an array whose shape is no tuple of sizes")
-    resolved, content = dtype.resolve(), _bytes(data)
+    resolved, content = dtype.resolve(), _bytes(data, spend)
     wanted = math.prod(shape) * resolved.itemsize
     if resolved.itemsize == 0 or wanted != len(content):
         raise DatasetError(f"{resolved} of shape {shape} takes {wanted} bytes, but {len(content)} are there")

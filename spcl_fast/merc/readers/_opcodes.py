@@ -297,10 +297,10 @@ def _stack_global(machine: Machine) -> None:
 @_opcode("R")
 def _reduce(machine: Machine) -> None:
     arguments = machine.pop()
-    machine.push_container(parts.make(machine.pop(), arguments))
+    machine.push_container(parts.make(machine.pop(), arguments, machine.spend))
 
 
 @_opcode("b")
 def _build(machine: Machine) -> None:
     state = machine.pop()
-    parts.fill(machine.top(), state)
+    parts.fill(machine.top(), state, machine.spend)

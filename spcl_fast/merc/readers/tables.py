@@ -331,7 +331,7 @@ def _feature_column(table: Any, name: str) -> np.ndarray:
         if np.any(widths != width):
             row = int(np.argmax(widths != width))
             raise DatasetError(f"{name}: rows must have one length, {width} (got {widths[row]} at row {row})")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below, with its place
         array = values.to_numpy(zero_copy_only=False).astype(np.float32)
     if width == 0:
         raise DatasetError(f"{name}: must have at least one number a row (got none)")
