@@ -19,9 +19,9 @@ import torch
 from scipy.stats import ttest_rel
 
 import spcl_fast
-from spcl_fast.merc.seeds import run_seeds, summarize
 from spcl_fast.merc.files import write_json
 from spcl_fast.merc.npz import read_npz
+from spcl_fast.merc.seeds import run_seeds, summarize
 from spcl_fast.merc.trainer import TrainConfig
 
 MODALITIES = "text_lsa+text_glove,audio"

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from spcl_fast.cli import app
-from spcl_fast.cli import train as cli_train
 from spcl_fast.difficulty import registry
+from spcl_fast.merc.readers import pickles
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -99,14 +99,39 @@ def test_toolkit_lists_every_measurer():
     assert listed == set(registry.names())
 
 
-def test_readme_names_commands_and_options_that_exist():
-    text = README.read_text()
-    named = set(re.findall(r"spcl-fast (\w+)", text))
-    assert {"train", "doctor"} <= named <= {command.callback.__name__ for command in app.registered_commands}
-    options = set(re.findall(r"[ `](--[a-z]\S*?)[ `\n]", text)) - {"--extra-index-url", "--no-build-isolation"}
-    assert {"--data", "--resume"} <= options
-    train = {f"--{name.replace('_', '-')}" for name in inspect.signature(cli_train.train).parameters}
-    assert options <= train
+def test_the_blocks_of_the_readers_run_one_after_the_other(monkeypatch, tmp_path):
+    pytest.importorskip("pyarrow")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "readers"}
+    text = (README.parent / "docs" / "readers.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) >= 4
+    for block in blocks:
+        exec(compile(block, "docs/readers.md", "exec"), names)
+    assert names["corpus"].counts() == {"train": (18, 36), "dev": (2, 4), "test": (5, 10)}
+    (shown,) = re.findall(r"# (byte \d+: .*)", text)
+    assert names["refusal"] == shown
+    assert names["friends"].dialogue_ids == ("b", "a")
+
+
+def test_the_readers_page_lists_every_layout():
+    text = (README.parent / "docs" / "readers.md").read_text()
+    for layout, entries in pickles.LAYOUTS.items():
+        assert f"| {layout} | {entries} |" in text
+
+
+def test_documents_name_commands_and_options_that_exist():
+    commands = {command.name: command.callback for command in app.registered_commands}
+    for file in (README, README.parent / "docs" / "readers.md"):
+        text = file.read_text()
+        named = set(re.findall(r"spcl-fast (\w+)", text))
+        assert named <= set(commands)
+        options = set(re.findall(r"[ `](--[a-z]\S*?)[ `\n]", text)) - {"--extra-index-url", "--no-build-isolation"}
+        known = {name for command in named for name in inspect.signature(commands[command]).parameters}
+        assert options <= {f"--{name.replace('_', '-')}" for name in known}
+        wanted = {"train", "doctor"} if file == README else {"train", "import"}
+        assert wanted <= named
+        assert ({"--data", "--resume"} if file == README else {"--corpus", "--split"}) <= options
 
 
 def test_readme_tables_are_those_of_the_result_files():

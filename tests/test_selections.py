@@ -1,4 +1,4 @@
-"""Selections that a threshold does not make: as many as a curriculum takes, by lot or from the hard end, and by chance."""
+"""Selections that a threshold does not make: as many as a curriculum takes, by lot or by hardness, and by chance."""
 
 from __future__ import annotations
 

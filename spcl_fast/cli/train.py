@@ -16,11 +16,16 @@ def train(
     modalities: Annotated[
         str | None, typer.Option(help="Such as text_lsa+text_glove,audio: '+' joins views of one modality.")
     ] = None,
-    curriculum: Annotated[str, typer.Option(help="none or spcl.")] = "spcl",
+    model: Annotated[str, typer.Option(help="late_fusion, mmgcn, mm_dfn, dialogue_gcn or biddin.")] = "late_fusion",
+    curriculum: Annotated[str, typer.Option(help="none, spcl, or another of docs/study/README.md.")] = "spcl",
     threshold: Annotated[float, typer.Option(help="First threshold (epsilon), in units of difficulty.")] = 0.7,
     growth: Annotated[float, typer.Option(help="Growth of the threshold per epoch (alpha).")] = 1.25,
+    pace_start: Annotated[float, typer.Option(help="Of curricula with a pace: share of the first epoch.")] = 0.5,
+    pace_epochs: Annotated[int, typer.Option(help="Of curricula with a pace: epochs until all is let in.")] = 10,
+    strength: Annotated[float, typer.Option(help="Weight of extended terms; SuperLoss's regularization.")] = 1.0,
+    tilt: Annotated[float, typer.Option(help="Of stochastic curricula: 1 favours the easy, -1 the hard.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the weights, the order of dialogues and the dropout.")] = 0,
-    encoder: Annotated[str, typer.Option(help="Of late fusion: gru or transformer.")] = "gru",
+    encoder: Annotated[str, typer.Option(help="Of models that have one: gru or transformer.")] = "gru",
     hidden: Annotated[int, typer.Option(help="Width of the encoders.")] = 128,
     dropout: Annotated[float, typer.Option(help="Probability.")] = 0.5,
     epochs: Annotated[int, typer.Option(help="At most so many.")] = 40,
@@ -51,12 +56,17 @@ def train(
     with refusing():
         config = TrainConfig(
             standardize=standardize,
+            model=model,
             encoder=encoder,
             hidden=hidden,
             dropout=dropout,
             curriculum=curriculum,
             threshold=threshold,
             growth=growth,
+            pace_start=pace_start,
+            pace_epochs=pace_epochs,
+            strength=strength,
+            tilt=tilt,
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
@@ -92,7 +102,7 @@ def train(
         result = trainer.fit(checkpoint=checkpoint, resume=resume, on_epoch=report)
 
     summary = summarize([result])
-    title = f"{dataset.name}, {encoder}, seed {seed}"
+    title = f"{dataset.name}, {model}, seed {seed}"
     say(results_table(title, list(dataset.features), {curriculum: summary}))
     say(f"Best on dev: epoch {result.best_epoch + 1} of {len(result.history)}; the scores are of that one.")
     with refusing():

@@ -107,4 +107,6 @@ class TrainConfig:
             raise ValueError(f"strength must be at least 0 and finite (got {self.strength})")
         if not -1 <= self.tilt <= 1:
             raise ValueError(f"tilt must lie in [-1, 1] (got {self.tilt})")
-        ExponentialThreshold(self.threshold, growth=self.growth)  # refuses what is out of its domain
+        ExponentialThreshold(
+            self.threshold, growth=self.growth, owner="TrainConfig"
+        )  # refuses what is out of its domain

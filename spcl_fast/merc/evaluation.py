@@ -109,10 +109,10 @@ def multimodal_gain(logits: Sequence[Tensor], labels: Tensor) -> float:
     Example:
         >>> import torch
         >>> from spcl_fast.merc.evaluation import multimodal_gain
-        >>> text = torch.tensor([[2.0, 0.0], [1.0, 0.0]])  # right and sure, wrong and less sure
-        >>> audio = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
-        >>> round(multimodal_gain([text, audio], torch.tensor([0, 1])), 3)  # audio alone is as good as both
-        0.0
+        >>> text = torch.tensor([[3.0, 0.0], [1.0, 0.0]])  # right and sure, wrong and less sure
+        >>> audio = torch.tensor([[0.0, 1.0], [0.0, 3.0]])  # the other way round
+        >>> round(multimodal_gain([text, audio], torch.tensor([0, 1])), 3)  # 1 together, 1/3 each
+        0.667
     """
     z = _checked("multimodal_gain", logits, labels)
     y, predicted = _predictions(z, labels)

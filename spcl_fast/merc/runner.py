@@ -94,21 +94,33 @@ def run_study(
         _dataset(folder / study.data[name].file, study.data[name].modalities)
     deadline = time.monotonic() + seconds
     rows = read_results(results).rows if results.exists() and results.stat().st_size else []
+    running: dict[Future[dict[str, Any]], Job] = {}
     failed: set[str] = set()
     clock = _Clock(processes)
     with _Pool(processes) as pool:
-        while jobs := [job for job in study.ready(rows) if job.key not in failed]:
-            for job, row, error in pool.run(study, folder, jobs, deadline):
-                if row is None:
+        while True:
+            # Asked anew after every run: each may have settled a choice.
+            begun = failed | {job.key for job in running.values()}
+            left = [job for job in study.ready(rows) if job.key not in begun]
+            while left and len(running) < processes and time.monotonic() < deadline:
+                job = left.pop(0)
+                data = study.data[job.data]
+                running[pool.submit(_train, job, folder / data.file, data.modalities)] = job
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job, row, error = running.pop(future), None, None
+                try:
+                    row = future.result()
+                except (ValueError, ArithmeticError) as fault:  # a model that diverged, a setting that does not fit
+                    error = " ".join(str(fault).split())
                     failed.add(job.key)
                 else:
                     clock.add(job, row)
                     rows.append(row)
                     append_result(results, row)
-                left = [j for j in jobs if j.key not in failed and j.key not in {r["key"] for r in rows}]
-                yield Progress(job, row, error, len(rows), len(rows) + len(left), clock.seconds_left(left))
-            if time.monotonic() > deadline:
-                break
+                missing = [*running.values(), *left]
+                yield Progress(job, row, error, len(rows), len(rows) + len(missing), clock.seconds_left(missing))
 
 
 def make_row(job: Job, dataset: DialogueDataset, result: Result) -> dict[str, Any]:
@@ -171,46 +183,18 @@ def make_row(job: Job, dataset: DialogueDataset, result: Result) -> dict[str, An
     }
 
 
-class _Pool:
-    """Processes that train, one thread each."""
+class _Pool(ProcessPoolExecutor):
+    """Processes that train, one thread each; on leaving they are ended, whatever they do."""
 
     def __init__(self, processes: int) -> None:
-        self._processes = processes
-
-    def __enter__(self) -> _Pool:
         # A fresh interpreter each: torch's threads do not survive a fork.
-        self._executor = ProcessPoolExecutor(
-            self._processes, mp_context=multiprocessing.get_context("spawn"), initializer=_begin
-        )
-        return self
+        super().__init__(processes, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
 
     def __exit__(self, *exception: Any) -> None:
-        running = list((self._executor._processes or {}).values())
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        running = list((self._processes or {}).values())
+        self.shutdown(wait=False, cancel_futures=True)
         for process in running:  # idle, or in the middle of a run that nobody waits for any more
             process.terminate()
-
-    def run(
-        self, study: Study, folder: Path, jobs: list[Job], deadline: float
-    ) -> Iterator[tuple[Job, dict[str, Any] | None, str | None]]:
-        waiting = iter(jobs)
-        running: dict[Future[Any], Job] = {}
-        while True:
-            while len(running) < self._processes and time.monotonic() < deadline:
-                job = next(waiting, None)
-                if job is None:
-                    break
-                data = study.data[job.data]
-                running[self._executor.submit(_train, job, folder / data.file, data.modalities)] = job
-            if not running:
-                return
-            finished = wait(running, return_when=FIRST_COMPLETED).done
-            for future in finished:
-                job = running.pop(future)
-                try:
-                    yield job, future.result(), None
-                except (ValueError, ArithmeticError) as error:  # a model that diverged, a setting that does not fit
-                    yield job, None, " ".join(str(error).split())
 
 
 class _Clock:

@@ -80,8 +80,13 @@ class Job:
 
     @property
     def key(self) -> str:
-        """What tells a run from all others; the part it belongs to does not, but for the search."""
-        what = [self.part == "search", self.data, self.backbone, self.curriculum, asdict(self.config)]
+        """What tells a run from all others; the part it belongs to does not, but for the search.
+
+        Of the configuration it is what differs from the defaults, so that a new field makes no finished run another.
+        """
+        defaults = asdict(TrainConfig())
+        config = {name: x for name, x in asdict(self.config).items() if x != defaults[name]}
+        what = [self.part == "search", self.data, self.backbone, self.curriculum, config]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -90,7 +95,8 @@ class Study(NamedTuple):
 
     Attributes:
         data: name -> data set.
-        backbones: name -> fields of `TrainConfig`, and under "per_data" those of a data set.
+        backbones: name -> fields of `TrainConfig`, and under "per_data" those of a data set. What is chosen for the
+            backbone of the search holds for the others too, unless they say something else.
         curricula: name -> candidate settings, or the name of the curriculum whose choice it shares.
         search: "backbone", which the settings are chosen for and carried over from, and "seeds".
         parts: "part", "data", "backbones", "curricula", "seeds" of what is reported.
@@ -121,7 +127,8 @@ class Study(NamedTuple):
             rows: the runs that there are, of `results.read_results`.
 
         Returns:
-            Runs in the order in which they should be made; empty when the study is complete.
+            Runs in the order of the parts, in place of each that has to wait for a choice the runs of the search; empty
+            when the study is complete.
 
         Example:
             >>> from spcl_fast.merc.study import parse_study
@@ -137,17 +144,21 @@ class Study(NamedTuple):
             >>> [(job.part, job.config.dropout) for job in study.ready(rows)]
             [('main', 0.5)]
         """
-        known = {row["key"]: row for row in rows}
+        choices = _Choices(self, {row["key"]: row for row in rows})
         wanted: dict[str, Job] = {}
         for part in self.parts:
             for seed in range(part["seeds"]):  # seed by seed, so that an unfinished study can be read
                 for data in part["data"]:
                     for backbone in part["backbones"]:
                         for curriculum in part["curricula"]:
-                            for job in self._towards(part["part"], data, backbone, curriculum, seed, known):
+                            setting = choices.setting(data, curriculum)
+                            if setting is None:
+                                jobs = choices.missing(data, curriculum)
+                            else:
+                                jobs = [self._job(part["part"], data, backbone, curriculum, setting, seed)]
+                            for job in jobs:
                                 wanted.setdefault(job.key, job)
-        jobs = [job for key, job in wanted.items() if key not in known]
-        return sorted(jobs, key=lambda job: (job.part != "search", job.curriculum != BASELINE)) if jobs else []
+        return [job for key, job in wanted.items() if key not in choices.known]
 
     def chosen(self, data: str, curriculum: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
         """The candidate with the best mean weighted F1 on dev, the first of equals; None while runs are missing.
@@ -168,29 +179,47 @@ class Study(NamedTuple):
             >>> study.chosen("MELD", "none", rows)
             {'dropout': 0.5}
         """
-        return self._choice(data, curriculum, {row["key"]: row for row in rows})
+        return _Choices(self, {row["key"]: row for row in rows}).setting(data, curriculum)
 
-    def _towards(
-        self, part: str, data: str, backbone: str, curriculum: str, seed: int, known: Mapping[str, Any]
-    ) -> list[Job]:
-        """The run itself, or the runs of the search that it waits for."""
-        setting = self._choice(data, curriculum, known)
-        if setting is not None:
-            return [self._job(part, data, backbone, curriculum, setting, seed)]
+    def _job(self, part: str, data: str, backbone: str, curriculum: str, setting: dict[str, Any], seed: int) -> Job:
+        options = dict(self.backbones[backbone])
+        options |= options.pop("per_data", {}).get(data, {})
+        # The choice is for the backbone of the search; another takes over what is the curriculum's, and keeps its own.
+        if backbone != self.search["backbone"]:
+            setting = {k: options.get(k, x) for k, x in setting.items() if k in CURRICULA[curriculum].settings}
+        config = TrainConfig(**(options | setting), curriculum=curriculum, seed=seed)
+        return Job(part, data, backbone, curriculum, setting, config)
+
+
+class _Choices:
+    """The settings that the search has come to so far."""
+
+    def __init__(self, study: Study, known: Mapping[str, Mapping[str, Any]]) -> None:
+        self.study, self.known = study, known
+        self._settings: dict[tuple[str, str], dict[str, Any] | None] = {}
+
+    def setting(self, data: str, curriculum: str) -> dict[str, Any] | None:
+        """What was chosen; None while runs are missing."""
+        where = data, self._owner(curriculum)
+        if where not in self._settings:
+            self._settings[where] = self._best(*where)
+        return self._settings[where]
+
+    def missing(self, data: str, curriculum: str) -> list[Job]:
+        """The runs that a choice waits for: those of the baseline, and then its own."""
         of = self._owner(curriculum)
-        if of != BASELINE and self._choice(data, BASELINE, known) is None:
+        if self.setting(data, BASELINE) is None:
             of = BASELINE
-        return [job for candidate in self._candidates(data, of, known) for job in candidate]
+        return [job for jobs in self._candidates(data, of) for job in jobs]
 
-    def _choice(self, data: str, curriculum: str, known: Mapping[str, Any]) -> dict[str, Any] | None:
-        of = self._owner(curriculum)
-        if of != BASELINE and self._choice(data, BASELINE, known) is None:
+    def _best(self, data: str, curriculum: str) -> dict[str, Any] | None:
+        if curriculum != BASELINE and self.setting(data, BASELINE) is None:
             return None
         best: tuple[float, dict[str, Any]] | None = None
-        for jobs in self._candidates(data, of, known):
-            if any(job.key not in known for job in jobs):
+        for jobs in self._candidates(data, curriculum):
+            if any(job.key not in self.known for job in jobs):
                 return None
-            score = fmean(known[job.key]["dev"]["weighted_f1"] for job in jobs)
+            score = fmean(self.known[job.key]["dev"]["weighted_f1"] for job in jobs)
             if best is None or score > best[0]:
                 best = score, jobs[0].setting
         assert best is not None  # a curriculum has at least one candidate
@@ -198,27 +227,19 @@ class Study(NamedTuple):
 
     def _owner(self, curriculum: str) -> str:
         """The curriculum whose candidates this one is chosen from."""
-        settings = self.curricula[curriculum]
+        settings = self.study.curricula[curriculum]
         return settings if isinstance(settings, str) else curriculum
 
-    def _candidates(self, data: str, curriculum: str, known: Mapping[str, Any]) -> list[list[Job]]:
-        base = {} if curriculum == BASELINE else self._choice(data, BASELINE, known) or {}
-        settings = self.curricula[curriculum]
+    def _candidates(self, data: str, curriculum: str) -> list[list[Job]]:
+        base = {} if curriculum == BASELINE else self.setting(data, BASELINE) or {}
+        settings, search = self.study.curricula[curriculum], self.study.search
         assert not isinstance(settings, str)
-        seeds = range(SEARCH_SEED, SEARCH_SEED + self.search["seeds"])
-        backbone = self.search["backbone"]
+        seeds = range(SEARCH_SEED, SEARCH_SEED + search["seeds"])
+        backbone = search["backbone"]
         return [
-            [self._job("search", data, backbone, curriculum, base | own, seed) for seed in seeds] for own in settings
+            [self.study._job("search", data, backbone, curriculum, base | own, seed) for seed in seeds]
+            for own in settings
         ]
-
-    def _job(self, part: str, data: str, backbone: str, curriculum: str, setting: dict[str, Any], seed: int) -> Job:
-        options = dict(self.backbones[backbone])
-        options |= options.pop("per_data", {}).get(data, {})
-        # What the baseline chose is for the backbone of the search; another has its own.
-        if backbone != self.search["backbone"]:
-            setting = {k: x for k, x in setting.items() if k in CURRICULA[curriculum].settings}
-        config = TrainConfig(**(options | setting), curriculum=curriculum, seed=seed)
-        return Job(part, data, backbone, curriculum, setting, config)
 
 
 def read_study(path: str | os.PathLike[str]) -> Study:

@@ -59,7 +59,14 @@ def test_doctor_says_what_runs(capsys):
 def test_demo_compares_and_draws(capsys, tmp_path):
     code, out, err = run(capsys, "demo", "--seeds", 1, "--epochs", 2, "--out", tmp_path)
     assert (code, err) == (0, "")
-    for word in ("test weighted F1", "modality ratio, text", "take rate", "seconds per epoch", "in the curriculum"):
+    for word in (
+        "test weighted F1",
+        "test macro F1",
+        "modality ratio, text",
+        "take rate",
+        "seconds per epoch",
+        "in the curriculum",
+    ):
         assert word in out
     numbers = json.loads((tmp_path / "metrics.json").read_text())
     assert set(numbers["summary"]) == {"no curriculum", "SPCL"}

@@ -101,8 +101,8 @@ def test_multimodal_gain_is_over_the_best_proper_subset(make_problem, seed):
 
 def test_multimodal_gain_by_hand():
     labels = torch.tensor([0, 1, 2])
-    # Each is sure of one class and wrong about the others, so all know all. Two know two, and of the third name another:
-    # F1 1, 2/3 and 0.
+    # Each is sure of one class and wrong about the others, so all know all. Two know two, and take the third for one of
+    # these: F1 1, 2/3 and 0.
     a, b, c = logits_of(0, 2, 1), logits_of(2, 1, 0), logits_of(1, 0, 2)
     a[0], b[1], c[2] = 3 * a[0], 3 * b[1], 3 * c[2]
     assert multimodal_gain([a, b, c], labels) == pytest.approx(1 - 5 / 9)

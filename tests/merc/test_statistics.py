@@ -130,6 +130,11 @@ def test_paired_comparison_where_no_test_can_be_made(treated, control, expected)
     assert paired_comparison(treated, control) == pytest.approx(expected, rel=0, abs=0, nan_ok=True)
 
 
+def test_equal_differences_have_no_spread_though_their_mean_is_rounded():
+    got = paired_comparison([0.1] * 3, [0.0] * 3)
+    assert (got.t_p, got.wilcoxon_p, got.low) == (0.0, 0.25, got.high)
+
+
 def test_interval_excludes_zero_where_the_t_test_rejects():
     rng = np.random.default_rng(5)
     found = [paired_comparison(rng.normal(0.8, 1, size=6), np.zeros(6)) for _ in range(60)]

@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from spcl_fast import FaultyDataError
-from spcl_fast.merc.evaluation import evaluate
-from spcl_fast.merc.seeds import run_seeds, summarize
 from spcl_fast.merc.files import CheckpointError, write_json
+from spcl_fast.merc.seeds import run_seeds, summarize
 from spcl_fast.merc.synthetic import make_synthetic
 from spcl_fast.merc.trainer import TrainConfig, Trainer
 

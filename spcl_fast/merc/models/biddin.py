@@ -20,10 +20,11 @@ class BiDDIN(nn.Module):
     """DialogueRNN in both directions, self attention within the dialogue and a head, each modality alone.
 
     As SPCL (arXiv 2605.21565, code) uses BiDDIN (Zhang et al., ACM Multimedia 2020): emotion states of the raw
-    features (`DialogueRNN`), dropout, sinusoidal positions added (arXiv 1706.03762), multi-head self attention with its
-    input added and the sum normalised, a hidden layer as wide, dropout, a linear head. The published code lets padding
-    and other dialogues take part in the attention; here they do not. There is no `num_speakers`: a dialogue may have
-    any number of speakers, and an unknown one is a new one at each utterance.
+    features (`DialogueRNN`), dropout, sinusoidal positions added, multi-head self attention with its input added and
+    the sum normalised, a hidden layer as wide, dropout, a linear head. The published code lets padding and other
+    dialogues take part in the attention; here they do not. It adds the positions to emotions as they are, which they
+    drown; here the emotions are scaled by the root of their width first (arXiv 1706.03762). There is no
+    `num_speakers`: a dialogue may have any number of speakers, and an unknown one is a new one at each utterance.
 
     Args:
         feature_sizes: modality -> F, at least one; their order is the order of the logits.
@@ -100,7 +101,8 @@ class BiDDIN(nn.Module):
         """
         timeline = Timeline(batch)
         emotions = self.dropout(self.rnn([features[m] for m in self.modalities], timeline))
-        x = emotions + sinusoids(len(timeline.sizes), emotions).index_select(0, timeline.positions)
+        # Scaled, as where the sinusoids come from: they are larger than what a gated unit begins with.
+        x = emotions * emotions.shape[-1] ** 0.5 + sinusoids(len(timeline.sizes), emotions)[timeline.positions]
         x = F.layer_norm(x + self._attend(x, timeline) @ self.joined, x.shape[-1:])
         x = self.dropout(torch.baddbmm(self.hidden_bias, x, self.hidden).relu())
         return dict(zip(self.modalities, torch.baddbmm(self.head_bias, x, self.head).unbind(), strict=True))

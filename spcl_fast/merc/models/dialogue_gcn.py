@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spcl_fast.batch import DialogueBatch
@@ -41,17 +42,15 @@ class RelationalConv(nn.Module):
     def forward(self, x: Tensor, graph: WindowGraph) -> Tensor:
         """From `[M, N, F]` to `[M, N, out_size]`."""
         M, num_relations, num_bases = self.mixture.shape
-        # [B, R, relations, columns]: 1 / (edges of the relation at the row) where the edge is of the relation
-        relation = torch.arange(num_relations, device=x.device)[:, None]
-        links = (graph.relations[:, :, None] == relation).to(x.dtype)
-        links = (links / links.sum(-1, keepdim=True).clamp(min=1)).expand(M, -1, -1, -1, -1)
-        # The sum over relations and bases, sum_r sum_b mixture[r, b] (links_r x) bases[b], from its cheaper end.
+        # The sum over relations and bases, of mixture[r, b] (mean over the edges of r) bases[b], from its cheaper end.
         if num_relations <= num_bases:
             weight = torch.bmm(self.mixture, self.bases.flatten(2)).view(M, -1, self.root.shape[-1])
+            table = torch.eye(num_relations, dtype=x.dtype, device=x.device).expand(M, -1, -1)
         else:
-            weight = self.bases.flatten(1, 2)
-            links = self.mixture.transpose(1, 2)[:, None, None] @ links
-        gathered = (links.flatten(2, 3) @ graph.around(x)).view(M, graph.num_rows, -1)
+            weight, table = self.bases.flatten(1, 2), self.mixture
+        rows = F.pad(table, (0, 0, 0, 1)).index_select(1, graph.relations.flatten())  # zeros where there is no edge
+        links = rows.unflatten(1, graph.relations.shape) / graph.counts[..., None]
+        gathered = (links.transpose(3, 4).flatten(2, 3) @ graph.around(x)).view(M, graph.num_rows, -1)
         return torch.baddbmm(torch.baddbmm(self.bias, x, self.root), gathered, weight)
 
 

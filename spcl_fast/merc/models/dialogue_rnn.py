@@ -43,8 +43,9 @@ class DialogueRNN(nn.Module):
         super().__init__()
         self.hidden, self.emotion, self.dropout = hidden, emotion, dropout
         G, H, E = 2 * len(sizes), hidden, emotion
-        # Of a modality both directions, of a direction the global and the party unit.
-        self.inputs = nn.ParameterList(uniform(H, 2, size, 6 * H) for size in sizes)
+        # Of a modality both directions, of a direction the global and the party unit. Drawn by the number of features,
+        # not by that of states as usual in such units: many features would hold the gates open or shut.
+        self.inputs = nn.ParameterList(uniform(size, 2, size, 6 * H) for size in sizes)
         self.input_biases = nn.ParameterList(uniform(H, 2, 1, 6 * H) for _ in sizes)
         # The global units of all groups, then the party units.
         self.reads = uniform(H, 2 * G, H, 3 * H)

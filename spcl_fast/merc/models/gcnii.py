@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
 
 from spcl_fast.batch import DialogueBatch
 from spcl_fast.merc.models.dialogue_graph import DialogueGraph, build_graph
+from spcl_fast.merc.models.dropout import Dropout
 from spcl_fast.merc.models.encoders import make_encoder
 
 __all__ = ["GCNII", "GraphEncoder"]
@@ -56,7 +56,7 @@ class GCNII(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        self.alpha, self.dropout = alpha, dropout
+        self.alpha, self.dropout = alpha, Dropout(dropout)
         self.thetas = [math.log(decay / layer + 1) for layer in range(1, layers + 1)]
         self.first = nn.Linear(size, hidden)
         self.weights = nn.ParameterList(torch.empty(2 * hidden, hidden) for _ in range(layers))
@@ -78,12 +78,12 @@ class GCNII(nn.Module):
         first = self.first(nodes).relu()
         kept, hidden = first.flatten(0, 1), first
         for theta, weight in zip(self.thetas, self.weights, strict=True):
-            moved = graph.propagate(dropout(hidden, self.dropout, self.training)).flatten(0, 1)
+            moved = graph.propagate(self.dropout(hidden)).flatten(0, 1)
             identity = torch.eye(first.shape[-1], dtype=weight.dtype, device=weight.device)
             shares = torch.cat([identity * (1 - self.alpha), identity * self.alpha])
             new, old = (theta * weight + (1 - theta) * shares).chunk(2)
             hidden = torch.addmm(kept @ old, moved, new).relu().view_as(first)
-        return dropout(hidden, self.dropout, self.training)
+        return self.dropout(hidden)
 
 
 class GraphEncoder(nn.Module):
@@ -133,7 +133,7 @@ class GraphEncoder(nn.Module):
             raise ValueError(f"{owner}: alpha must lie in [0, 1] (got {alpha})")
         encoders = [make_encoder(owner, encoder, size, hidden, 0.0) for size in feature_sizes.values()]
         size = encoders[0].out_size
-        self.encoders, self.dropout = nn.ModuleList(encoders), nn.Dropout(dropout)
+        self.encoders, self.dropout = nn.ModuleList(encoders), Dropout(dropout)
         self.graph = GCNII(size, hidden, layers=layers, decay=decay, alpha=alpha, dropout=dropout)
         self.out_size = size + hidden
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout as drop
 
 from spcl_fast.batch import DialogueBatch
+from spcl_fast.merc.models.dropout import Dropout
 from spcl_fast.merc.models.gcnii import GraphEncoder
 from spcl_fast.merc.models.options import require_sizes
 
@@ -38,7 +38,7 @@ class ModalityGates(nn.Module):
 
     def __init__(self, size: int, hidden: int, num_modalities: int, *, dropout: float = 0.5) -> None:
         super().__init__()
-        self.dropout, M = dropout, num_modalities
+        self.dropout, M = Dropout(dropout), num_modalities
         pairs = [(i, j) for i in range(M) for j in range(M) if i != j]
         for name, side in (("own", 0), ("other", 1)):
             index = torch.tensor([pair[side] for pair in pairs], dtype=torch.int64, device="cpu")
@@ -59,7 +59,7 @@ class ModalityGates(nn.Module):
             0.0
         """
         M = nodes.shape[1]
-        h = drop(torch.baddbmm(self.bias, nodes.transpose(0, 1), self.weight).relu(), self.dropout, self.training)
+        h = self.dropout(torch.baddbmm(self.bias, nodes.transpose(0, 1), self.weight).relu())
         if M == 1:
             return h.transpose(0, 1)
         own, other = h.index_select(0, self.own), h.index_select(0, self.other)
@@ -115,8 +115,9 @@ class MMDFN(nn.Module):
         if not 0 <= gate_dropout < 1:
             raise ValueError(f"MMDFN: gate_dropout must lie in [0, 1) (got {gate_dropout})")
         self.modalities = tuple(feature_sizes)
-        options = {"encoder": encoder, "dropout": dropout, "layers": layers, "decay": decay, "alpha": alpha}
-        self.encode = GraphEncoder("MMDFN", feature_sizes, hidden, **options)
+        self.encode = GraphEncoder(
+            "MMDFN", feature_sizes, hidden, encoder=encoder, dropout=dropout, layers=layers, decay=decay, alpha=alpha
+        )
         self.gates = ModalityGates(self.encode.out_size, hidden, len(feature_sizes), dropout=gate_dropout)
         self.heads = nn.ModuleList(nn.Linear(hidden, num_classes) for _ in feature_sizes)
 

@@ -57,8 +57,9 @@ class MMGCN(nn.Module):
         super().__init__()
         require_sizes("MMGCN", feature_sizes, num_classes)
         self.modalities = tuple(feature_sizes)
-        options = {"encoder": encoder, "dropout": dropout, "layers": layers, "decay": decay, "alpha": alpha}
-        self.encode = GraphEncoder("MMGCN", feature_sizes, hidden, **options)
+        self.encode = GraphEncoder(
+            "MMGCN", feature_sizes, hidden, encoder=encoder, dropout=dropout, layers=layers, decay=decay, alpha=alpha
+        )
         # A list, not a mapping: a modality such as "text.glove" has a name that no parameter can bear.
         self.heads = nn.ModuleList(nn.Linear(self.encode.out_size, num_classes) for _ in feature_sizes)
 

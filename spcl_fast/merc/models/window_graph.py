@@ -31,6 +31,7 @@ class WindowGraph:
         relations: `int64[B, R, R + 2 window]`, the relation of the edge from the utterance of the column to that of
             the row: (speaker of the source * S + speaker of the target) * 2, + 1 unless the source is earlier;
             2 S^2 where there is no edge.
+        counts: `int64[B, R, R + 2 window]`, how many edges of this relation the row has.
 
     Example:
         >>> from spcl_fast import DialogueBatch
@@ -63,6 +64,7 @@ class WindowGraph:
         self.edges = (distance.abs() <= window) & (own_dialogue == around_dialogue)
         kind = (around_speaker * num_speakers + own_speaker) * 2 + (distance >= 0)
         self.relations = kind.masked_fill(~self.edges, self.num_relations)
+        self.counts = (self.relations[..., None] == self.relations[..., None, :]).sum(-1)
 
     def _blocks_of(self, values: Tensor, fill: int) -> tuple[Tensor, Tensor]:
         """Values `[T]` as those of the rows `[B, R, 1]` and of the columns `[B, 1, R + 2 window]`."""

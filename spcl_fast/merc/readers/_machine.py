@@ -6,9 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from spcl_fast.merc.dataset import DatasetError
+from spcl_fast.merc.readers._words import reason
 
-#: A published file has some hundred thousand; an empty set takes 216 bytes in memory and one in a file.
-MAX_CONTAINERS = 4_000_000
+#: Containers that any file may hold, and bytes for each further one: published files have 15 or more. An empty set
+#: takes 216 bytes in memory and one in a file.
+MAX_CONTAINERS = 10_000
+BYTES_OF_A_CONTAINER = 3
 #: A container inside another, counted where the inner one is not finished; published files have 4.
 MAX_PENDING = 1000
 _REFUSED = {
@@ -38,7 +41,7 @@ class Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
-        self.containers = 0
+        self.containers_left = MAX_CONTAINERS + len(data) // BYTES_OF_A_CONTAINER
 
     def run(self) -> Any:
         """The object that the pickle describes.
@@ -63,16 +66,17 @@ class Machine:
         except DatasetError as error:
             raise DatasetError(f"byte {self.opcode_at}: {error}") from None
         except (ValueError, TypeError, OverflowError, IndexError, KeyError, MemoryError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise DatasetError(f"byte {self.opcode_at}: damaged ({reason})") from None
+            raise DatasetError(f"byte {self.opcode_at}: damaged ({reason(error)})") from None
 
     def unknown(self, opcode: int) -> str:
         """Why an opcode is refused."""
         if opcode == 0x80:
             return f"protocol {self.data[self.position : self.position + 1].hex() or '?'} is not one of 0 to 5"
+        if self.opcode_at == 0:
+            return f"not a pickle (opcode 0x{opcode:02x})"
         if chr(opcode) in _REFUSED:
             return f"holds {_REFUSED[chr(opcode)]}, which is not data"
-        return f"not a pickle (opcode 0x{opcode:02x})" if self.opcode_at == 0 else f"unknown opcode 0x{opcode:02x}"
+        return f"unknown opcode 0x{opcode:02x}"
 
     def take(self, n: int) -> bytes:
         """The next `n` bytes; never more memory than the file has bytes."""
@@ -118,7 +122,7 @@ class Machine:
 
     def push_container(self, value: Any) -> None:
         """Pushes what takes more memory than its opcode takes bytes; there may be so many, not more."""
-        self.containers += 1
-        if self.containers > MAX_CONTAINERS:
-            raise DatasetError(f"holds more than {MAX_CONTAINERS} containers")
+        self.containers_left -= 1
+        if self.containers_left < 0:
+            raise DatasetError("holds more containers than a file of its size has")
         self.stack.append(value)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from spcl_fast.merc.dataset import DatasetError
+from spcl_fast.merc.readers._words import shown
 
 _BUILTINS = ("builtins", "__builtin__")
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
@@ -54,14 +55,6 @@ class Dtype:
 
     def resolve(self) -> np.dtype[Any]:
         return np.dtype(self.order + self.code)
-
-
-def shown(value: object) -> str:
-    """A value as a message shows it: short, and never the inside of a container."""
-    if value is None or isinstance(value, (str, bytes, int, float, np.generic)):
-        text = repr(value)
-        return text if len(text) <= 60 else f"{text[:57]}..."
-    return f"shape {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def known(module: object, name: object) -> Name:
@@ -164,7 +157,7 @@ def _bytes(value: Any) -> bytes:
 def _set(array: np.ndarray, shape: Any, dtype: Any, fortran: Any, data: Any) -> None:
     if not isinstance(dtype, Dtype):
         raise DatasetError(f"an array without a dtype (got {shown(dtype)})")
-    if type(shape) is not tuple or len(shape) > 8 or not all(type(n) is int and n >= 0 for n in shape):
+    if type(shape) is not tuple or len(shape) > 8 or not all(type(n) is int and 0 <= n < 2**63 for n in shape):
         raise DatasetError("an array whose shape is no tuple of sizes")
     resolved, content = dtype.resolve(), _bytes(data)
     wanted = math.prod(shape) * resolved.itemsize
@@ -175,4 +168,5 @@ def _set(array: np.ndarray, shape: Any, dtype: Any, fortran: Any, data: Any) -> 
         code_points = np.frombuffer(content, resolved.str[0] + "u4")
         if np.any((code_points > 0x10FFFF) | ((code_points >= 0xD800) & (code_points <= 0xDFFF))):
             raise DatasetError("an array of what is no Unicode text")
-    array.__setstate__((1, shape, resolved, np.bool(bool(fortran)), content))
+    state: Any = (1, shape, resolved, bool(fortran), content)
+    array.__setstate__(state)

@@ -10,12 +10,14 @@ import numpy as np
 
 from spcl_fast.merc.dataset import UNKNOWN_SPEAKER, UNLABELLED, DatasetError, DialogueDataset
 from spcl_fast.merc.published import PUBLISHED_COUNTS, published_notes
-from spcl_fast.merc.readers._numpy_parts import shown
+from spcl_fast.merc.readers._words import shown
 
 #: Name of a corpus, as a caller says it -> its name among the published counts.
 CORPORA = {"iemocap": "IEMOCAP", "meld": "MELD", "mosi": "CMU-MOSI"}
 #: Longest row that tells speakers apart; MELD's training part has 260 names.
 MAX_SPEAKERS = 512
+#: Bytes that any source may become, however short it is.
+SPARE = 2**26
 #: How the splits that are no "train" and "test" are called elsewhere.
 _DEV = ("valid", "val", "validation", "development")
 
@@ -43,7 +45,7 @@ class Budget:
     """How much a source of `size` bytes may become: its parts can be shared, and a few bytes then stand for a lot."""
 
     def __init__(self, size: int) -> None:
-        self.left = 2**26 + 16 * size
+        self.left = SPARE + 16 * size
 
     def spend(self, amount: int) -> None:
         """Counts bytes before they are made.
@@ -84,8 +86,8 @@ def label_array(values: Any, n: int | None = None) -> np.ndarray:
         DatasetError: what is no sequence of n integers.
     """
     if isinstance(values, (list, tuple)):
-        wrong = next((x for x in values if type(x) is not int or abs(x) >= 2**63), None)
-        if wrong is not None:
+        if not set(map(type, values)) <= {int} or not all(-(2**63) <= x < 2**63 for x in values):
+            wrong = next(x for x in values if type(x) is not int or not -(2**63) <= x < 2**63)
             raise DatasetError(f"must be integers (got {shown(wrong)})")
         array = np.array(values, np.int64)
     elif isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iu":
@@ -167,8 +169,8 @@ def _width(row: Any, t: int) -> int:
 
 
 def _numbers(row: Sequence[Any], t: int) -> np.ndarray:
-    wrong = next((x for x in row if type(x) is not float and type(x) is not int), None)
-    if wrong is not None or None in row:
+    if not set(map(type, row)) <= {float, int}:
+        wrong = next(x for x in row if type(x) not in (float, int))
         raise DatasetError(f"must be rows of numbers (got {shown(wrong)} at utterance {t})")
     try:
         return np.array(row, np.float64)

@@ -26,7 +26,7 @@ def split_dev(dataset: DialogueDataset, rule: str = "own") -> DialogueDataset:
 
     Args:
         dataset: the corpus; "train" is in the order of its source.
-        rule: "own" leaves a dataset that has "dev" as it is. Of one that has none, it takes the published dev split
+        rule: "own" leaves a dataset with dev dialogues as it is. Of one that has none, it takes the published dev split
             where the dialogues tell (MELD numbered from 0 to 1152), else int(0.1 n) of the n training dialogues, at
             least one where there are two: those whose names have the smallest SHA-256 digests, which are the same
             whatever the order, and with every version of Python.
@@ -49,16 +49,12 @@ def split_dev(dataset: DialogueDataset, rule: str = "own") -> DialogueDataset:
     """
     if rule not in SPLIT_RULES:
         raise ValueError(f"split must be one of {', '.join(SPLIT_RULES)} (got {rule!r})")
-    has_dev = "dev" in dataset.split_names
-    if "train" not in dataset.split_names or (rule == "own" and has_dev):
+    train, dev = (dataset.dialogues(s).tolist() if s in dataset.split_names else [] for s in ("train", "dev"))
+    if not train or (rule == "own" and dev):
         return dataset
-    if rule == "spcl":
-        train = np.sort(np.concatenate([dataset.dialogues(s) for s in ("train", "dev") if s in dataset.split_names]))
-        dev, how = _spcl(dataset, train.tolist())
-    else:
-        dev, how = _own(dataset, dataset.dialogues("train").tolist())
-        train = dataset.dialogues("train")
-    names = dataset.split_names if has_dev else _with_dev(dataset.split_names)
+    train = sorted(train + dev)
+    dev, how = (_spcl if rule == "spcl" else _own)(dataset, train)
+    names = dataset.split_names if "dev" in dataset.split_names else _with_dev(dataset.split_names)
     split = np.array([names.index(dataset.split_names[s]) for s in dataset.split], np.int64)
     split[train] = names.index("train")
     split[dev] = names.index("dev")
@@ -75,8 +71,9 @@ def _with_dev(names: tuple[str, ...]) -> tuple[str, ...]:
 def _spcl(dataset: DialogueDataset, train: list[int]) -> tuple[list[int], str]:
     size = int(len(train) * _DEV_SHARE)
     if dataset.class_names == PUBLISHED_COUNTS["IEMOCAP"].class_names:
-        random.Random(SPCL_SEED).shuffle(train)
-        return train[:size], f"the first after a shuffle seeded with {SPCL_SEED}, as in SPCL's code"
+        shuffled = list(train)
+        random.Random(SPCL_SEED).shuffle(shuffled)
+        return shuffled[:size], f"the first after a shuffle seeded with {SPCL_SEED}, as in SPCL's code"
     if dataset.class_names == PUBLISHED_COUNTS["MELD"].class_names:
         return train[:size], "the first as they are stored, as in SPCL's code"
     raise ValueError("split 'spcl' is a rule for IEMOCAP and MELD (got a corpus with other class names)")

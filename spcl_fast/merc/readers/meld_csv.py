@@ -15,7 +15,7 @@ import numpy as np
 from spcl_fast.merc.dataset import DatasetError, DialogueDataset
 from spcl_fast.merc.npz import parse_npy
 from spcl_fast.merc.published import PUBLISHED_COUNTS
-from spcl_fast.merc.readers._numpy_parts import shown
+from spcl_fast.merc.readers._words import shown
 from spcl_fast.merc.readers.assemble import Budget, SourceDialogue, assemble, feature_array
 from spcl_fast.merc.readers.dev_split import SPLIT_RULES, split_dev
 from spcl_fast.merc.readers.plain_pickle import load_plain, read_bytes
@@ -134,7 +134,7 @@ def _rows(content: bytes) -> Iterator[_Row]:
             seen.add((found.dialogue, found.utterance))
             yield found
     except csv.Error as error:
-        raise DatasetError(f"line {table.line_num}: no CSV ({error})") from None
+        raise DatasetError(f"line {table.reader.line_num}: no CSV ({error})") from None
 
 
 def _row(row: dict[str, Any], i: int, at: str) -> _Row:
@@ -147,7 +147,7 @@ def _row(row: dict[str, Any], i: int, at: str) -> _Row:
     emotion = row["Emotion"].strip().casefold()
     if emotion not in _CLASSES:
         raise DatasetError(f"{at}: Emotion must be one of {', '.join(_CLASSES)} (got {shown(row['Emotion'])})")
-    dialogue, utterance = (int(row[column]) for column in _COLUMNS[2:])
+    dialogue, utterance = (int(row[column].strip()) for column in _COLUMNS[2:])
     return _Row(dialogue, utterance, i, row["Speaker"].strip(), _CLASSES.index(emotion))
 
 

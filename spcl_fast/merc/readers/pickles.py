@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from spcl_fast.merc.dataset import DatasetError, DialogueDataset
-from spcl_fast.merc.readers._numpy_parts import shown
+from spcl_fast.merc.readers._words import shown
 from spcl_fast.merc.readers.assemble import (
     Budget,
     SourceDialogue,

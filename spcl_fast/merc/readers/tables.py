@@ -11,7 +11,7 @@ import numpy as np
 
 from spcl_fast.merc.dataset import DatasetError, DialogueDataset
 from spcl_fast.merc.published import PUBLISHED_COUNTS
-from spcl_fast.merc.readers._numpy_parts import shown
+from spcl_fast.merc.readers._words import reason, shown
 from spcl_fast.merc.readers.assemble import (
     CORPORA,
     SourceDialogue,
@@ -25,6 +25,7 @@ from spcl_fast.merc.readers.dev_split import SPLIT_RULES, split_dev
 _COLUMNS = ("dialogue_id", "utterance_index", "speaker", "label")
 # Compression may shrink repeated numbers a thousand times; a file that claims more is not believed.
 _MAX_RATIO = 1000
+_SPARE = 2**26
 
 
 def read_table(
@@ -92,8 +93,8 @@ def read_table(
         names = class_names or _class_label_names(source)
         try:
             found = _build(name or (Path(file).stem if file else "table"), table, corpus, names, features)
-        except _pyarrow().ArrowException as error:
-            raise DatasetError(f"not a table of utterances ({' '.join(str(error).split())[:300]})") from None
+        except (_pyarrow().ArrowException, UnicodeDecodeError) as error:  # names of columns are looked at only now
+            raise DatasetError(f"not a table of utterances ({reason(error)})") from None
         return split_dev(found, split)
     except DatasetError as error:
         raise DatasetError(f"{file}: {error}" if file is not None else str(error)) from None
@@ -114,7 +115,8 @@ def _read_file(path: Path) -> Any:
     if not path.is_file():
         raise DatasetError("no such file")
     try:
-        size, limit = path.stat().st_size, 2**26 + _MAX_RATIO * path.stat().st_size
+        size = path.stat().st_size
+        limit = _SPARE + _MAX_RATIO * size
         with path.open("rb") as file:
             magic = file.read(6)
         if size == 0:
@@ -122,17 +124,16 @@ def _read_file(path: Path) -> Any:
         batches, schema = (_parquet if magic[:4] == b"PAR1" else _ipc)(pa, path, magic)
         taken, held = [], 0
         for batch in batches:
+            batch.validate(full=True)  # before anything trusts its offsets, as its size does
             held += batch.nbytes
             if held > limit:
                 raise DatasetError(f"holds more than {_MAX_RATIO} times its size")
             taken.append(batch)
         table = pa.Table.from_batches(taken, schema)
-        table.validate(full=True)
     except DatasetError:
         raise
     except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DatasetError(f"not a readable Arrow or Parquet file ({reason[:300]})") from None
+        raise DatasetError(f"not a readable Arrow or Parquet file ({reason(error)})") from None
     return table
 
 
@@ -165,7 +166,7 @@ def _from_object(source: Any) -> Any:
         try:
             return pa.concat_tables(tables, promote_options="permissive")
         except pa.ArrowException as error:
-            raise DatasetError(f"its splits have different columns ({' '.join(str(error).split())})") from None
+            raise DatasetError(f"its splits have different columns ({reason(error)})") from None
     if hasattr(source, "with_format"):  # a datasets.Dataset, whose rows may be a selection of its table
         source = source.with_format("arrow")[:]
     if isinstance(source, pa.Table):

@@ -1,0 +1,210 @@
+"""Studies: what a matrix asks for, choices on dev alone, resuming, parallel runs that do not depend on each other."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+
+from spcl_fast.merc.npz import write_npz
+from spcl_fast.merc.results import read_results
+from spcl_fast.merc.runner import run_study
+from spcl_fast.merc.study import SEARCH_SEED, StudyError, parse_study, read_study
+from spcl_fast.merc.synthetic import make_synthetic
+
+YAML = """
+data:
+  A: {file: a.npz, modalities: "text,audio"}
+  B: {file: b.npz, modalities: "text,visual"}
+backbones:
+  late_fusion: {hidden: 4, epochs: 1, per_data: {B: {epochs: 2}}}
+  mmgcn: {model: mmgcn, hidden: 6, epochs: 1}
+curricula:
+  none: [{dropout: 0.3}, {dropout: 0.5}]
+  spcl: [{threshold: 0.4, growth: 1.2}, {threshold: 0.9, growth: 1.5}]
+  random_utterances: spcl
+search: {backbone: late_fusion, seeds: 2}
+parts:
+  - {part: main, data: [A, B], backbones: [late_fusion, mmgcn], curricula: [none, spcl, random_utterances], seeds: 2}
+  - {part: ablation, data: [A], backbones: [late_fusion], curricula: [none, spcl], seeds: 3}
+"""
+
+
+def row(job, f1):
+    return {"key": job.key, "dev": {"weighted_f1": f1}}
+
+
+def test_study_asks_first_for_what_choices_wait_for():
+    study = parse_study(YAML)
+    jobs = study.ready([])
+    assert {(j.part, j.curriculum) for j in jobs} == {("search", "none")}
+    assert Counter((j.data, j.config.dropout) for j in jobs) == {(d, x): 2 for d in "AB" for x in (0.3, 0.5)}
+    assert {j.config.seed for j in jobs} == {SEARCH_SEED, SEARCH_SEED + 1}
+    rows = [row(j, 0.6 if j.config.dropout == (0.3 if j.data == "A" else 0.5) else 0.5) for j in jobs]
+
+    jobs = study.ready(rows)
+    searched = [j for j in jobs if j.part == "search"]
+    assert {j.curriculum for j in searched} == {"spcl"}  # the control shares its choice
+    assert {(j.data, j.config.dropout) for j in searched} == {("A", 0.3), ("B", 0.5)}  # and it the baseline's
+    reported = [j for j in jobs if j.part != "search"]
+    assert {j.curriculum for j in reported} == {"none"}
+    rows += [row(j, j.config.threshold) for j in searched] + [row(j, 0.5) for j in reported]
+
+    jobs = study.ready(rows)
+    assert {j.curriculum for j in jobs} == {"spcl", "random_utterances"}
+    assert {(j.config.threshold, j.config.growth) for j in jobs} == {(0.9, 1.5)}
+    rows += [row(j, 0.5) for j in jobs]
+    assert study.ready(rows) == []
+    assert study.chosen("A", "random_utterances", rows) == {"dropout": 0.3, "threshold": 0.9, "growth": 1.5}
+
+
+def complete(study):
+    """Every run of a study, with the same score each."""
+    rows, made = [], []
+    while jobs := study.ready(rows):
+        made += jobs
+        rows += [row(j, 0.5) for j in jobs]
+    return made
+
+
+def test_study_makes_no_run_twice():
+    jobs = complete(parse_study(YAML))
+    assert len({j.key for j in jobs}) == len(jobs)
+    count = Counter((j.part, j.data, j.backbone) for j in jobs)
+    assert count["main", "A", "late_fusion"] == 3 * 2
+    assert count["main", "B", "mmgcn"] == 3 * 2
+    assert count["ablation", "A", "late_fusion"] == 2 * 1  # seeds 0 and 1 are in the main part
+
+
+def test_study_carries_the_curriculum_over_to_other_backbones_and_not_the_model():
+    jobs = [j for j in complete(parse_study(YAML)) if j.backbone == "mmgcn"]
+    assert {j.config.dropout for j in jobs} == {0.5}  # its own, TrainConfig's default
+    assert {j.config.model for j in jobs} == {"mmgcn"}
+    assert {j.config.threshold for j in jobs if j.curriculum == "spcl"} == {0.4}  # the first of equals
+    study = parse_study(YAML.replace("hidden: 6,", "hidden: 6, threshold: 1.3, growth: 1.4,"))
+    jobs = [j for j in complete(study) if j.backbone == "mmgcn" and j.curriculum != "none"]
+    assert {(j.config.threshold, j.config.growth) for j in jobs} == {(1.3, 1.4)}  # which it says itself
+    assert {j.config.epochs for j in complete(parse_study(YAML)) if j.backbone == "late_fusion" and j.data == "B"} == {
+        2
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("data:", "date:"), "must have data"),
+        (("file: a.npz, ", ""), r"data.A: must have the texts file and modalities"),
+        (("model: mmgcn", "model: magic"), "backbones.mmgcn: model must be one of"),
+        (("hidden: 6", "hiden: 6"), r"backbones.mmgcn: may set .* \(got hiden\)"),
+        (("hidden: 6", "hidden: '6'"), "backbones.mmgcn: hidden must be an integer"),
+        (("{B: {epochs: 2}}", "{C: {epochs: 2}}"), r"per_data: must be among A, B \(got 'C'\)"),
+        (("growth: 1.5", "growth: 0.5"), "curricula.spcl: .*growth"),
+        (("growth: 1.5", "dropout: 0.5"), r"curricula.spcl: may set growth, threshold \(got dropout\)"),
+        (("random_utterances: spcl", "random_utterances: loss"), "must name a curriculum of the study"),
+        (("  spcl: [{", "  spicy: [{"), "curricula.spicy: must be one of"),
+        (("  none: [{dropout: 0.3}, {dropout: 0.5}]", "  none: spcl"), "must have candidates for none"),
+        (("seeds: 2}\nparts", "seeds: 0}\nparts"), r"search.seeds: must be an integer in \[1, 1000\]"),
+        (("part: ablation", "part: extra"), r"parts\[1\].part: must be among main, ablation"),
+        (("seeds: 3", "seed: 3"), r"parts\[1\]: must have part, data"),
+        (("[none, spcl], seeds: 3", "[none, loss], seeds: 3"), r"parts\[1\].curricula: must be among"),
+        (("[none, spcl], seeds: 3", "none, seeds: 3"), r"parts\[1\].curricula: must be a list"),
+        (("search: {", "search: {extra: 1, "), "search: must have backbone and seeds"),
+        (("data:", "data: ["), "must be YAML"),
+        (("data:", "data: !!python/object/apply:os.getcwd []\nx:"), "must be YAML"),
+    ],
+)
+def test_study_refuses_by_name(change, message):
+    assert change[0] in YAML
+    with pytest.raises(StudyError, match=message):
+        parse_study(YAML.replace(*change, 1))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "text", "3", "{1: 2}"])
+def test_study_refuses_what_is_no_mapping(text):
+    with pytest.raises(StudyError, match="must be a mapping"):
+        parse_study(text)
+
+
+def test_study_file_is_named_in_what_is_refused(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(YAML.replace("hidden: 6", "hidden: 0"))
+    with pytest.raises(StudyError, match=r"study.yaml: backbones.mmgcn: hidden must be at least 1"):
+        read_study(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(StudyError, match=r"study\.yaml"):
+        read_study(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    for name, seed in (("a", 0), ("b", 1)):
+        corpus = make_synthetic("meld-like", dialogues={"train": 6, "dev": 3, "test": 3}, seed=seed)
+        write_npz(folder / f"{name}.npz", corpus)
+    return folder
+
+
+SMALL = """
+data: {A: {file: a.npz, modalities: "text,audio"}}
+backbones: {late_fusion: {hidden: 4, epochs: 2}}
+curricula: {none: [{dropout: 0.3}, {dropout: 0.5}], random_utterances: [{threshold: 0.4}]}
+search: {backbone: late_fusion, seeds: 1}
+parts: [{part: main, data: [A], backbones: [late_fusion], curricula: [none, random_utterances], seeds: 2}]
+"""
+
+
+def numbers(path):
+    """The rows without what the clock says."""
+    rows = {r["key"]: r for r in read_results(path).rows}
+    for r in rows.values():
+        del r["seconds_per_epoch"], r["curriculum_share"]
+    return rows
+
+
+def test_run_study_resumes_and_does_not_depend_on_order_or_processes(folder, tmp_path):
+    study = parse_study(SMALL)
+    events = list(run_study(study, folder, tmp_path / "whole.jsonl"))
+    assert [e.error for e in events] == [None] * 7
+    assert (events[-1].done, events[-1].total, events[-1].seconds_left) == (7, 7, 0)
+    whole = numbers(tmp_path / "whole.jsonl")
+    assert Counter(r["part"] for r in whole.values()) == {"search": 3, "main": 4}
+    for r in whole.values():
+        assert (r["test"] is None) == (r["part"] == "search")
+        assert r["config"]["seed"] == r["seed"] >= (SEARCH_SEED if r["part"] == "search" else 0)
+    assert list(run_study(study, folder, tmp_path / "whole.jsonl")) == []
+
+    # Ended after some runs, with a line that was cut off, and continued in two processes.
+    lines = (tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "cut.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:40])
+    events = list(run_study(study, folder, tmp_path / "cut.jsonl", processes=2))
+    assert len(events) == 4
+    assert numbers(tmp_path / "cut.jsonl") == whole
+
+
+def test_run_study_ends_in_time(folder, tmp_path):
+    assert list(run_study(parse_study(SMALL), folder, tmp_path / "none.jsonl", seconds=0)) == []
+
+
+def test_run_study_goes_on_after_a_run_that_fails(folder, tmp_path):
+    backbones = (
+        "{late_fusion: {hidden: 4, epochs: 1}, mmgcn: {model: mmgcn, hidden: 4, epochs: 1, learning_rate: 1.e+30}}"
+    )
+    text = SMALL.replace("{late_fusion: {hidden: 4, epochs: 2}}", backbones)
+    text = text.replace("{dropout: 0.3}, ", "").replace("[late_fusion], ", "[mmgcn, late_fusion], ")
+    events = list(run_study(parse_study(text), folder, tmp_path / "failing.jsonl"))
+    failed = [e for e in events if e.job.backbone == "mmgcn"]
+    assert len(failed) == 4  # each tried once
+    assert all(e.row is None and ("diverged" in e.error or "left out" in e.error) for e in failed)
+    assert len(read_results(tmp_path / "failing.jsonl").rows) == len(events) - 4 == 2 + 4
+
+
+def test_result_rows_are_json(folder, tmp_path):
+    path = tmp_path / "r.jsonl"
+    study = parse_study(SMALL.replace("seeds: 2}]", "seeds: 1}]"))
+    list(run_study(study, folder, path))
+    for line in path.read_text().splitlines():
+        r = json.loads(line)
+        assert len(r["timeline"]["take_rate"]) == r["epochs"] == 2
+        assert len(r["timeline"]["modality_ratio"][0]) == len(r["modalities"]) == 2
+        assert r["threads"] == 1
