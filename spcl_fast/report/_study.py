@@ -188,7 +188,6 @@ def _arms(runs: list[Run], where: str, notes: list[str]) -> tuple[Arm, ...]:
                 known = seeds.get(run["seed"])
                 if known is not None and known["part"] == run["part"]:
                     notes.append(f"{where}, {name}: seed {run['seed']} has several runs; the last one counts.")
-                if known is None or known["part"] == run["part"] or run["part"] == "main":
-                    seeds[run["seed"]] = run
+                seeds[run["seed"]] = run  # those of the main comparison come last
             arms.append(Arm(first["curriculum"], name, dict(sorted(seeds.items()))))
     return tuple(sorted(arms, key=lambda arm: _rank(arm.curriculum)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import json
 import re
@@ -117,12 +118,18 @@ def test_figures_are_what_plotly_takes_and_every_place_has_one(whole, tmp_path):
 
 
 def test_names_of_a_file_are_no_markup(rows, tmp_path):
-    name = "<b onclick=x>$a_b$ | *c* [d](e)</b></script>"
+    name = "# <b onclick=x>$a_b$ | *c* [d](e)</b></script>"
     study = [{**row, "label": f"{name} {row['curriculum']}"} for row in rows.study(0.02, backbone=name, data=name)]
     page, text = pages(tmp_path, study)
     assert name in page.text
     assert not page.all("b")
-    assert "\\<b onclick=x\\>\\$a\\_b\\$ \\| \\*c\\* \\[d\\](e)\\</b\\>\\</script\\>" in text
+    panels = next(script for script in page.scripts if script.startswith("[{"))
+    assert "<" not in panels  # which could end the script
+    names = {trace["name"] for panel in json.loads(panels) for trace in panel["data"]}
+    assert names == {
+        html.escape(f"{name} {curriculum}", quote=False) for curriculum in ("none", "spcl", "random_utterances")
+    }
+    assert "\\# \\<b onclick=x\\>\\$a\\_b\\$ \\| \\*c\\* \\[d\\](e)\\</b\\>\\</script\\>" in text
     assert all(re.fullmatch(r"[a-z0-9-]+", chart.name) for chart in make_document(make_study(study)).charts())
 
 
