@@ -30,7 +30,7 @@ class TrainConfig:
         growth: its factor per epoch, at least 1.
         pace_start: share of the first epoch, in (0, 1].
         pace_epochs: epochs until all is let in, at least 1.
-        strength: weight of the extended terms, at least 0; of SuperLoss its regularization, above 0.
+        strength: weight of the extended terms, at least 0; of SuperLoss its regularization, above 0; of SPLD gamma.
         tilt: in [-1, 1]: how far chance favours the easy, or below 0 the hard.
         epochs: at most so many, at least 1.
         batch_size: dialogues a step, at least 1.

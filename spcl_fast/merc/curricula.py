@@ -160,6 +160,18 @@ def _superloss(dataset: DialogueDataset, config: TrainConfig) -> Curriculum:
     return Curriculum(scheduler)
 
 
+def _spld(dataset: DialogueDataset, config: TrainConfig) -> Curriculum:
+    """Self-paced learning with diversity: the easy of every class (Jiang et al. 2014)."""
+    scheduler = SelfPacedScheduler(
+        config.threshold,
+        config.growth,
+        difficulty="loss",
+        weighting="spld",
+        weighting_parameters={"gamma": config.strength},
+    )
+    return Curriculum(scheduler)
+
+
 def _buckets(dataset: DialogueDataset, config: TrainConfig) -> Curriculum:
     """Baby steps over the dialogues, the calmest first (MultiDAG+CL, arXiv 2402.17269; WES: LSDGNN, 2507.15205)."""
     similarity = wheel_similarity(dataset.class_names) if config.curriculum == "wes" else None
@@ -212,6 +224,7 @@ CURRICULA: dict[str, Recipe] = {
     "bss": Recipe("BSS", _PACE, _quantile(lambda: BssDifficulty(source="prediction", scale="running"))),
     "competence": Recipe("competence", _PACE, _competence),
     "superloss": Recipe("SuperLoss", ("strength",), _superloss),
+    "spld": Recipe("SPLD, by class", _EXTENDED, _spld),
     "stochastic": Recipe("stochastic, odds by loss", _TILT, _stochastic()),
     "stochastic_turn": Recipe("stochastic, easy then hard", _TILT, _stochastic(turns=True)),
     "thinning": Recipe("thinning by lot", _PACE, _stochastic(by_lot=True)),
