@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import statistics
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -219,6 +220,13 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the interrupt is for the process that waits for this one
     torch.set_num_threads(1)
     os.nice(5)
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    """Ends this process when the one that waits for it is gone, however it went."""
+    parent.join()
+    os._exit(1)
 
 
 def _train(job: Job, path: Path, modalities: str) -> dict[str, Any]:
