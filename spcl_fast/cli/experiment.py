@@ -45,7 +45,10 @@ def experiment(
             elif bar.disable:
                 score = f"dev weighted F1 {100 * event.row['dev']['weighted_f1']:.1f} %"
                 say(f"{event.done}/{event.total} {name}: {score}; about {_time(event.seconds_left)} left of these")
-    say(f"Results: {out}; `spcl-fast report {out} --out FOLDER` says what they support")
+    if not out.exists():
+        say(f"Results: {out}; nothing was made yet")
+    else:
+        say(f"Results: {out}; `spcl-fast report {out} --out FOLDER` says what they support")
     if failures:
         say(f"{failures} run(s) failed and are not in the results")
         raise typer.Exit(1)
