@@ -8,6 +8,7 @@ import struct
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -245,8 +246,58 @@ def test_lies_are_refused_with_their_place(name):
     assert message in refusal(content)
 
 
-def test_torch_tensor_is_refused_with_a_hint():
-    assert "store tensors as arrays" in refusal(b"ctorch._utils\n_rebuild_tensor_v2\n.")
+DTYPES = ["float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"]
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tensors(dtype, protocol):
+    tensor = torch.tensor([[0, 1, 2], [3, 4, 5]]).to(getattr(torch, dtype))
+    tensors = [tensor, tensor[1], tensor[0, 1], tensor[:0], tensor[1:, :1], torch.ones(2).to(tensor.dtype)]
+    found = load_plain(pickle.dumps(tensors, protocol))
+    for array, wanted in zip(found, tensors, strict=True):
+        assert same(array, (wanted.float() if dtype == "bfloat16" else wanted).numpy())
+
+
+def tensor_pickle(old=b"", new=b"", count=1):
+    content = pickle.dumps(torch.arange(6.0).reshape(2, 3), 4)
+    assert content.count(old) >= count
+    return content.replace(old, new)
+
+
+TENSORS = {
+    "torch.save": (b"torch._utils", b"torch.xutils", "asks for torch.xutils._rebuild_tensor_v2"),
+    "magic": (b"\x8a\nl\xfc\x9c", b"\x8a\nl\xfd\x9c", "bytes that torch does not write"),
+    "byte order": (b"little_endianq\x02\x88", b"little_endianq\x02\x89", "a storage of another byte order"),
+    "kind": (b"FloatStorage", b"FlautStorage", "asks for torch.FlautStorage"),
+    "other kind": (b"ctorch\nFloatStorage", b"cbuiltins\nbytearray", "bytes that torch does not write"),
+    "elements": (b"K\x06Nt", b"K\x07Nt", "torch.FloatStorage of 6 elements takes 24 bytes, not 24"),
+    "count": (b"a.\x06\x00", b"a.\x05\x00", "torch.FloatStorage of 5 elements takes 20 bytes, not 24"),
+    "huge count": (b"a.\x06\x00\x00\x00", b"a.\xff\xff\xff\xff", "takes 17179869180 bytes, not 24"),
+    "view": (b"K\x06Nt", b"K\x06Kt", "byte"),
+    "shape": (b"K\x02K\x03\x86", b"K\x03K\x03\x86", "a tensor of 9 elements from 0 on, in a storage of 6"),
+    "repetition": (b"K\x03K\x01\x86", b"K\x00K\x00\x86", "a tensor that is not contiguous"),
+    "archive": (b"\x80\x02\x8a\nl", b"PK\x8a\nl", "an archive of torch.save"),
+}
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_lies_about_tensors(name):
+    old, new, message = TENSORS[name]
+    assert message in refusal(tensor_pickle(old, new))
+
+
+def test_more_that_tensors_are_not():
+    assert "a tensor that is not contiguous" in refusal(pickle.dumps(torch.ones(2, 3).T))
+    assert "asks for torch._utils._rebuild_parameter" in refusal(pickle.dumps(torch.nn.Parameter(torch.ones(2))))
+    nested = b"ctorch.storage\n_load_from_bytes\n"
+    assert "a storage that calls a function" in refusal(nested + b"C\x25" + nested + b"C\x00\x85R.\x85R.")
+
+
+def test_truncated_tensors_are_refused():
+    content = tensor_pickle()
+    for length in range(len(content)):
+        refusal(content[:length])
 
 
 def test_containers_are_bounded(monkeypatch):
@@ -296,7 +347,9 @@ def test_every_truncation_is_refused():
     changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4),
 )
 def test_damaged_pickle_is_read_or_refused(protocol, changes):
-    content = bytearray(pickle.dumps([PLAIN, np.ones((2, 3)), np.array(["ab"]), np.float32(1)], protocol))
+    content = bytearray(
+        pickle.dumps([PLAIN, np.ones((2, 3)), torch.ones(2, 3), np.array(["ab"]), np.float32(1)], protocol)
+    )
     for at, value in changes:
         content[at % len(content)] = value
     try:

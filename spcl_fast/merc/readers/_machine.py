@@ -19,7 +19,6 @@ COPIES_OF_THE_FILE = 8
 MAX_PENDING = 1000
 _REFUSED = {
     "P": "a persistent id",
-    "Q": "a persistent id",
     "o": "an object of a class",
     "i": "an object of a class",
     "\x81": "an object of a class",
@@ -37,10 +36,13 @@ OPCODES: dict[int, Callable[[Machine], None]] = {}
 
 
 class Machine:
-    """Runs one pickle of `data`, from `start`; `position` is then behind it."""
+    """Runs one pickle of `data` after the other; `position` is then behind it.
 
-    def __init__(self, data: bytes, start: int = 0) -> None:
-        self.data, self.position, self.opcode_at = data, start, start
+    Only in `is_storage`, the bytes of a tensor, a persistent id stands for what it says of the storage.
+    """
+
+    def __init__(self, data: bytes, *, is_storage: bool = False) -> None:
+        self.data, self.position, self.opcode_at, self.is_storage = data, 0, 0, is_storage
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -69,7 +71,7 @@ class Machine:
                 handler(self)
         except DatasetError as error:
             raise DatasetError(f"byte {self.opcode_at}: {error}") from None
-        except (ValueError, TypeError, OverflowError, IndexError, KeyError, MemoryError) as error:
+        except (ValueError, TypeError, OverflowError, IndexError, KeyError, MemoryError, RecursionError) as error:
             raise DatasetError(f"byte {self.opcode_at}: damaged ({reason(error)})") from None
 
     def unknown(self, opcode: int) -> str:

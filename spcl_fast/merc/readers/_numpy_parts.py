@@ -31,6 +31,13 @@ _NAMES: dict[tuple[str, str], str] = {
     ("_codecs", "encode"): "encode",
     ("collections", "OrderedDict"): "OrderedDict",
     ("collections", "defaultdict"): "defaultdict",
+    ("torch._utils", "_rebuild_tensor_v2"): "tensor",
+    ("torch.storage", "_load_from_bytes"): "storage",
+}
+# What a tensor's storage may be called; `_torch_parts` knows the dtypes.
+_NAMES |= {
+    ("torch", f"{kind}Storage"): f"{kind}Storage"
+    for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 }
 # Booleans, integers, floats of 2, 4 and 8 bytes, and text; "O" would be pickled objects, "V" and "M" are no data here.
 _DTYPE = re.compile(r"[<>|=]?(b1|\?|[iu][1248]|f[248]|[SU]\d{1,7})", re.ASCII)
@@ -126,6 +133,14 @@ def make(name: Any, arguments: Any, spend: Callable[[int], None]) -> Any:
     if name.of in ("set", "frozenset") and len(arguments) == 1 and type(arguments[0]) in (list, tuple, set):
         spend(8 * len(arguments[0]))
         return {key(x) for x in arguments[0]}
+    if name.of in ("storage", "tensor"):
+        from spcl_fast.merc.readers import _torch_parts  # it runs a machine of its own
+
+        if name.of == "tensor":
+            return _torch_parts.make_tensor(arguments)
+        if len(arguments) == 1 and isinstance(arguments[0], bytes):
+            spend(2 * len(arguments[0]))
+            return _torch_parts.read_storage(arguments[0])
     if name.of == "encode" and len(arguments) == 2 and arguments[1] in ("latin1", "latin-1"):
         return _bytes(arguments[0], spend)
     if name.of in ("bytes", "bytearray") and len(arguments) <= 2:

@@ -294,9 +294,17 @@ def _stack_global(machine: Machine) -> None:
     machine.stack.append(parts.known(module, name))
 
 
+@_opcode("Q")
+def _persistent_id(machine: Machine) -> None:
+    if not machine.is_storage:
+        raise DatasetError("holds a persistent id, which is not data")
+
+
 @_opcode("R")
 def _reduce(machine: Machine) -> None:
     arguments = machine.pop()
+    if machine.is_storage:
+        raise DatasetError("a storage that calls a function")
     machine.push_container(parts.make(machine.pop(), arguments, machine.spend))
 
 

@@ -16,16 +16,18 @@ def load_plain(source: str | os.PathLike[str] | bytes) -> Any:
 
     A pickle is a program, and `pickle.load` runs it. This reads the same format, protocols 0 to 5 of Python 2 and 3,
     with a machine that only builds data: None, booleans, integers, floats, text, bytes, lists, tuples, dicts, sets,
-    and NumPy arrays and scalars of numbers or text (NumPy 1 and 2). A pickle that asks for any other function or
-    class is refused by its name, and nothing is ever called. Memory and time grow with the size
-    of the file alone: at worst by about a hundred bytes for each of its bytes, for a published file by a few.
+    NumPy arrays and scalars of numbers or text (NumPy 1 and 2), and contiguous tensors, which take no torch to read. A
+    pickle that asks for any other function or class is refused by its name, and nothing is ever called. Memory and
+    time grow with the size of the file alone: at worst by about a hundred bytes for each of its bytes, for a published
+    file by a few.
 
     Args:
         source: the file, or its content.
 
     Returns:
         The object. Text of Python 2 is decoded as latin-1, as the authors of the published files do. A frozenset is
-        a set, a bytearray is bytes, an ordered dict and one with a default are dicts, a NumPy scalar is a number.
+        a set, a bytearray is bytes, an ordered dict and one with a default are dicts, a NumPy scalar is a number, and
+        a tensor is an array (of float32 where it has bfloat16).
 
     Raises:
         DatasetError: a file that is missing, truncated or no pickle, or holds something else; with the byte where.
