@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 Run = Mapping[str, Any]
 
 #: What others are compared with, in the order of the sections.
-CONTROLS = ("none", "random_utterances", "random_dialogues", "random")
+CONTROLS = ("none", "random_utterances", "random_dialogues", "random", "thinning")
 _ORDER = (*CONTROLS, "spcl", "spcl_mean", "loss", "spread", "extended", "extended_incoherence", "extended_transition")
 _DATA = {"iemocap_6way": "IEMOCAP (6-way)", "meld": "MELD", "mosi": "CMU-MOSI"}
 _BACKBONES = {

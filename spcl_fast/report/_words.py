@@ -22,6 +22,10 @@ CURRICULA = {
     "bss": "utterances first that the modalities see alike and with a low loss (arXiv 2501.01470).",
     "competence": "short dialogues first, a share that grows like a square root (arXiv 1903.09848).",
     "superloss": "nothing is left out; the loss of hard utterances counts less (Castells and others, 2020).",
+    "spld": "the easy of every class, by the loss (Jiang and others, 2014).",
+    "stochastic": "a growing share of every batch by chance, whose odds depend on the loss.",
+    "stochastic_turn": "the same, from favouring one end to favouring the other.",
+    "thinning": "a control: the same share with equal odds for all.",
     "anti": "the reverse: as many utterances as SPCL would take, but from the hard end.",
 }
 
