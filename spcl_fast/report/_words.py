@@ -49,9 +49,10 @@ TERMS = {
     "Multimodal gain": "weighted F1 of all modalities together minus that of the best choice of fewer, "
     "out of the same run.",
     "95 % interval": "made so that 95 of 100 such intervals hold the true mean. For scores by the bootstrap, which "
-    "draws the seeds again and again; for differences by Student's t. It speaks of other seeds, not of other data.",
-    "p, corrected": "how often chance alone would give a difference this large. The paired t test assumes differences "
-    "of a bell-shaped distribution, Wilcoxon's rank test does not. Of many tests some come out small by chance; Holm's "
-    "correction makes up for it.",
+    "draws the seeds again and again (too short with fewer than 5 seeds); for differences by Student's t. It speaks of "
+    "other seeds, not of other data.",
+    "p, corrected": "how often chance alone would give a difference at least this large. The paired t test assumes "
+    "differences of a bell-shaped distribution, Wilcoxon's rank test does not. Of many tests some come out small by "
+    "chance; Holm's correction makes up for it.",
     "Win / tie / loss": "in how many pairs the curriculum scores higher, equal, lower.",
 }
