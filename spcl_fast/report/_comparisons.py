@@ -13,6 +13,10 @@ LEVEL = 0.05
 FEWEST = 3  # with fewer seeds nothing is claimed
 
 
+#: The other random controls have SPCL's take rate.
+CONTROLLED_BY_THINNING = ("stochastic", "stochastic_turn")
+
+
 class Comparison(NamedTuple):
     """Weighted F1 of an arm minus that of a control; `found` is None, and both p are NaN, where no runs pair up.
 
@@ -48,12 +52,7 @@ def compare(groups: Sequence[Group], notes: list[str]) -> dict[str, list[Compari
     labels = labels_of(groups)
     results: dict[str, list[Comparison]] = {}
     for control in (label for label, curriculum in labels.items() if curriculum in CONTROLS):
-        others = [
-            label
-            for label, curriculum in labels.items()
-            if curriculum != labels[control]
-            and (curriculum not in CONTROLS or (labels[control] == "none" and curriculum != "none"))
-        ]
+        others = [label for label, curriculum in labels.items() if _is_compared(curriculum, labels[control])]
         against = "no curriculum" if labels[control] == "none" else f"the control “{control}”"
         pairs = [(group, label, _paired(group, label, control, notes)) for group in groups for label in others]
         t = holm([_t(found) for _, _, found in pairs])
@@ -64,6 +63,13 @@ def compare(groups: Sequence[Group], notes: list[str]) -> dict[str, list[Compari
                 for i, (group, label, found) in enumerate(pairs)
             ]
     return results
+
+
+def _is_compared(curriculum: str, control: str) -> bool:
+    """Everything with no curriculum, and what is no control itself with the random choice that belongs to it."""
+    if control == "none":
+        return curriculum != "none"
+    return curriculum not in CONTROLS and (control == "thinning") == (curriculum in CONTROLLED_BY_THINNING)
 
 
 def _paired(group: Group, label: str, control: str, notes: list[str]) -> PairedComparison | None:

@@ -29,7 +29,7 @@ def panel_as_plotly(panel: Panel) -> dict[str, Any]:
         ]
         y |= {"tickmode": "array", "tickvals": list(range(count)), "ticktext": names, "range": [count - 0.5, -0.5]}
         y |= {"showgrid": False}
-        height = 70 + max(34 * count, 15 * rows_of(panel))
+        height = 84 + max(34 * count, 15 * rows_of(panel))
     if panel.is_log:
         ticks = log_ticks([v for series in panel.series for v in (*series.y, *series.low, *series.high) if v])
         y |= {"type": "log", "tickmode": "array", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}

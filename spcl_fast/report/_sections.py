@@ -159,8 +159,8 @@ def _origin(study: Study, notes: Sequence[str]) -> list[Block]:
     matched = {"random_utterances", "random_dialogues", "anti"}
     if any(arm.curriculum in matched for group in [*study.main, *study.ablation] for arm in group.arms):
         lines.append(
-            "The random controls take as many utterances as SPCL with their settings would; for a curriculum with "
-            "another take rate they are a rough measure."
+            "The random controls and the reverse take as many utterances as SPCL with the same settings would; for a "
+            "curriculum with another take rate they are a rough measure."
         )
     seen: tuple[tuple[str, Callable[[Run], object]], ...] = (
         ("Device", lambda run: run.get("device")),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 Run = Mapping[str, Any]
 
 #: What others are compared with, in the order of the sections.
-CONTROLS = ("none", "random_utterances", "random_dialogues", "random")
+CONTROLS = ("none", "random_utterances", "random_dialogues", "random", "thinning")
 _ORDER = (*CONTROLS, "spcl", "spcl_mean", "loss", "spread", "extended", "extended_incoherence", "extended_transition")
 _DATA = {"iemocap_6way": "IEMOCAP (6-way)", "meld": "MELD", "mosi": "CMU-MOSI"}
 _BACKBONES = {
@@ -48,12 +48,12 @@ class Group(NamedTuple):
     @property
     def data_title(self) -> str:
         """Such as `MELD, text and audio`."""
-        return f"{_DATA.get(self.data, self.data)}, {listed(self.modalities)}"
+        return data_title(self.data, self.modalities)
 
     @property
     def backbone_title(self) -> str:
         """Such as `Late fusion`."""
-        return _BACKBONES.get(self.backbone, self.backbone)
+        return backbone_title(self.backbone)
 
     @property
     def title(self) -> str:
@@ -119,6 +119,16 @@ def by_data(groups: Iterable[Group]) -> dict[str, list[Group]]:
     for group in groups:
         found.setdefault(group.data_title, []).append(group)
     return found
+
+
+def data_title(data: str, modalities: Sequence[str]) -> str:
+    """Such as `MELD, text and audio`."""
+    return f"{_DATA.get(data, data)}, {listed(modalities)}"
+
+
+def backbone_title(backbone: str) -> str:
+    """Such as `Late fusion`; a name that is not known as it is."""
+    return _BACKBONES.get(backbone, backbone)
 
 
 def short_titles(groups: Iterable[Group]) -> dict[str, str]:

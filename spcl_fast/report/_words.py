@@ -22,6 +22,10 @@ CURRICULA = {
     "bss": "utterances first that the modalities see alike and with a low loss (arXiv 2501.01470).",
     "competence": "short dialogues first, a share that grows like a square root (arXiv 1903.09848).",
     "superloss": "nothing is left out; the loss of hard utterances counts less (Castells and others, 2020).",
+    "spld": "the easy of every class, by the loss (Jiang and others, 2014).",
+    "stochastic": "a growing share of every batch by chance, whose odds depend on the loss.",
+    "stochastic_turn": "the same, from favouring one end to favouring the other.",
+    "thinning": "a control: the same share with equal odds for all.",
     "anti": "the reverse: as many utterances as SPCL would take, but from the hard end.",
 }
 
@@ -45,9 +49,10 @@ TERMS = {
     "Multimodal gain": "weighted F1 of all modalities together minus that of the best choice of fewer, "
     "out of the same run.",
     "95 % interval": "made so that 95 of 100 such intervals hold the true mean. For scores by the bootstrap, which "
-    "draws the seeds again and again; for differences by Student's t. It speaks of other seeds, not of other data.",
-    "p, corrected": "how often chance alone would give a difference this large. The paired t test assumes differences "
-    "of a bell-shaped distribution, Wilcoxon's rank test does not. Of many tests some come out small by chance; Holm's "
-    "correction makes up for it.",
+    "draws the seeds again and again (too short with fewer than 5 seeds); for differences by Student's t. It speaks of "
+    "other seeds, not of other data.",
+    "p, corrected": "how often chance alone would give a difference at least this large. The paired t test assumes "
+    "differences of a bell-shaped distribution, Wilcoxon's rank test does not. Of many tests some come out small by "
+    "chance; Holm's correction makes up for it.",
     "Win / tie / loss": "in how many pairs the curriculum scores higher, equal, lower.",
 }

@@ -120,6 +120,17 @@ def test_missing_runs_are_named_as_not_tested(rows):
     assert "SPCL: higher in 1 of 1 (MELD: MMGCN +2.0 [+1.9, +2.2]); not tested (MELD: BiDDIN)." in text
 
 
+def test_curricula_meet_the_random_control_that_belongs_to_them(rows):
+    names = ("none", "random_utterances", "thinning", "spcl", "stochastic")
+    groups = make_study([row for name in names for row in rows.arm(name, [0.5, 0.25])]).main
+    found = {control: [c.label for c in of_control] for control, of_control in compare(groups, []).items()}
+    assert found == {
+        "none": ["random utterances", "thinning", "SPCL", "stochastic"],
+        "random utterances": ["SPCL"],
+        "thinning": ["stochastic"],
+    }
+
+
 def test_pairs_share_their_seed(rows):
     text, _ = said([*rows.arm("none", [0.5, 0.25, 0.5]), *[rows.one("spcl", seed, 0.5) for seed in (7, 8, 9)]])
     assert "not tested, for no two scores can be paired" in text

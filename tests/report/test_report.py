@@ -179,7 +179,7 @@ def test_search_finds_the_best_mean_on_dev(rows):
         {**rows.one("spcl", seed, None, part="search"), "setting": {"threshold": t}, "dev": {"weighted_f1": f1}}
         for t, seed, f1 in tried
     ]
-    assert search_table(found).rows == [("meld", "text, audio", "mmgcn", "SPCL", "3", "5", "60.0", "threshold 0.4")]
+    assert search_table(found).rows == [("MELD, text and audio", "MMGCN", "SPCL", "3", "5", "60.0", "threshold 0.4")]
 
 
 def test_course_is_mean_and_range_over_the_seeds_that_still_train(rows):
