@@ -98,3 +98,24 @@ def test_the_backbones_read_nothing_from_the_device_of_a_batch(encoder: str) -> 
     host = DialogueBatch.from_arrays(torch.zeros(6, dtype=torch.int64), torch.tensor([0, 4, 4, 6]))
     logits = model({m: torch.zeros(6, size, device="meta") for m, size in sizes.items()}, host.to("meta"))
     assert [z.shape for z in logits.values()] == [(6, 4), (6, 4)]
+
+
+@pytest.mark.parametrize("layout", ["time first", "holes"])
+def test_late_fusion_takes_any_padded_layout(encoder, layout):
+    model, features, batch = make(encoder)
+    model.eval()
+    labels = batch.pad(batch.labels)
+    mask = batch.pad(torch.ones_like(batch.labels)).bool()
+    if layout == "holes":  # every dialogue stands, turned around, at the end of its row
+        labels, mask = (torch.nn.functional.pad(x.flip(1), (0, 1)) for x in (labels, mask))
+        features = {m: batch.pad(x) for m, x in features.items()}
+        features = {m: torch.nn.functional.pad(x.flip(1), (0, 0, 0, 1))[mask] for m, x in features.items()}
+        other = DialogueBatch.from_padded(labels, mask=mask)
+        plain = DialogueBatch.from_lists([[0] * n for n in LENGTHS])
+        expected = model(features, plain)
+    else:
+        other = DialogueBatch.from_padded(labels.T, mask=mask.T, batch_first=False)
+        expected = model(features, batch)
+    found = model(features, other)
+    for m in SIZES:
+        torch.testing.assert_close(found[m], expected[m], rtol=1e-5, atol=1e-5)

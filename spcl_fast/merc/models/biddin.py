@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from spcl_fast.batch import DialogueBatch
 from spcl_fast.merc.models.dialogue_rnn import DialogueRNN, uniform
+from spcl_fast.merc.models.dropout import Dropout
 from spcl_fast.merc.models.options import require_sizes
 from spcl_fast.merc.models.timeline import Timeline
 
@@ -73,7 +74,7 @@ class BiDDIN(nn.Module):
         self.modalities = tuple(feature_sizes)
         self.heads = heads
         self.rnn = DialogueRNN(list(feature_sizes.values()), hidden, emotion, state_dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         M, width = len(feature_sizes), 2 * emotion
         self.attention = uniform(width, M, width, 3 * width)  # of queries, keys and values
         self.joined = uniform(width, M, width, width)

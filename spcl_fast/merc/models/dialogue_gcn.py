@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spcl_fast.batch import DialogueBatch
+from spcl_fast.merc.models.dropout import Dropout
 from spcl_fast.merc.models.encoders import make_encoder
 from spcl_fast.merc.models.options import require_sizes
 from spcl_fast.merc.models.window_graph import WindowGraph
@@ -140,7 +141,7 @@ class DialogueGCN(nn.Module):
         self.head_context = _uniform(size + half, M, size, half)
         self.head_graph = _uniform(size + half, M, half, half)
         self.head_bias = _uniform(size + half, M, 1, half)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out = _uniform(half, M, half, num_classes)
         self.out_bias = _uniform(half, M, 1, num_classes)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from spcl_fast.batch import DialogueBatch
+from spcl_fast.merc.models.dropout import Dropout
 from spcl_fast.merc.models.packed_gru import bidirectional_gru, time_order
 
 
@@ -17,7 +20,7 @@ class GRUEncoder(nn.Module):
         super().__init__()
         self.project = nn.Linear(size, hidden)
         self.gru = nn.GRU(hidden, hidden, batch_first=True, bidirectional=True)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out_size = 2 * hidden
 
     def forward(self, x: Tensor, batch: DialogueBatch) -> Tensor:
@@ -28,6 +31,7 @@ class GRUEncoder(nn.Module):
         lengths = batch.lengths.cpu() if batch.host_lengths is None else batch.host_lengths
         if x.device.type == "cpu":
             return self.dropout(bidirectional_gru(self.gru, x, time_order(lengths)))
+        batch = _dialogues_first(batch)
         x = batch.pad(x)
         _, (_, steps) = batch.layout
         # Packing asks for lengths on the host, longest first. Its own sorting would wait for the device; the same
@@ -54,18 +58,28 @@ class TransformerEncoder(nn.Module):
         layer = nn.TransformerEncoderLayer(size, heads, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.project = nn.Linear(size, hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out_size = hidden
 
     def forward(self, x: Tensor, batch: DialogueBatch) -> Tensor:
         """Encodes each dialogue, every utterance looking at all of its own dialogue."""
         if not batch.num_utterances:
             return self.project(x)
+        batch = _dialogues_first(batch)
         real = batch.pad(torch.ones_like(batch.labels, dtype=torch.bool))
         # A dialogue without utterances attends to one row of zeros: a softmax over nothing would be NaN.
         real[:, 0] = True
         encoded = self.encoder(batch.pad(x), src_key_padding_mask=~real)
         return self.dropout(self.project(batch.flatten(encoded)))
+
+
+def _dialogues_first(batch: DialogueBatch) -> DialogueBatch:
+    """The batch padded to `[D, longest]`, whatever layout and holes it was given with."""
+    lengths = batch.lengths if batch.host_lengths is None else batch.host_lengths
+    D, L = batch.num_dialogues, int(lengths.max()) if batch.num_dialogues else 0
+    dialogue = torch.repeat_interleave(batch.lengths, output_size=batch.num_utterances)
+    position = torch.arange(batch.num_utterances, device=dialogue.device) - batch.offsets[dialogue]
+    return replace(batch, rows=dialogue * L + position, padded_shape=(D, L))
 
 
 #: name -> encoder
