@@ -150,6 +150,14 @@ def test_chosen_features(path):
     assert "'smell' is not in the file; choose from roberta1" in refusal(path, features={"text": "smell"})
 
 
+def test_speakers_as_rows(path):
+    rows = [[0, 0, 1], [0, 0, 0], [0.0, 0.0, 1.0]]  # the second is nobody
+    speakers = {d: rows[:n] for d, n in LENGTH.items()}
+    data = read_pickle(write(path, speakers=speakers))
+    assert data.speakers[3:6].tolist() == [0, -1, 0]
+    assert data.class_names[0] == "0"  # rows of 9 are MELD's
+
+
 def test_unlabelled_empty_and_left_out(path):
     labels = entries()["labels"] | {IDS[0]: [-1]}
     data = read_pickle(write(path, labels=labels, test=TEST[:1]))
