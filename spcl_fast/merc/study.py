@@ -24,7 +24,7 @@ BASELINE = "none"
 SEARCH_SEED = 1000  # the first seed of the search: none of them is reported
 PARTS = ("main", "ablation")
 _KEYS = {"data", "backbones", "curricula", "search", "parts"}
-_FIELDS = {f.name for f in fields(TrainConfig)} - {"seed"}
+_FIELDS = {f.name for f in fields(TrainConfig)} - {"seed", "curriculum"}
 
 
 class StudyError(ValueError):
@@ -95,9 +95,11 @@ class Study(NamedTuple):
 
     Attributes:
         data: name -> data set.
-        backbones: name -> fields of `TrainConfig`, and under "per_data" those of a data set. What is chosen for the
-            backbone of the search holds for the others too, unless they say something else.
-        curricula: name -> candidate settings, or the name of the curriculum whose choice it shares.
+        backbones: name -> fields of `TrainConfig`, and under "per_data" those of a data set. What is chosen for a
+            curriculum with the backbone of the search holds for the others too, unless they say something else; what
+            is chosen for the baseline, the model and its optimiser, holds for the backbone of the search alone.
+        curricula: name -> candidate settings, or the name of the curriculum whose choice it shares, which decides
+            all that it is decided by.
         search: "backbone", which the settings are chosen for and carried over from, and "seeds".
         parts: "part", "data", "backbones", "curricula", "seeds" of what is reported.
 
@@ -129,6 +131,9 @@ class Study(NamedTuple):
         Returns:
             Runs in the order of the parts, in place of each that has to wait for a choice the runs of the search; empty
             when the study is complete.
+
+        Raises:
+            StudyError: a run of the search without a score on dev.
 
         Example:
             >>> from spcl_fast.merc.study import parse_study
@@ -219,11 +224,16 @@ class _Choices:
         for jobs in self._candidates(data, curriculum):
             if any(job.key not in self.known for job in jobs):
                 return None
-            score = fmean(self.known[job.key]["dev"]["weighted_f1"] for job in jobs)
+            score = fmean(self._dev_score(job) for job in jobs)
             if best is None or score > best[0]:
                 best = score, jobs[0].setting
         assert best is not None  # a curriculum has at least one candidate
         return best[1]
+
+    def _dev_score(self, job: Job) -> float:
+        if (score := (self.known[job.key].get("dev") or {}).get("weighted_f1")) is None:
+            raise StudyError(f"search: every run must have a weighted F1 on dev (got none for {job.key})")
+        return float(score)
 
     def _owner(self, curriculum: str) -> str:
         """The curriculum whose candidates this one is chosen from."""
@@ -305,19 +315,23 @@ def parse_study(text: str) -> Study:
 
 def _curricula(given: dict[str, Any]) -> dict[str, list[dict[str, Any]] | str]:
     curricula: dict[str, list[dict[str, Any]] | str] = {}
+    for name in given.keys() - CURRICULA.keys():
+        raise StudyError(f"curricula.{name}: must be one of {', '.join(CURRICULA)}")
     for name, settings in given.items():
         where = f"curricula.{name}"
-        if name not in CURRICULA:
-            raise StudyError(f"{where}: must be one of {', '.join(CURRICULA)}")
         if isinstance(settings, str):
             if not isinstance(given.get(settings), list):
                 raise StudyError(f"{where}: must name a curriculum of the study with candidates (got {settings!r})")
+            if lacks := [x for x in CURRICULA[name].settings if x not in CURRICULA[settings].settings]:
+                raise StudyError(
+                    f"{where}: must name one with {', '.join(lacks)} among its settings (got {settings!r})"
+                )
             curricula[name] = settings
             continue
         curricula[name] = [_mapping(where, setting) for setting in _list(where, settings)]
         if not settings:
             raise StudyError(f"{where}: must have at least one candidate (got none)")
-        allowed = _FIELDS - {"curriculum"} if name == BASELINE else set(CURRICULA[name].settings)
+        allowed = _FIELDS if name == BASELINE else set(CURRICULA[name].settings)
         for setting in curricula[name]:
             if unknown := sorted(map(str, setting.keys() - allowed)):  # type: ignore[union-attr]
                 raise StudyError(f"{where}: may set {', '.join(sorted(allowed))} (got {', '.join(unknown)})")

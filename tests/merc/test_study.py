@@ -59,6 +59,13 @@ def test_study_asks_first_for_what_choices_wait_for():
     assert study.chosen("A", "random_utterances", rows) == {"dropout": 0.3, "threshold": 0.9, "growth": 1.5}
 
 
+@pytest.mark.parametrize("dev", [None, {}, {"weighted_f1": None}])
+def test_study_does_not_choose_by_runs_without_a_score(dev):
+    study = parse_study(YAML)
+    with pytest.raises(StudyError, match="search: every run must have a weighted F1 on dev"):
+        study.ready([{"key": job.key, "dev": dev} for job in study.ready([])])
+
+
 def complete(study):
     """Every run of a study, with the same score each."""
     rows, made = [], []
@@ -101,7 +108,13 @@ def test_study_carries_the_curriculum_over_to_other_backbones_and_not_the_model(
         (("{B: {epochs: 2}}", "{C: {epochs: 2}}"), r"per_data: must be among A, B \(got 'C'\)"),
         (("growth: 1.5", "growth: 0.5"), "curricula.spcl: .*growth"),
         (("growth: 1.5", "dropout: 0.5"), r"curricula.spcl: may set growth, threshold \(got dropout\)"),
+        (("hidden: 6", "curriculum: spcl"), r"backbones.mmgcn: may set .* \(got curriculum\)"),
         (("random_utterances: spcl", "random_utterances: loss"), "must name a curriculum of the study"),
+        (
+            ("random_utterances: spcl", "thinning: spcl"),
+            "curricula.thinning: must name one with pace_start, pace_epochs",
+        ),
+        (("random_utterances: spcl", "anti: none"), "curricula.anti: must name one with threshold, growth"),
         (("  spcl: [{", "  spicy: [{"), "curricula.spicy: must be one of"),
         (("  none: [{dropout: 0.3}, {dropout: 0.5}]", "  none: spcl"), "must have candidates for none"),
         (("seeds: 2}\nparts", "seeds: 0}\nparts"), r"search.seeds: must be an integer in \[1, 1000\]"),
