@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from spcl_fast.merc.models.packed_gru import bidirectional_gru, time_order
+from spcl_fast.merc.models.packed_gru import bidirectional_grus, time_order
 
 LENGTHS = [(3, 0, 7, 1, 7, 2), (1,), (4, 4, 4), (1, 1, 1), (0, 5, 0), (9, 8, 7, 6, 5, 4, 3, 2, 1)]
 
@@ -17,30 +17,32 @@ def torchs(gru, x, lengths):
 
 
 @pytest.mark.parametrize("lengths", LENGTHS)
+@pytest.mark.parametrize("M", [1, 3])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-5)])
-def test_bidirectional_gru_is_torchs(lengths, dtype, tolerance):
+def test_bidirectional_grus_are_torchs(lengths, M, dtype, tolerance):
     torch.manual_seed(0)
-    gru = torch.nn.GRU(5, 4, bidirectional=True, batch_first=True).to(dtype)
-    x = torch.randn(sum(lengths), 5, dtype=dtype, requires_grad=True)
-    ours = bidirectional_gru(gru, x, time_order(torch.tensor(lengths)))
-    theirs = torchs(gru, x, list(lengths))
+    grus = [torch.nn.GRU(5, 4, bidirectional=True, batch_first=True).to(dtype) for _ in range(M)]
+    x = torch.randn(M, sum(lengths), 5, dtype=dtype, requires_grad=True)
+    ours = bidirectional_grus(grus, x, time_order(torch.tensor(lengths)))
+    theirs = torch.stack([torchs(gru, x[m], list(lengths)) for m, gru in enumerate(grus)])
     torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
     weight = torch.randn_like(ours)
-    of_ours, of_theirs = (torch.autograd.grad((y * weight).sum(), [x, *gru.parameters()]) for y in (ours, theirs))
+    parameters = [x, *(p for gru in grus for p in gru.parameters())]
+    of_ours, of_theirs = (torch.autograd.grad((y * weight).sum(), parameters) for y in (ours, theirs))
     for a, b in zip(of_ours, of_theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=10 * tolerance, atol=10 * tolerance)
 
 
 @pytest.mark.parametrize("lengths", [(), (0,), (0, 0)])
-def test_bidirectional_gru_of_nothing(lengths):
+def test_bidirectional_grus_of_nothing(lengths):
     gru = torch.nn.GRU(5, 4, bidirectional=True)
     order = time_order(torch.tensor(lengths, dtype=torch.int64))
     assert order.sizes == []
-    x = torch.zeros(0, 5, requires_grad=True)
-    out = bidirectional_gru(gru, x, order)
-    assert out.shape == (0, 8)
+    x = torch.zeros(1, 0, 5, requires_grad=True)
+    out = bidirectional_grus([gru], x, order)
+    assert out.shape == (1, 0, 8)
     out.sum().backward()
-    assert x.grad.shape == (0, 5)
+    assert x.grad.shape == (1, 0, 5)
 
 
 @pytest.mark.parametrize("lengths", LENGTHS)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spcl_fast.batch import DialogueBatch
 from spcl_fast.merc.models.dropout import Dropout
-from spcl_fast.merc.models.encoders import make_encoder
+from spcl_fast.merc.models.encoders import encode, make_encoder
 from spcl_fast.merc.models.options import require_sizes
 from spcl_fast.merc.models.window_graph import WindowGraph
 
@@ -166,9 +166,9 @@ class DialogueGCN(nn.Module):
             >>> sum(logits.values()).argmax(-1).shape  # the joint prediction of every utterance
             torch.Size([4])
         """
-        encoded = [encode(features[m], batch) for m, encode in zip(self.modalities, self.encoders, strict=True)]
+        encoded = encode(self.encoders, [features[m] for m in self.modalities], batch)
         graph = WindowGraph(batch, self.window, self.num_speakers)
-        context = graph.pad(torch.stack(encoded))
+        context = graph.pad(encoded)
         x = self.weighted(self.relational(context, graph), self.attention(context, graph), graph)
         # One linear layer on [context, graph], without joining them.
         hidden = torch.baddbmm(torch.baddbmm(self.head_bias, context, self.head_context), x, self.head_graph)

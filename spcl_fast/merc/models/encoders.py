@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from spcl_fast.batch import DialogueBatch
 from spcl_fast.merc.models.dropout import Dropout
-from spcl_fast.merc.models.packed_gru import bidirectional_gru, time_order
+from spcl_fast.merc.models.packed_gru import bidirectional_grus, time_order
 
 
 class GRUEncoder(nn.Module):
@@ -25,12 +26,12 @@ class GRUEncoder(nn.Module):
 
     def forward(self, x: Tensor, batch: DialogueBatch) -> Tensor:
         """Encodes each dialogue from both ends; packed, so that no direction starts in the padding."""
+        if x.device.type == "cpu":
+            return encode([self], [x], batch)[0]
         x = self.dropout(self.project(x).relu())
         if not batch.num_utterances:
             return x.new_zeros(0, self.out_size)
         lengths = batch.lengths.cpu() if batch.host_lengths is None else batch.host_lengths
-        if x.device.type == "cpu":
-            return self.dropout(bidirectional_gru(self.gru, x, time_order(lengths)))
         batch = _dialogues_first(batch)
         x = batch.pad(x)
         _, (_, steps) = batch.layout
@@ -80,6 +81,36 @@ def _dialogues_first(batch: DialogueBatch) -> DialogueBatch:
     dialogue = torch.repeat_interleave(batch.lengths, output_size=batch.num_utterances)
     position = torch.arange(batch.num_utterances, device=dialogue.device) - batch.offsets[dialogue]
     return replace(batch, rows=dialogue * L + position, padded_shape=(D, L))
+
+
+def encode(encoders: Iterable[nn.Module], features: Iterable[Tensor], batch: DialogueBatch) -> Tensor:
+    """The context of all modalities, from their features `[T, F]`: `[M, T, out_size]`.
+
+    On the CPU the GRUs take their steps together, which is why there is a function for all of them. They have to be
+    of one kind and one width.
+
+    Raises:
+        ValueError: features that do not have T rows.
+
+    Example:
+        >>> import torch
+        >>> from spcl_fast import DialogueBatch
+        >>> from spcl_fast.merc.models.encoders import encode, make_encoder
+        >>> encoders = [make_encoder("own", "gru", size, hidden=8, dropout=0.5) for size in (6, 4)]
+        >>> batch = DialogueBatch.from_lists([[0, 2, 1], [1]])
+        >>> encode(encoders, [torch.randn(4, 6), torch.randn(4, 4)], batch).shape
+        torch.Size([2, 4, 16])
+    """
+    encoders, features = list(encoders), list(features)
+    for x in features:
+        if len(x) != batch.num_utterances:
+            raise ValueError(f"encode: features must have {batch.num_utterances} rows (got shape {tuple(x.shape)})")
+    grus = [e for e in encoders if isinstance(e, GRUEncoder)]
+    if len(grus) < len(encoders) or features[0].device.type != "cpu":
+        return torch.stack([e(x, batch) for e, x in zip(encoders, features, strict=True)])
+    projected = torch.stack([e.dropout(e.project(x).relu()) for e, x in zip(grus, features, strict=True)])
+    order = time_order(batch.lengths)
+    return grus[0].dropout(bidirectional_grus([e.gru for e in grus], projected, order))
 
 
 #: name -> encoder

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from spcl_fast.batch import DialogueBatch
 from spcl_fast.merc.models.dialogue_graph import DialogueGraph, build_graph
 from spcl_fast.merc.models.dropout import Dropout
-from spcl_fast.merc.models.encoders import make_encoder
+from spcl_fast.merc.models.encoders import encode, make_encoder
 
 __all__ = ["GCNII", "GraphEncoder"]
 
@@ -148,7 +148,7 @@ class GraphEncoder(nn.Module):
             >>> encode([torch.zeros(0, 6)], DialogueBatch.from_lists([[]])).shape
             torch.Size([0, 1, 24])
         """
-        nodes = torch.stack([encode(x, batch) for encode, x in zip(self.encoders, features, strict=True)], dim=1)
+        nodes = encode(self.encoders, features, batch).transpose(0, 1)
         graph = build_graph(nodes, batch)
         nodes = self.dropout(nodes)
         return torch.cat([nodes, self.graph(nodes, graph)], dim=-1)

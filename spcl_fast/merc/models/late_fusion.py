@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from spcl_fast.batch import DialogueBatch
-from spcl_fast.merc.models.encoders import make_encoder
+from spcl_fast.merc.models.encoders import encode, make_encoder
 from spcl_fast.merc.models.options import require_sizes
 
 
@@ -73,7 +73,5 @@ class LateFusion(nn.Module):
             >>> sum(logits.values()).argmax(-1).shape  # the joint prediction of every utterance
             torch.Size([4])
         """
-        return {
-            m: head(encode(features[m], batch))
-            for m, encode, head in zip(self.modalities, self.encoders, self.heads, strict=True)
-        }
+        encoded = encode(self.encoders, [features[m] for m in self.modalities], batch)
+        return {m: head(x) for m, head, x in zip(self.modalities, self.heads, encoded, strict=True)}

@@ -1,13 +1,14 @@
-"""A bidirectional GRU over ragged dialogues, for the CPU: only its time steps loop.
+"""Bidirectional GRUs over ragged dialogues, for the CPU: only the time steps loop.
 
 torch's own spends three quarters of its time between the matrix products at the size of a batch of dialogues: it walks
-the directions one after the other and takes the gradient of the weights step by step. Here both directions are one
-batched product a step, what the backward pass multiplies is computed for all steps at once, and the weights get theirs
-in a single product at the end.
+the directions one after the other and takes the gradient of the weights step by step. Here all modalities in both
+directions are one batched product a step, what the backward pass multiplies is computed for all steps at once, and the
+weights get theirs in a single product at the end.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -55,29 +56,36 @@ def time_order(lengths: Tensor) -> TimeOrder:
     return TimeOrder(rows, places, before, sizes.tolist())
 
 
-def bidirectional_gru(gru: nn.GRU, x: Tensor, order: TimeOrder) -> Tensor:
-    """What `gru`, of one layer and two directions, makes of `x`: `[T, I]` to `[T, 2 H]`.
+def bidirectional_grus(grus: Sequence[nn.GRU], x: Tensor, order: TimeOrder) -> Tensor:
+    """What each of M GRUs, of one layer, two directions and the same sizes, makes of its input.
 
-    Equal to torch's on a packed sequence but for rounding; differentiable once. T may be 0.
+    Args:
+        grus: M of them.
+        x: `[M, T, I]`, T may be 0.
+        order: of the T utterances.
+
+    Returns:
+        `[M, T, 2 H]`, equal to torch's on packed sequences but for rounding; differentiable once.
 
     Example:
         >>> import torch
-        >>> from spcl_fast.merc.models.packed_gru import bidirectional_gru, time_order
-        >>> gru = torch.nn.GRU(6, 4, bidirectional=True)
-        >>> bidirectional_gru(gru, torch.randn(5, 6), time_order(torch.tensor([2, 3]))).shape
-        torch.Size([5, 8])
+        >>> from spcl_fast.merc.models.packed_gru import bidirectional_grus, time_order
+        >>> grus = [torch.nn.GRU(6, 4, bidirectional=True) for _ in range(3)]
+        >>> bidirectional_grus(grus, torch.randn(3, 5, 6), time_order(torch.tensor([2, 3]))).shape
+        torch.Size([3, 5, 8])
     """
-    directions = ("l0", "l0_reverse")
+    M, T, _ = x.shape
+    H = grus[0].hidden_size
     weight_ih, weight_hh, bias_ih, bias_hh = (
-        torch.stack([getattr(gru, f"{name}_{direction}") for direction in directions])
+        torch.stack([getattr(gru, f"{name}_{direction}") for gru in grus for direction in ("l0", "l0_reverse")])
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     )
-    T, H = len(x), gru.hidden_size
-    packed = x.index_select(0, order.rows.flatten()).unflatten(0, (2, T))
+    packed = x.index_select(1, order.rows.flatten()).view(2 * M, T, x.shape[-1])
     gates = torch.baddbmm(bias_ih.unsqueeze(1), packed, weight_ih.mT)
     states = _Recurrence.apply(gates, weight_hh, bias_hh, order)
-    both = states.flatten(0, 1).index_select(0, (order.places + torch.tensor([[0], [T]])).T.flatten())
-    return both.reshape(T, 2 * H)
+    first = torch.arange(2 * M).view(M, 1, 2) * T
+    both = states.flatten(0, 1).index_select(0, (first + order.places.T).flatten())
+    return both.view(M, T, 2 * H)
 
 
 class _Recurrence(torch.autograd.Function):
