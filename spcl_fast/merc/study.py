@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean
@@ -323,9 +323,7 @@ def _curricula(given: dict[str, Any]) -> dict[str, list[dict[str, Any]] | str]:
             if not isinstance(given.get(settings), list):
                 raise StudyError(f"{where}: must name a curriculum of the study with candidates (got {settings!r})")
             if lacks := [x for x in CURRICULA[name].settings if x not in CURRICULA[settings].settings]:
-                raise StudyError(
-                    f"{where}: must name one with {', '.join(lacks)} among its settings (got {settings!r})"
-                )
+                raise StudyError(f"{where}: must name one that has {', '.join(lacks)} too (got {settings!r})")
             curricula[name] = settings
             continue
         curricula[name] = [_mapping(where, setting) for setting in _list(where, settings)]
@@ -377,8 +375,7 @@ def _config(where: str, options: dict[str, Any]) -> None:
         raise StudyError(f"{where}: {error}") from error
 
 
-def _known(where: str, names: Iterable[Any], known: Iterable[str]) -> None:
-    known = list(known)
+def _known(where: str, names: Iterable[Any], known: Collection[str]) -> None:
     for name in names:
         if name not in known:
             raise StudyError(f"{where}: must be among {', '.join(known)} (got {name!r})")

@@ -112,9 +112,9 @@ def test_study_carries_the_curriculum_over_to_other_backbones_and_not_the_model(
         (("random_utterances: spcl", "random_utterances: loss"), "must name a curriculum of the study"),
         (
             ("random_utterances: spcl", "thinning: spcl"),
-            "curricula.thinning: must name one with pace_start, pace_epochs",
+            "thinning: must name one that has pace_start, pace_epochs, tilt too",
         ),
-        (("random_utterances: spcl", "anti: none"), "curricula.anti: must name one with threshold, growth"),
+        (("random_utterances: spcl", "anti: none"), "anti: must name one that has threshold, growth too"),
         (("  spcl: [{", "  spicy: [{"), "curricula.spicy: must be one of"),
         (("  none: [{dropout: 0.3}, {dropout: 0.5}]", "  none: spcl"), "must have candidates for none"),
         (("seeds: 2}\nparts", "seeds: 0}\nparts"), r"search.seeds: must be an integer in \[1, 1000\]"),
