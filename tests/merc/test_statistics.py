@@ -130,6 +130,21 @@ def test_paired_comparison_where_no_test_can_be_made(treated, control, expected)
     assert paired_comparison(treated, control) == pytest.approx(expected, rel=0, abs=0, nan_ok=True)
 
 
+@pytest.mark.parametrize("gain", [0.012345, -0.0002, 0.0])
+def test_paired_comparison_of_decimals_sees_no_spread_in_their_rounding(gain):
+    control = [0.6, 0.62, 0.64, 0.701, 0.333333]
+    got = paired_comparison([round(x + gain, 6) for x in control], control)
+    assert got.low == got.high == got.difference == pytest.approx(gain, rel=1e-9)
+    assert (got.t_p, got.wins, got.losses) == (float(gain == 0), 5 * (gain > 0), 5 * (gain < 0))
+    assert got.wilcoxon_p == (2 / 2**5 if gain else 1.0)
+
+
+def test_paired_comparison_sees_a_spread_as_small_as_a_score_can_have():
+    got = paired_comparison([0.600001, 0.62, 0.64], [0.6, 0.62, 0.64])
+    assert got.low < 0 < got.high
+    assert got.wins == 1
+
+
 def test_equal_differences_have_no_spread_though_their_mean_is_rounded():
     got = paired_comparison([0.1] * 3, [0.0] * 3)
     assert (got.t_p, got.wilcoxon_p, got.low) == (0.0, 0.25, got.high)

@@ -112,7 +112,7 @@ def test_study_carries_the_curriculum_over_to_other_backbones_and_not_the_model(
         (("random_utterances: spcl", "random_utterances: loss"), "must name a curriculum of the study"),
         (
             ("random_utterances: spcl", "thinning: spcl"),
-            "thinning: must name one that has pace_start, pace_epochs, tilt too",
+            "thinning: must name one that has pace_start, pace_epochs too",
         ),
         (("random_utterances: spcl", "anti: none"), "anti: must name one that has threshold, growth too"),
         (("  spcl: [{", "  spicy: [{"), "curricula.spicy: must be one of"),
