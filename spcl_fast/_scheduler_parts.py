@@ -33,6 +33,12 @@ def schedule(name: str, threshold: float | ThresholdSchedule, growth: float, lar
     return ExponentialThreshold(threshold, growth=growth, maximum=largest, owner=name)
 
 
+def require_hard_weights(name: str, schedule: ThresholdSchedule, weighting: str) -> None:
+    """ValueError for a schedule that selects by itself beside a weighting that never asks it to."""
+    if schedule.hard_weights_only and weighting != "hard":
+        raise ValueError(f"{name}: weighting must be 'hard' with {type(schedule).__name__} (got {weighting!r})")
+
+
 #: what a step may be given for a measurer, and lack in evaluation mode
 _OPTIONAL = frozenset({"speakers", "embeddings", "ids"})
 

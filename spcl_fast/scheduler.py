@@ -129,6 +129,7 @@ class SelfPacedScheduler(KeepsDtypes):
         self.difficulty = parts.measurer(name, difficulty)
         self.schedule = parts.schedule(name, threshold, growth, max_threshold)
         self._weighting, self._weigh = resolve(name, weighting, weighting_parameters)
+        parts.require_hard_weights(name, self.schedule, self._weighting)
         self._weighting_parameters = dict(weighting_parameters or {})
         if self._weigh is None:
             parameter = step_weighting(name, self._weighting, weighting_parameters).parameter

@@ -31,19 +31,20 @@ TAKES = ("utterances", "dialogues", "hardest")
 class MatchedSelection(ThresholdSchedule):
     """A schedule that lets others in: as many of every batch as `schedule` would, at the same threshold.
 
-    The count is that of the curriculum's own rule, applied in every step to the model that is being trained; with hard
-    weights, so that a curriculum and its control differ in nothing but what is taken. With several processes each
-    takes among its own.
+    The count is that of the curriculum's own rule with hard weights, applied in every step to the model that is being
+    trained. As this is another model than the curriculum's after the first step, so is the take rate of a run: near
+    that of the curriculum, not equal. With several processes each takes among its own.
 
     Args:
         schedule: of the curriculum that is to be controlled.
         take: "utterances" takes them by lot. "dialogues" deals the shares that the curriculum takes of each dialogue
-            among dialogues of about the same length (four neighbours by length), and takes utterances by lot within
-            each: what length explains stays, what difficulty explains does not. "hardest" takes from the hard end, the
-            anti-curriculum.
+            among dialogues of about the same length (four neighbours by length, up to seven where the number of
+            dialogues is no multiple of four), and takes utterances by lot within each: what length explains stays,
+            what difficulty explains does not. "hardest" takes from the hard end, the anti-curriculum.
         seed: of the lots, in [0, 2^63); they depend on it, the epoch and the ids alone.
 
-    Needs ids, but for "hardest". An utterance without a difficulty is not taken.
+    Needs ids, but for "hardest". An utterance without a difficulty is not taken. A scheduler refuses it with another
+    weighting than "hard".
 
     Example:
         >>> import torch
@@ -58,6 +59,7 @@ class MatchedSelection(ThresholdSchedule):
     """
 
     looks_at_steps = True
+    hard_weights_only = True
     epoch: Tensor
     schedule: ThresholdSchedule
 
@@ -157,7 +159,8 @@ class StochasticSelection(ThresholdSchedule):
         epochs: after which it is reached, at least 1.
         seed: of the lots, in [0, 2^63); they depend on it, the epoch and the ids alone.
 
-    Needs ids. With several processes each draws from its own part of the batch.
+    Needs ids. With several processes each draws from its own part of the batch. A scheduler refuses it with another
+    weighting than "hard".
 
     Example:
         >>> import torch
@@ -171,6 +174,7 @@ class StochasticSelection(ThresholdSchedule):
     """
 
     looks_at_steps = True
+    hard_weights_only = True
     pace_now: Tensor
     tilt_now: Tensor
     epoch: Tensor

@@ -82,6 +82,8 @@ class ThresholdSchedule(KeepsDtypes):
         initial: the threshold of the first step, at least 0 (or what the weighting takes).
         looks_at_steps: whether `before_step` has to see the difficulties of every batch, which costs another pass
             over it.
+        hard_weights_only: whether it is `select` that makes it what it is, so that another weighting, which never
+            asks for a selection, is refused.
 
     Example:
         >>> from spcl_fast import SelfPacedScheduler
@@ -99,6 +101,7 @@ class ThresholdSchedule(KeepsDtypes):
 
     initial: float = 0.0
     looks_at_steps: bool = False
+    hard_weights_only: bool = False
 
     @property
     def config(self) -> dict[str, Any]:

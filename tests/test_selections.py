@@ -139,6 +139,15 @@ def test_selection_by_lot_needs_ids(make):
         call(SelfPacedScheduler(make()), inputs._replace(ids=None))
 
 
+@pytest.mark.parametrize(
+    "make", [lambda: MatchedSelection(ExponentialThreshold(0.5)), lambda: StochasticSelection(0.5)]
+)
+@pytest.mark.parametrize("weighting", ["linear", lambda difficulty, threshold: difficulty])
+def test_selection_is_refused_where_nothing_would_be_selected(make, weighting):
+    with pytest.raises(ValueError, match=r"weighting must be 'hard' with (Matched|Stochastic)Selection \(got '"):
+        SelfPacedScheduler(make(), difficulty="loss", weighting=weighting)
+
+
 @pytest.mark.parametrize("tilt", [-1.0, -0.5, 0.0, 1.0])
 @pytest.mark.parametrize("pace", [0.3, 0.5, 0.85, 1.0])
 def test_stochastic_selection_keeps_by_its_odds(pace, tilt):

@@ -24,7 +24,7 @@ from spcl_fast.merc.curricula import CURRICULA
 from spcl_fast.merc.dataset import DialogueDataset
 from spcl_fast.merc.npz import read_npz
 from spcl_fast.merc.results import VERSION, append_result, read_results
-from spcl_fast.merc.study import Job, Study
+from spcl_fast.merc.study import Job, Study, StudyError
 from spcl_fast.merc.trainer import Result, Trainer
 
 
@@ -35,7 +35,7 @@ class Progress(NamedTuple):
         job: the run that is finished.
         row: its line of the results file; None where it failed.
         error: why it failed, else None.
-        done: runs of this study in the results file.
+        done: runs in the results file.
         total: of these, and those still known to be missing; choices that are made bring others.
         seconds_left: an estimate from the runs so far, NaN before the first.
 
@@ -70,7 +70,8 @@ def run_study(
         what waits for it is not made.
 
     Raises:
-        ValueError, OSError: a data file or a results file that cannot be read. Leaving the iteration early ends the
+        ValueError, OSError: a data file or a results file that cannot be read; results of a data set of the same name
+            with other modalities, which would pass for runs of this study. Leaving the iteration early ends the
             runs under way, which are lost; those that are finished are on disk.
 
     Deterministic: a run's numbers do not depend on the others, nor on the number of processes.
@@ -91,10 +92,14 @@ def run_study(
             ...
         spcl_fast.merc.dataset.DatasetError: meld.npz: no such file
     """
-    for name in {name for part in study.parts for name in part["data"]}:
-        _dataset(folder / study.data[name].file, study.data[name].modalities)
     deadline = time.monotonic() + seconds
     rows = read_results(results).rows if results.exists() and results.stat().st_size else []
+    for name in {name for part in study.parts for name in part["data"]}:
+        modalities = list(_dataset(folder / study.data[name].file, study.data[name].modalities).features)
+        for known in rows:
+            if known["data"] == name and known["modalities"] != modalities:
+                has, got = (", ".join(x) for x in (modalities, known["modalities"]))
+                raise StudyError(f"{results}: its runs of {name} must have the modalities {has} (got {got})")
     running: dict[Future[dict[str, Any]], Job] = {}
     failed: set[str] = set()
     clock = _Clock(processes)

@@ -312,7 +312,7 @@ class Trainer:
 def _checksum(dataset: DialogueDataset) -> int:
     """Tells data sets apart that have the same shapes."""
     checksum = 0
-    for array in (dataset.labels, dataset.offsets, dataset.split, *dataset.features.values()):
+    for array in (dataset.labels, dataset.speakers, dataset.offsets, dataset.split, *dataset.features.values()):
         checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
     return checksum
 

@@ -7,11 +7,12 @@ from collections import Counter
 
 import pytest
 
-from spcl_fast.merc.npz import write_npz
-from spcl_fast.merc.results import read_results
-from spcl_fast.merc.runner import run_study
+from spcl_fast.merc.npz import read_npz, write_npz
+from spcl_fast.merc.results import append_result, read_results
+from spcl_fast.merc.runner import make_row, run_study
 from spcl_fast.merc.study import SEARCH_SEED, StudyError, parse_study, read_study
 from spcl_fast.merc.synthetic import make_synthetic
+from spcl_fast.merc.trainer import Trainer
 
 YAML = """
 data:
@@ -197,6 +198,15 @@ def test_run_study_resumes_and_does_not_depend_on_order_or_processes(folder, tmp
 
 def test_run_study_ends_in_time(folder, tmp_path):
     assert list(run_study(parse_study(SMALL), folder, tmp_path / "none.jsonl", seconds=0)) == []
+
+
+def test_run_study_refuses_results_of_other_modalities(folder, tmp_path):
+    path = tmp_path / "r.jsonl"
+    corpus = read_npz(folder / "a.npz", "text,visual")
+    job = parse_study(SMALL).ready([])[0]
+    append_result(path, make_row(job, corpus, Trainer(corpus, job.config).fit(score_test=False)))
+    with pytest.raises(StudyError, match=r"its runs of A must have the modalities text, audio \(got text, visual\)"):
+        list(run_study(parse_study(SMALL), folder, path, seconds=0))
 
 
 def test_run_study_goes_on_after_a_run_that_fails(folder, tmp_path):

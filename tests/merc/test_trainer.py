@@ -181,6 +181,8 @@ def test_checkpoint_of_other_data_of_the_same_shape_is_refused(dataset, tmp_path
     features = {**dataset.features, "text": dataset.features["text"][::-1].copy()}
     with pytest.raises(CheckpointError, match=r"data\.checksum"):
         Trainer(replace(dataset, features=features), CONFIG).fit(checkpoint=path, resume=True)
+    with pytest.raises(CheckpointError, match=r"data\.checksum"):  # there are backbones that look at who speaks
+        Trainer(replace(dataset, speakers=dataset.speakers[::-1].copy()), CONFIG).fit(checkpoint=path, resume=True)
 
 
 @pytest.mark.parametrize("part", ["identity", "history", "best", "model", "optimizer", "curriculum"])
