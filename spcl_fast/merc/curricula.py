@@ -48,7 +48,7 @@ class Recipe(NamedTuple):
 
     Attributes:
         label: what a table calls it.
-        settings: fields of `TrainConfig` that decide it, beside the seed.
+        settings: fields of `TrainConfig` that decide it, beside the seed and the number of epochs.
         make: the curriculum, from the data set and the configuration.
 
     Example:
@@ -101,7 +101,7 @@ def _by_threshold(**options: Any) -> Callable[[DialogueDataset, TrainConfig], Cu
 
 
 def _control(take: str) -> Callable[[DialogueDataset, TrainConfig], Curriculum]:
-    """SPCL's take rate, and other utterances."""
+    """As many as SPCL's rule takes, and other utterances."""
 
     def make(dataset: DialogueDataset, config: TrainConfig) -> Curriculum:
         schedule = ExponentialThreshold(config.threshold, growth=config.growth)

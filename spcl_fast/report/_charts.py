@@ -109,10 +109,13 @@ def course(group: Group, looks: Looks) -> Chart | None:
     panels = []
     for key, title, unit, scale in (
         ("threshold", "Threshold", "difficulty", 1),
-        ("take_rate", "Take rate", "% of the training utterances", 100),
+        ("take_rate", "Take rate", "% of the utterances in the batches", 100),
         ("dev_weighted_f1", "Weighted F1 on dev", "%", 100),
     ):
-        lines = [line for arm in shown if (line := _line(arm.label, looks[arm.label], scale * _course(arm, key)))]
+        courses = [(arm.label, _course(arm, key)) for arm in shown]
+        if key == "threshold":  # one that stays at 0 is none: what is taken is decided otherwise
+            courses = [(label, values) for label, values in courses if np.nan_to_num(values).any()]
+        lines = [line for label, values in courses if (line := _line(label, looks[label], scale * values))]
         positive = all(y > 0 for line in lines for y in (*line.y, *line.low) if y is not None)
         panels.append(Panel(title, "epoch", unit, lines, is_log=key == "threshold" and positive, whole_x=True))
     ratios = []

@@ -13,7 +13,7 @@ LEVEL = 0.05
 FEWEST = 3  # with fewer seeds nothing is claimed
 
 
-#: The other random controls have SPCL's take rate.
+#: The other random controls go by SPCL's rule, and so have about its take rate.
 CONTROLLED_BY_THINNING = ("stochastic", "stochastic_turn")
 
 
@@ -85,8 +85,16 @@ def _paired(group: Group, label: str, control: str, notes: list[str]) -> PairedC
         )
     if not alike:
         return None
+    if base.curriculum == "thinning" and _shares(treated) != _shares(base):
+        notes.append(f"{group.title}: {label} and {control} took other shares, so they differ not by the choice alone.")
     values = [[score(arm.runs[seed], "weighted_f1") or 0.0 for seed in alike] for arm in (treated, base)]
     return paired_comparison(*values)
+
+
+def _shares(arm: Arm) -> set[tuple[object, ...]]:
+    """What share of a batch the runs were to take, by epoch."""
+    configs = [run.get("config") or {} for run in arm.runs.values()]
+    return {(config.get("pace_start"), config.get("pace_epochs")) for config in configs}
 
 
 def _known(arm: Arm, seed: int) -> bool:

@@ -58,12 +58,13 @@ def _extent(study: Study) -> str:
     kind = "the main comparison" if study.main else "the ablations"
     curricula = list(labels_of(groups))
     what = "curriculum or control" if len(curricula) == 1 else "curricula and controls"
-    seeds = len({run["seed"] for run in runs})
+    seeds = [len(arm.runs) for group in groups for arm in group.arms]
+    each = _many(max(seeds), "seed") if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)} seeds each"
     return (
         f"{_many(len(runs), 'run')} of {kind}: {_many(len(by_data(groups)), 'data set')} "
         f"({'; '.join(by_data(groups))}), {_many(len({g.backbone for g in groups}), 'backbone')} "
         f"({listed(list(dict.fromkeys(g.backbone_title for g in groups)))}), "
-        f"{len(curricula)} {what} ({listed(curricula)}), {_many(seeds, 'seed')}."
+        f"{len(curricula)} {what} ({listed(curricula)}), {each}."
     )
 
 
@@ -159,8 +160,9 @@ def _origin(study: Study, notes: Sequence[str]) -> list[Block]:
     matched = {"random_utterances", "random_dialogues", "anti"}
     if any(arm.curriculum in matched for group in [*study.main, *study.ablation] for arm in group.arms):
         lines.append(
-            "The random controls and the reverse take as many utterances as SPCL with the same settings would; for a "
-            "curriculum with another take rate they are a rough measure."
+            "The random controls and the reverse take of every batch as many utterances as SPCL's rule with the same "
+            "settings would take from the model at hand. That is not SPCL's model, so their take rates are near SPCL's "
+            "and not equal; for a curriculum with another take rate they are a rough measure."
         )
     seen: tuple[tuple[str, Callable[[Run], object]], ...] = (
         ("Device", lambda run: run.get("device")),

@@ -3,7 +3,7 @@
 #: curriculum -> what it trains on; a curriculum of one's own is called by its label alone
 CURRICULA = {
     "none": "every utterance counts fully from the first epoch on.",
-    "random_utterances": "a control: of every batch as many utterances as SPCL would take, but chosen by lot.",
+    "random_utterances": "a control: of every batch as many utterances as SPCL's rule would take, but chosen by lot.",
     "random_dialogues": "a control: the shares that SPCL would take of each dialogue, dealt among dialogues of about "
     "the same length, and utterances by lot within each; what length explains stays, what difficulty explains goes.",
     "spcl": "the method of arXiv 2605.21565: an utterance is easy when its loss is low or when the modalities of its "
@@ -26,7 +26,7 @@ CURRICULA = {
     "stochastic": "a growing share of every batch by chance, whose odds depend on the loss.",
     "stochastic_turn": "the same, from favouring one end to favouring the other.",
     "thinning": "a control: the same share with equal odds for all.",
-    "anti": "the reverse: as many utterances as SPCL would take, but from the hard end.",
+    "anti": "the reverse: as many utterances as SPCL's rule would take, but from the hard end.",
 }
 
 TERMS = {
@@ -38,7 +38,9 @@ TERMS = {
     "Point": "a hundredth: from 60 % to 61 % is one point.",
     "Difficulty and threshold": "the curriculum takes the utterances whose difficulty is not above the threshold, "
     "which rises from epoch to epoch.",
-    "Take rate": "the share of the training utterances that the curriculum took, of all epochs in the tables.",
+    "Take rate": "the share of the utterances in its batches that the curriculum took, of all epochs in the tables. "
+    "Dialogues that are not let in yet, where whole dialogues are put in order, are in no batch and do not count: what "
+    "is saved there shows in the seconds.",
     "Share of the curriculum": "the part of the training time that went into it.",
     "Variance of accuracy": "of what each modality gets right alone, over the modalities, in points squared; 0 when "
     "they are equally good.",
@@ -49,8 +51,8 @@ TERMS = {
     "Multimodal gain": "weighted F1 of all modalities together minus that of the best choice of fewer, "
     "out of the same run.",
     "95 % interval": "made so that 95 of 100 such intervals hold the true mean. For scores by the bootstrap, which "
-    "draws the seeds again and again (too short with fewer than 5 seeds); for differences by Student's t. It speaks of "
-    "other seeds, not of other data.",
+    "draws the seeds again and again (too short with fewer than 5 seeds); for differences by Student's t. Not "
+    "corrected for how many there are; it speaks of other seeds, not of other data.",
     "p, corrected": "how often chance alone would give a difference at least this large. The paired t test assumes "
     "differences of a bell-shaped distribution, Wilcoxon's rank test does not. Of many tests some come out small by "
     "chance; Holm's correction makes up for it.",

@@ -131,6 +131,17 @@ def test_curricula_meet_the_random_control_that_belongs_to_them(rows):
     }
 
 
+@pytest.mark.parametrize(("epochs", "said_so"), [(40, False), (20, True)])
+def test_thinning_of_another_share_is_no_control_of_the_choice_alone(rows, epochs, said_so):
+    study = [row for name in ("thinning", "stochastic_turn") for row in rows.arm(name, [0.5, 0.25, 0.75])]
+    for row in study:
+        row["config"] = {**row["config"], "pace_start": 0.5, "pace_epochs": 40}
+        if row["curriculum"] == "stochastic_turn":
+            row["config"]["pace_epochs"] = epochs
+    _, notes = said(study)
+    assert any("took other shares" in note for note in notes) == said_so
+
+
 def test_pairs_share_their_seed(rows):
     text, _ = said([*rows.arm("none", [0.5, 0.25, 0.5]), *[rows.one("spcl", seed, 0.5) for seed in (7, 8, 9)]])
     assert "not tested, for no two scores can be paired" in text

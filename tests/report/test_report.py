@@ -15,6 +15,7 @@ from spcl_fast.merc.results import Results
 from spcl_fast.merc.statistics import bootstrap_interval
 from spcl_fast.report._charts import balance, course, gains, lengths, looks_of
 from spcl_fast.report._comparisons import compare
+from spcl_fast.report._document import Text
 from spcl_fast.report._markdown import as_markdown
 from spcl_fast.report._plotly import log_ticks, panel_as_plotly
 from spcl_fast.report._sections import make_document
@@ -190,6 +191,27 @@ def test_course_is_mean_and_range_over_the_seeds_that_still_train(rows):
     (panel,) = course(group, looks_of([group])).panels
     (line,) = panel.series
     assert (line.x, line.y, line.low, line.high) == ([1, 2, 3], [1.0, None, 2.0], [0.5, None, 2.0], [1.5, None, 2.0])
+
+
+def test_course_has_no_threshold_of_what_selects_otherwise(rows):
+    study = [*rows.arm("spcl", [0.5, 0.5]), *rows.arm("stochastic", [0.5, 0.5])]
+    for row in study:
+        row["timeline"] = {"threshold": [0.5, 1.0], "take_rate": [0.5, 0.75]}
+        if row["curriculum"] == "stochastic":  # the seeds do not train equally long
+            row["timeline"]["threshold"] = [0.0] * (1 + row["seed"])
+    (group,) = make_study(study).main
+    threshold, take_rate = course(group, looks_of([group])).panels
+    assert [line.label for line in threshold.series] == ["SPCL"]
+    assert threshold.is_log
+    assert len(take_rate.series) == 2
+
+
+def test_extent_says_how_many_seeds_each_has(rows):
+    def extent(found):
+        return next(b.lines[0] for b in make_document(make_study(found)).blocks if isinstance(b, Text))
+
+    assert extent(rows.study(0.02)).endswith("SPCL), 6 seeds.")
+    assert extent([*rows.study(0.02), *rows.arm("loss", [0.5])]).endswith("SPCL and loss), 1 to 6 seeds each.")
 
 
 def test_gains_are_in_points_and_solid_only_after_correction(rows):
