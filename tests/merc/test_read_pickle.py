@@ -185,6 +185,7 @@ BROKEN = {
     "labels bool": (changed("labels", [True, False]), "must be integers (got True)"),
     "labels high": (changed("labels", [0, 6]), "labels of dialogue 'Ses01_impro04': must be below 6"),
     "labels huge": (changed("labels", [0, 2**70]), "must be integers (got 1180591620717411303424)"),
+    "labels of 64 bits": (changed("labels", np.array([0, 2**64 - 1], np.uint64)), "must be integers that fit int64"),
     "labels missing": (without("labels", IDS[4]), "labels of dialogue 'Ses01_impro04': is not there"),
     "labels number": (changed("labels", 3), "must be a list or array of integers (got 3)"),
     "speakers few": (changed("speakers", ["M"]), "must be as many as the labels, 2 (got 1)"),
@@ -206,6 +207,10 @@ BROKEN = {
     "features missing": (without("audio", IDS[11]), "audio of dialogue 'Ses02_impro05': is not there"),
     "no columns": ({"text": {d: np.zeros((n, 0)) for d, n in LENGTH.items()}}, "at least one column"),
     "twice": ({"train": [*TRAIN, TRAIN[0]]}, "dialogue 'Ses01_impro00' is in train and in train"),
+    "twice as text": (
+        {**{name: {7: x[IDS[0]], "7": x[IDS[0]], **x} for name, x in PARTS.items()}, "train": [*TRAIN, 7, "7"]},
+        "dialogue '7' is there twice",
+    ),
     "train and test": ({"test": [TRAIN[3]]}, "dialogue 'Ses01_impro03' is in test and in train"),
     "splits empty": ({"train": [], "test": []}, "its splits are empty"),
     "split of lists": ({"train": [[1]]}, "train must be a list or set of dialogues (got list)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -92,6 +93,8 @@ def label_array(values: Any, n: int | None = None) -> np.ndarray:
         array = np.array(values, np.int64)
     elif isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iu":
         array = values.astype(np.int64)
+        if values.dtype.kind == "u" and array.min(initial=0) < 0:
+            raise DatasetError(f"must be integers that fit int64 (got {values.max()})")
     else:
         raise DatasetError(f"must be a list or array of integers (got {shown(values)})")
     if n is not None and len(array) != n:
@@ -217,7 +220,7 @@ def assemble(
         raise DatasetError("holds no dialogue")
     names = [dialogue.name for dialogue in found]
     if len(set(names)) != len(names):
-        raise DatasetError(f"dialogue {shown(next(x for x in names if names.count(x) > 1))} is there twice")
+        raise DatasetError(f"dialogue {shown(Counter(names).most_common(1)[0][0])} is there twice")
     first = next((dialogue for dialogue in found if len(dialogue.labels)), found[0])
     sizes = {modality: values.shape[1] for modality, values in first.features.items()}
     for dialogue in found:
