@@ -85,7 +85,9 @@ class MatchedSelection(ThresholdSchedule):
         return self.schedule.largest
 
     def before_step(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs) -> Tensor:
-        """That of the schedule."""
+        """That of the schedule, where it looks at steps: another is never asked by a scheduler."""
+        if not self.schedule.looks_at_steps:
+            return threshold
         return self.schedule.before_step(threshold, difficulty, inputs)
 
     def select(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from spcl_fast import SelfPacedScheduler, pacing
 from spcl_fast.selections import MatchedSelection, StochasticSelection
 from spcl_fast.testing import random_inputs
-from spcl_fast.thresholds import ExponentialThreshold, QuantileThreshold
+from spcl_fast.thresholds import ExponentialThreshold, QuantileThreshold, RunningMeanThreshold
 
 LENGTHS = (9, 3, 0, 12, 1, 7, 8, 3, 20, 11)
 T = sum(LENGTHS)
@@ -35,6 +35,28 @@ def test_matched_selection_takes_as_many_as_the_curriculum(take, threshold):
     assert control.weight.sum() == curriculum.weight.sum()
     torch.testing.assert_close(control.difficulty, curriculum.difficulty, equal_nan=True)
     assert set(control.weight.tolist()) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ExponentialThreshold(0.9, growth=1.5),
+        lambda: QuantileThreshold(pacing.LinearPace(start=0.3, total=3)),
+        lambda: QuantileThreshold(pacing.LinearPace(start=0.3, total=3), over="epoch", num_utterances=T),
+        lambda: RunningMeanThreshold(2.0, momentum=0.5),
+    ],
+)
+def test_matched_selection_goes_through_the_epochs_with_its_schedule(make):
+    inputs = random_inputs(LENGTHS, num_modalities=2)
+    curriculum, control = SelfPacedScheduler(make()), SelfPacedScheduler(MatchedSelection(make(), take="hardest"))
+    counts = []
+    for epoch in range(4):
+        logits = inputs.logits * (1 + epoch)  # what is learned, or is not
+        steps = [call(scheduler, inputs._replace(logits=logits)) for scheduler in (curriculum, control)]
+        assert steps[0].weight.sum() == steps[1].weight.sum()
+        counts.append(float(steps[0].weight.sum()))
+        assert curriculum.end_epoch().threshold == control.end_epoch().threshold
+    assert len(set(counts)) > 1
 
 
 @pytest.mark.parametrize("take", ["utterances", "dialogues"])

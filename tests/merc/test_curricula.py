@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from spcl_fast import SelfPacedScheduler
 from spcl_fast.merc.by_length import ByLength
 from spcl_fast.merc.curricula import CURRICULA, make_curriculum
 from spcl_fast.merc.synthetic import make_synthetic
@@ -96,14 +97,93 @@ def test_curriculum_wes_needs_emotions(dataset):
         make_curriculum(replace(dataset, class_names=names), replace(CONFIG, curriculum="wes"))
 
 
-def test_by_length_counts_by_hand(dataset):
-    by_length = ByLength(dataset, torch.device("cpu"))
-    lengths = dataset.lengths[dataset.dialogues("train")]
-    assert by_length.length[0] >= lengths.min()
-    assert by_length.length[-1] <= lengths.max()
-    trainer = Trainer(dataset, replace(CONFIG, curriculum="none", epochs=1))
-    means = trainer.fit().history[0]["by_length"]
-    assert means["take_rate"] == [1.0] * len(means["length"])
+def decided(dataset, config):
+    """Everything that a curriculum is decided by, as far as it can be seen from outside."""
+    scheduler, sampler = make_curriculum(dataset, config)
+    orders = []
+    for epoch in range(6) if sampler is not None else ():
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+    return scheduler.get_extra_state()["config"], orders
+
+
+OTHER = {"threshold": 0.9, "growth": 1.7, "pace_start": 0.3, "pace_epochs": 7, "strength": 0.25, "tilt": 0.5}
+OF_CHANCE = ("stochastic", "stochastic_turn", "thinning", "random_utterances", "random_dialogues", "anti")
+OF_DIALOGUES = ("dif", "wes", "competence")
+
+
+@pytest.mark.parametrize("name", CURRICULA)
+def test_curriculum_is_decided_by_its_settings_and_nothing_else(dataset, name):
+    config = replace(CONFIG, curriculum=name)
+    before = decided(dataset, config)
+    changed = {field for field, x in OTHER.items() if decided(dataset, replace(config, **{field: x})) != before}
+    assert changed == set(CURRICULA[name].settings)
+    assert (decided(dataset, replace(config, seed=1)) != before) == (name in OF_CHANCE + OF_DIALOGUES)
+    assert (decided(dataset, replace(config, epochs=9)) != before) == (
+        name in ("stochastic", "stochastic_turn", "thinning")
+    )
+
+
+def test_curricula_are_different_ones(dataset):
+    known = [decided(dataset, replace(CONFIG, curriculum=name)) for name in CURRICULA]
+    for i, one in enumerate(known):
+        assert one not in known[:i]
+
+
+def test_thinning_has_the_pace_of_stochastic_and_no_odds(dataset):
+    (thinning, _), (stochastic, _), (turn, _) = (
+        decided(dataset, replace(CONFIG, curriculum=name, tilt=-0.5, seed=3))
+        for name in ("thinning", "stochastic", "stochastic_turn")
+    )
+    assert (thinning["threshold"].pop("tilt"), thinning["threshold"].pop("last_tilt")) == (0.0, 0.0)
+    assert (stochastic["threshold"].pop("tilt"), stochastic["threshold"].pop("last_tilt")) == (-0.5, -0.5)
+    assert (turn["threshold"].pop("tilt"), turn["threshold"].pop("last_tilt")) == (-0.5, 0.5)
+    assert thinning == stochastic == turn
+    assert thinning["threshold"]["seed"] == 3
+
+
+def test_trainer_lets_in_more_dialogues_by_epoch(dataset):
+    config = replace(CONFIG, curriculum="competence", pace_start=0.25, pace_epochs=2, epochs=3)
+    history = Trainer(dataset, config).fit().history
+    labels = dataset.labels[dataset.rows_of(dataset.dialogues("train"))[0]]
+    scored = [entry["curriculum"]["scored"] for entry in history]
+    assert scored[0] < scored[1] < scored[2] == (labels != -100).sum()
+    assert math.isnan(history[0]["by_length"]["take_rate"][-1])  # the long ones have not come in
+
+
+def test_by_length_counts_by_hand():
+    dataset = make_synthetic("meld-like", dialogues={"train": 2, "dev": 2, "test": 2})
+    assert dataset.split[:2].tolist() == [0, 0]
+    lengths, by_length = dataset.lengths[:2], ByLength(dataset, torch.device("cpu"))
+    assert by_length.length == sorted(lengths.tolist())
+    assert len(set(lengths)) == 2
+    ids = torch.arange(dataset.offsets[2])
+    labels = torch.from_numpy(dataset.labels[: len(ids)].copy())
+    labels[1] = -100  # not counted
+    logits = torch.randn(len(ids), dataset.num_classes, generator=torch.Generator().manual_seed(0))
+    step = SelfPacedScheduler(2.0, difficulty="loss")(logits, labels, ids=ids)
+    for part in ids.split(3):  # several steps
+        by_length.add(
+            part, step._replace(**{f: getattr(step, f)[part] for f in ("weight", "utterance_loss", "difficulty")})
+        )
+    means = by_length.means()
+    loss = torch.nn.functional.cross_entropy(logits, labels, reduction="none", ignore_index=-100)
+    for place, d in enumerate(np.argsort(lengths)):
+        of = slice(int(dataset.offsets[d]), int(dataset.offsets[d + 1]))
+        counted = loss[of][labels[of] != -100]
+        assert means["difficulty"][place] == pytest.approx(float(counted.mean()), rel=1e-5)
+        assert means["take_rate"][place] == pytest.approx(float((counted <= 2.0).float().mean()))
+    assert 0 < min(means["take_rate"]) < 1
+    by_length.clear()
+    assert all(math.isnan(x) for x in by_length.means()["take_rate"])
+
+
+def test_by_length_has_groups_of_about_equal_size(dataset):
+    lengths = np.sort(dataset.lengths[dataset.dialogues("train")])
+    found = ByLength(dataset, torch.device("cpu")).length
+    assert 4 <= len(found) <= 8
+    assert found[0] <= lengths[3]
+    assert found[-1] >= lengths[-4]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +195,7 @@ def test_by_length_counts_by_hand(dataset):
         ({"strength": -1.0}, "strength must be at least 0"),
         ({"tilt": 2.0}, r"tilt must lie in \[-1, 1\]"),
         ({"tilt": "1"}, "tilt must be a number"),
-        ({"threshold": -1.0}, "initial must be at least 0"),
+        ({"threshold": -1.0}, "threshold must be at least 0"),
     ],
 )
 def test_config_refuses_by_name(options, message):
