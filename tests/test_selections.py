@@ -115,6 +115,36 @@ def test_matched_selection_of_dialogues_deals_shares_among_like_lengths():
     assert {long for _, long in given} == {4, 5, 6, 7}
 
 
+def test_matched_selection_of_dialogues_deals_shares_of_what_has_a_difficulty():
+    inputs = random_inputs((8, 8), num_modalities=2)
+    labels = inputs.labels.clone()
+    labels[:8:2] = -100  # the first has four, of which all are taken; of the second half
+    wanted = torch.where((torch.arange(16) < 8) | (torch.arange(16) % 2 == 0), 0.0, 2.0)
+
+    class Given(ExponentialThreshold):
+        def select(self, threshold, difficulty, inputs):
+            return (wanted <= 1.0) & ~difficulty.isnan()
+
+    given = set()
+    for seed in range(20):
+        scheduler = SelfPacedScheduler(MatchedSelection(Given(1.0), take="dialogues", seed=seed))
+        weight = call(scheduler, inputs._replace(labels=labels)).weight
+        given.add((float(weight[:8].sum()), float(weight[8:].sum())))
+    # As it was; or the other way round, where the second gives what the first can not.
+    assert given == {(4.0, 4.0), (1.0, 7.0)}
+
+
+def test_matched_selection_exchanges_what_its_schedule_remembers():
+    met = []
+
+    class Remembering(ExponentialThreshold):
+        def synchronize(self, process_group):
+            met.append(process_group)
+
+    MatchedSelection(Remembering(1.0)).synchronize("the group")
+    assert met == ["the group"]
+
+
 @pytest.mark.parametrize("take", ["utterances", "dialogues", "hardest"])
 def test_matched_selection_leaves_out_what_has_no_difficulty(take):
     inputs = random_inputs(LENGTHS, num_modalities=2)

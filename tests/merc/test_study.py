@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 
 import pytest
+import torch
 
+from spcl_fast.merc.evaluation import evaluate
 from spcl_fast.merc.npz import read_npz, write_npz
 from spcl_fast.merc.results import append_result, read_results
 from spcl_fast.merc.runner import make_row, run_study
-from spcl_fast.merc.study import SEARCH_SEED, StudyError, parse_study, read_study
+from spcl_fast.merc.study import SEARCH_SEED, Job, StudyError, parse_study, read_study
 from spcl_fast.merc.synthetic import make_synthetic
-from spcl_fast.merc.trainer import Trainer
+from spcl_fast.merc.trainer import Result, TrainConfig, Trainer
 
 YAML = """
 data:
@@ -220,6 +223,35 @@ def test_run_study_goes_on_after_a_run_that_fails(folder, tmp_path):
     assert len(failed) == 4  # each tried once
     assert all(e.row is None and ("diverged" in e.error or "left out" in e.error) for e in failed)
     assert len(read_results(tmp_path / "failing.jsonl").rows) == len(events) - 4 == 2 + 4
+
+
+def test_result_row_by_hand(folder):
+    corpus, nan = read_npz(folder / "a.npz", "text,audio"), math.nan
+    score = evaluate([torch.eye(2), torch.eye(2)], torch.tensor([0, 1]))
+    curricula = [
+        {"threshold": 0.5, "take_rate": 0.25, "selected": 1, "scored": 4, "loss": 1.5, "modality_ratio": (2.0, 1.0)},
+        {"threshold": 1.0, "take_rate": 0.5, "selected": 3, "scored": 6, "loss": 1.25, "modality_ratio": (1.0, 1.5)},
+    ]
+    lengths = [
+        {"length": [2.0, 9.0], "difficulty": [0.5, nan], "take_rate": [1.0, nan]},
+        {"length": [2.0, 9.0], "difficulty": [1.0, 3.0], "take_rate": [0.5, 0.25]},
+    ]
+    seconds = [(2.0, 0.5), (4.0, 1.0)]
+    history = [
+        {"epoch": i, "dev": score._asdict(), "curriculum": c, "by_length": x, "seconds": s, "curriculum_seconds": of}
+        for i, (c, x, (s, of)) in enumerate(zip(curricula, lengths, seconds, strict=True))
+    ]
+    job = Job("main", "A", "late_fusion", "spcl", {"threshold": 0.5}, TrainConfig(threshold=0.5, seed=7))
+    made = make_row(job, corpus, Result(1, score, score, history))
+    assert (made["take_rate"], made["seconds_per_epoch"], made["curriculum_share"]) == (0.4, 3.0, 0.25)
+    assert made["by_length"] == {"length": [2.0, 9.0], "difficulty": [0.75, 3.0], "take_rate": [0.75, 0.25]}
+    timeline = made["timeline"]
+    assert (timeline["threshold"], timeline["take_rate"], timeline["loss"]) == ([0.5, 1.0], [0.25, 0.5], [1.5, 1.25])
+    assert timeline["modality_ratio"] == [[2.0, 1.0], [1.0, 1.5]]
+    assert (timeline["dev_weighted_f1"], timeline["dev_modality_accuracy"]) == ([1.0, 1.0], [[1.0, 1.0]] * 2)
+    assert (made["seed"], made["best_epoch"], made["epochs"], made["modalities"]) == (7, 1, 2, ["text", "audio"])
+    assert (made["config"]["threshold"], made["setting"], made["key"]) == (0.5, {"threshold": 0.5}, job.key)
+    assert made["test"]["weighted_f1"] == made["dev"]["weighted_f1"] == 1.0
 
 
 def test_result_rows_are_json(folder, tmp_path):
