@@ -48,7 +48,8 @@ class Recipe(NamedTuple):
 
     Attributes:
         label: what a table calls it.
-        settings: fields of `TrainConfig` that decide it, beside the seed and the number of epochs.
+        settings: fields of `TrainConfig` that decide it, beside the seed, and for "stochastic_turn" the epochs that it
+            turns over.
         make: the curriculum, from the data set and the configuration.
 
     Example:
@@ -141,9 +142,8 @@ def _stochastic(turns: bool = False, by_lot: bool = False) -> Callable[[Dialogue
     def make(dataset: DialogueDataset, config: TrainConfig) -> Curriculum:
         pace = pacing.LinearPace(start=config.pace_start, total=config.pace_epochs)
         tilt = 0.0 if by_lot else config.tilt
-        schedule = StochasticSelection(
-            pace, tilt=tilt, last_tilt=-tilt if turns else tilt, epochs=config.epochs, seed=config.seed
-        )
+        last, epochs = (-tilt, config.epochs) if turns else (tilt, 1)
+        schedule = StochasticSelection(pace, tilt=tilt, last_tilt=last, epochs=epochs, seed=config.seed)
         return Curriculum(SelfPacedScheduler(schedule, difficulty="loss"))
 
     return make

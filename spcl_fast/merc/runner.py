@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -71,7 +72,8 @@ def run_study(
 
     Raises:
         ValueError, OSError: a data file or a results file that cannot be read; results of a data set of the same name
-            with other modalities, which would pass for runs of this study. Leaving the iteration early ends the
+            with other modalities, which would pass for runs of this study; a process that was ended from outside
+            (`ChildProcessError`). Leaving the iteration early ends the
             runs under way, which are lost; those that are finished are on disk.
 
     Deterministic: a run's numbers do not depend on the others, nor on the number of processes.
@@ -118,8 +120,12 @@ def run_study(
                 job, row, error = running.pop(future), None, None
                 try:
                     row = future.result()
-                except (ValueError, ArithmeticError) as fault:  # a model that diverged, a setting that does not fit
-                    error = " ".join(str(fault).split())
+                except BrokenProcessPool:
+                    reason = "a process was ended from outside, perhaps for want of memory"
+                    raise ChildProcessError(f"{reason}; the runs that are finished are in {results}") from None
+                # A model that diverged, a setting that does not fit, a model larger than the memory.
+                except (ValueError, ArithmeticError, RuntimeError, MemoryError) as fault:
+                    error = " ".join(str(fault).split()) or type(fault).__name__
                     failed.add(job.key)
                 else:
                     clock.add(job, row)

@@ -137,7 +137,8 @@ class Trainer:
             The result; the model is left with the weights of its best epoch.
 
         Raises:
-            CheckpointError: the file to resume from is missing, damaged, or of another run.
+            CheckpointError: the file to resume from is missing, damaged, or of another run, which a run of other epochs
+                is only to a curriculum that looks at them ("stochastic_turn").
             ValueError: `resume` without a checkpoint, or a model that diverged: its logits (`FaultyDataError`) or its
                 dev loss are not finite.
 

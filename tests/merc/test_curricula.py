@@ -119,9 +119,7 @@ def test_curriculum_is_decided_by_its_settings_and_nothing_else(dataset, name):
     changed = {field for field, x in OTHER.items() if decided(dataset, replace(config, **{field: x})) != before}
     assert changed == set(CURRICULA[name].settings)
     assert (decided(dataset, replace(config, seed=1)) != before) == (name in OF_CHANCE + OF_DIALOGUES)
-    assert (decided(dataset, replace(config, epochs=9)) != before) == (
-        name in ("stochastic", "stochastic_turn", "thinning")
-    )
+    assert (decided(dataset, replace(config, epochs=9)) != before) == (name == "stochastic_turn")
 
 
 def test_curricula_are_different_ones(dataset):
@@ -138,6 +136,8 @@ def test_thinning_has_the_pace_of_stochastic_and_no_odds(dataset):
     assert (thinning["threshold"].pop("tilt"), thinning["threshold"].pop("last_tilt")) == (0.0, 0.0)
     assert (stochastic["threshold"].pop("tilt"), stochastic["threshold"].pop("last_tilt")) == (-0.5, -0.5)
     assert (turn["threshold"].pop("tilt"), turn["threshold"].pop("last_tilt")) == (-0.5, 0.5)
+    assert turn["threshold"].pop("epochs") == CONFIG.epochs
+    assert thinning["threshold"].pop("epochs") == stochastic["threshold"].pop("epochs") == 1  # it stays as it is
     assert thinning == stochastic == turn
     assert thinning["threshold"]["seed"] == 3
 

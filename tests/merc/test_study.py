@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
+import threading
+import time
 from collections import Counter
 
 import pytest
@@ -214,15 +217,34 @@ def test_run_study_refuses_results_of_other_modalities(folder, tmp_path):
 
 def test_run_study_goes_on_after_a_run_that_fails(folder, tmp_path):
     backbones = (
-        "{late_fusion: {hidden: 4, epochs: 1}, mmgcn: {model: mmgcn, hidden: 4, epochs: 1, learning_rate: 1.e+30}}"
+        "{late_fusion: {hidden: 4, epochs: 1}, mmgcn: {model: mmgcn, hidden: 4, epochs: 1, learning_rate: 1.e+30}, "
+        "huge: {hidden: 1000000000000000000}}"
     )
     text = SMALL.replace("{late_fusion: {hidden: 4, epochs: 2}}", backbones)
-    text = text.replace("{dropout: 0.3}, ", "").replace("[late_fusion], ", "[mmgcn, late_fusion], ")
+    text = text.replace("{dropout: 0.3}, ", "").replace("[late_fusion], ", "[mmgcn, huge, late_fusion], ")
     events = list(run_study(parse_study(text), folder, tmp_path / "failing.jsonl"))
-    failed = [e for e in events if e.job.backbone == "mmgcn"]
-    assert len(failed) == 4  # each tried once
+    failed, huge = ([e for e in events if e.job.backbone == name] for name in ("mmgcn", "huge"))
+    assert len(failed) == len(huge) == 4  # each tried once
     assert all(e.row is None and ("diverged" in e.error or "left out" in e.error) for e in failed)
-    assert len(read_results(tmp_path / "failing.jsonl").rows) == len(events) - 4 == 2 + 4
+    assert all(e.row is None and e.error for e in huge)  # no memory holds it
+    assert len(read_results(tmp_path / "failing.jsonl").rows) == len(events) - 8 == 2 + 4
+
+
+def test_run_study_says_that_a_process_was_ended(folder, tmp_path):
+    others = set(multiprocessing.active_children())  # of the tests before, on their way out
+
+    def end():
+        while not (found := set(multiprocessing.active_children()) - others):
+            time.sleep(0.05)
+        for process in found:
+            process.kill()
+
+    study = parse_study(SMALL)
+    thread = threading.Thread(target=end)
+    thread.start()
+    with pytest.raises(ChildProcessError, match=r"ended from outside.*r\.jsonl"):
+        list(run_study(study, folder, tmp_path / "r.jsonl"))
+    thread.join()
 
 
 def test_result_row_by_hand(folder):

@@ -50,7 +50,7 @@ class TransformerEncoder(nn.Module):
 
     The number of heads is the first of 5..14 that divides the feature size, else 1, where it is not given. The
     published code lets padding take part in the attention; here it is masked. What the paper leaves open follows the
-    defaults of `torch.nn.TransformerEncoderLayer`; there is no positional encoding.
+    defaults of `torch.nn.TransformerEncoderLayer`, its dropout of 0.1 among them; there is no positional encoding.
     """
 
     def __init__(self, size: int, hidden: int, dropout: float, heads: int | None = None) -> None:

@@ -93,7 +93,7 @@ class GraphEncoder(nn.Module):
         owner: in whose name errors are said.
         feature_sizes: modality -> F, at least one.
         hidden: width H of the encoders and of the graph.
-        encoder: of `encoders.ENCODERS`, made without dropout, so that the edges are weighed from whole nodes.
+        encoder: of `encoders.ENCODERS`, whose output is not dropped, so that the edges are weighed from whole nodes.
         dropout: of the nodes and inside GCNII, in [0, 1).
         layers: of GCNII, at least 0.
         decay: lambda of GCNII, positive.

@@ -21,7 +21,7 @@ class MMGCN(nn.Module):
     Args:
         feature_sizes: modality -> F, at least one; their order is the order of the logits.
         num_classes: C, at least 1.
-        encoder: "gru" or "transformer", without a dropout of its own: the graph drops what it reads.
+        encoder: "gru" or "transformer", whose output is not dropped: the graph drops what it reads.
         hidden: width H of the encoders and of the graph.
         dropout: probability, in [0, 1).
         layers: of GCNII, at least 0.
