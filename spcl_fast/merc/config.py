@@ -7,6 +7,7 @@ from numbers import Integral, Real
 
 from spcl_fast.merc.curricula import CURRICULA
 from spcl_fast.merc.models import MODELS
+from spcl_fast.merc.models.encoders import ENCODERS
 from spcl_fast.thresholds import ExponentialThreshold
 
 __all__ = ["TrainConfig"]
@@ -75,9 +76,11 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, known in (("model", MODELS), ("curriculum", CURRICULA)):
+        for name, known in (("model", MODELS), ("encoder", ENCODERS), ("curriculum", CURRICULA)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)} (got {getattr(self, name)!r})")
+        if not isinstance(self.standardize, bool):
+            raise TypeError(f"standardize must be True or False (got {type(self.standardize).__name__})")
         for name in ("hidden", "epochs", "batch_size", "patience", "pace_epochs", "seed"):
             value = getattr(self, name)
             is_integer = isinstance(value, Integral) and not isinstance(value, bool)
@@ -107,6 +110,5 @@ class TrainConfig:
             raise ValueError(f"strength must be at least 0 and finite (got {self.strength})")
         if not -1 <= self.tilt <= 1:
             raise ValueError(f"tilt must lie in [-1, 1] (got {self.tilt})")
-        ExponentialThreshold(
-            self.threshold, growth=self.growth, owner="TrainConfig"
-        )  # refuses what is out of its domain
+        # Refuses what is out of its domain.
+        ExponentialThreshold(self.threshold, growth=self.growth, owner="TrainConfig")

@@ -195,6 +195,8 @@ def test_by_length_has_groups_of_about_equal_size(dataset):
         ({"strength": -1.0}, "strength must be at least 0"),
         ({"tilt": 2.0}, r"tilt must lie in \[-1, 1\]"),
         ({"tilt": "1"}, "tilt must be a number"),
+        ({"encoder": "lstm"}, r"encoder must be one of gru, transformer \(got 'lstm'\)"),
+        ({"standardize": "no"}, r"standardize must be True or False \(got str\)"),
         ({"threshold": -1.0}, "threshold must be at least 0"),
     ],
 )

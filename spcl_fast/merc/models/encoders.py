@@ -87,7 +87,7 @@ def encode(encoders: Iterable[nn.Module], features: Iterable[Tensor], batch: Dia
     """The context of all modalities, from their features `[T, F]`: `[M, T, out_size]`.
 
     On the CPU the GRUs take their steps together, which is why there is a function for all of them. They have to be
-    of one kind and one width.
+    of one kind, one width and one dropout.
 
     Raises:
         ValueError: features that do not have T rows.
