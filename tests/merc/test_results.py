@@ -121,6 +121,10 @@ def test_row_that_no_reader_would_take_is_not_written(tmp_path):
         ("{", r"must be a JSON object \(got \{: "),
         ("[1]", r"must be a JSON object \(got \[1\]\)"),
         ('{"version": NaN}', "NaN is no number of JSON"),
+        (
+            json.dumps(row(test={"weighted_f1": 5.5})).replace("5.5", "1e999"),
+            r"test.weighted_f1 must be a number or null",
+        ),
         (row(version=2), r"version must be 1 \(got 2\)"),
         (row(key=""), r"key must be a text \(got ''\)"),
         (row(data=None), r"data must be a text \(got None\)"),
