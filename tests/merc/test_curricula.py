@@ -115,7 +115,7 @@ def test_by_length_counts_by_hand(dataset):
         ({"strength": -1.0}, "strength must be at least 0"),
         ({"tilt": 2.0}, r"tilt must lie in \[-1, 1\]"),
         ({"tilt": "1"}, "tilt must be a number"),
-        ({"threshold": -1.0}, "initial must be at least 0"),
+        ({"threshold": -1.0}, "TrainConfig: threshold must be at least 0"),
     ],
 )
 def test_config_refuses_by_name(options, message):

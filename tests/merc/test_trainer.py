@@ -257,9 +257,9 @@ def test_trainer_reshuffles_whole_dialogues_every_epoch(dataset, monkeypatch):
     whole = {tuple(dataset.labels[a:b]) for a, b in itertools.pairwise(dataset.offsets)}
     step = Trainer._step
 
-    def watched(self, features, batch):
+    def watched(self, features, batch, ids):
         seen.append([tuple(y.tolist()) for y in batch.labels.split(batch.lengths.tolist())])
-        return step(self, features, batch)
+        return step(self, features, batch, ids)
 
     monkeypatch.setattr(Trainer, "_step", watched)
     Trainer(dataset, replace(CONFIG, epochs=2)).fit()
