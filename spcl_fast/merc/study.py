@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ BASELINE = "none"
 SEARCH_SEED = 1000  # the first seed of the search: none of them is reported
 PARTS = ("main", "ablation")
 _KEYS = {"data", "backbones", "curricula", "search", "parts"}
+_DEFAULTS = asdict(TrainConfig())
 _FIELDS = {f.name for f in fields(TrainConfig)} - {"seed"}
 
 
@@ -78,14 +80,13 @@ class Job:
     setting: dict[str, Any]
     config: TrainConfig
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What tells a run from all others; the part it belongs to does not, but for the search.
 
         Of the configuration it is what differs from the defaults, so that a new field makes no finished run another.
         """
-        defaults = asdict(TrainConfig())
-        config = {name: x for name, x in asdict(self.config).items() if x != defaults[name]}
+        config = {name: x for name, x in asdict(self.config).items() if x != _DEFAULTS[name]}
         what = [self.part == "search", self.data, self.backbone, self.curriculum, config]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -182,13 +183,20 @@ class Study(NamedTuple):
         return _Choices(self, {row["key"]: row for row in rows}).setting(data, curriculum)
 
     def _job(self, part: str, data: str, backbone: str, curriculum: str, setting: dict[str, Any], seed: int) -> Job:
-        options = dict(self.backbones[backbone])
-        options |= options.pop("per_data", {}).get(data, {})
+        options = {k: x for k, x in self.backbones[backbone].items() if k != "per_data"}
+        options |= self.backbones[backbone].get("per_data", {}).get(data, {})
         # The choice is for the backbone of the search; another takes over what is the curriculum's, and keeps its own.
         if backbone != self.search["backbone"]:
             setting = {k: options.get(k, x) for k, x in setting.items() if k in CURRICULA[curriculum].settings}
-        config = TrainConfig(**(options | setting), curriculum=curriculum, seed=seed)
-        return Job(part, data, backbone, curriculum, setting, config)
+        options |= {**setting, "curriculum": curriculum, "seed": seed}
+        return _made(part, data, backbone, curriculum, tuple(setting.items()), tuple(options.items()))
+
+
+@lru_cache(maxsize=1 << 16)  # a study is planned anew after every run
+def _made(
+    part: str, data: str, backbone: str, curriculum: str, setting: tuple[Any, ...], options: tuple[Any, ...]
+) -> Job:
+    return Job(part, data, backbone, curriculum, dict(setting), TrainConfig(**dict(options)))
 
 
 class _Choices:
