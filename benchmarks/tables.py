@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from spcl_fast.merc.models import MODELS
+from spcl_fast.merc.results import read_results
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -17,38 +21,26 @@ PREDICTIONS = Path(__file__).parent / "gpu_predictions.json"
 GPU_PROVIDERS = ("cuda", "triton", "eager", "compile")  # ours first
 GPU_HEAD = "| op | size | target | predicted | cuda | triton | eager | torch.compile | of the copy | launches |"
 NOT_RUN = "not run"
-ACCURACY = ("iemocap-gru", "meld-gru", "iemocap-transformer", "meld-transformer")
+STUDY = ROOT / "docs" / "study" / "results.jsonl"
+OURS = {"stochastic": "stochastic", "thinning": "its control"}
 
 
-def accuracy() -> str:
-    """One row a cell of `benchmarks/accuracy.py`."""
-    lines = [
-        "| corpus | encoder | seeds | no curriculum | SPCL (epsilon, alpha) | p |",
-        "|---|---|---|---|---|---|",
-    ]
-    for cell in ACCURACY:
-        path = RESULTS / f"accuracy_{cell}.json"
-        if path.exists():
-            lines.append(_accuracy_row(json.loads(path.read_text())))
+def study() -> str:
+    """One row a backbone and data set of the study: mean test weighted F1 and its deviation over the seeds."""
+    curricula = {"none": "no curriculum", "spcl": "SPCL", "random_utterances": "its control", **OURS}
+    lines = [f"| data | backbone | seeds | {' | '.join(curricula.values())} |", f"|{'---|' * (3 + len(curricula))}"]
+    arms: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    for row in read_results(STUDY).rows if STUDY.exists() else []:
+        if row["part"] != "search" and row["curriculum"] in curricula:
+            of_seeds = arms.setdefault((row["data"], row["backbone"]), {}).setdefault(row["curriculum"], {})
+            of_seeds[row["seed"]] = 100 * row["test"]["weighted_f1"]
+    for (data, backbone), found in sorted(arms.items(), key=lambda x: (x[0][0], list(MODELS).index(x[0][1]))):
+        seeds = set.intersection(*(set(found.get(c, {})) for c in curricula))  # those that all have, so that rows pair
+        if len(seeds) > 1:
+            scores = [[found[c][seed] for seed in seeds] for c in curricula]
+            cells = [f"{statistics.fmean(x):.1f} ± {statistics.stdev(x):.1f}" for x in scores]
+            lines.append(f"| {data} | {backbone} | {len(seeds)} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _accuracy_row(result: dict[str, Any]) -> str:
-    def score(name: str) -> str:
-        summary = result["summary"][name]
-        return f"{100 * summary['weighted_f1']:.1f} ± {100 * summary['weighted_f1_sd']:.1f}"
-
-    spcl = result["config"]["spcl"]
-    settings = f"({spcl['threshold']:g}, {spcl['growth']:g})"
-    cells = (
-        result["corpus"]["name"].partition("_")[0].upper(),
-        spcl["encoder"],
-        str(len(result["seeds"])),
-        score("none"),
-        f"{score('spcl')} {settings}",
-        f"{result['paired_t_test_p']:.2f}",
-    )
-    return f"| {' | '.join(cells)} |"
 
 
 def read_all(folder: Path) -> dict[str, dict[str, Any]]:
@@ -138,7 +130,7 @@ def _time(ms: float) -> str:
     return f"{1000 * ms:.0f} µs" if ms < 1 else f"{ms:.1f} ms" if ms < 100 else f"{ms:.0f} ms"
 
 
-TABLES = {"accuracy": accuracy, "speed": speed, "gpu": gpu}
+TABLES = {"study": study, "speed": speed, "gpu": gpu}
 
 
 def filled(text: str) -> str:

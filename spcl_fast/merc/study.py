@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ BASELINE = "none"
 SEARCH_SEED = 1000  # the first seed of the search: none of them is reported
 PARTS = ("main", "ablation")
 _KEYS = {"data", "backbones", "curricula", "search", "parts"}
+_DEFAULTS = asdict(TrainConfig())
 _FIELDS = {f.name for f in fields(TrainConfig)} - {"seed", "curriculum"}
 
 
@@ -64,10 +66,11 @@ class Job:
         config: the whole configuration, the seed included.
 
     Example:
+        >>> from dataclasses import replace
         >>> from spcl_fast.merc.config import TrainConfig
         >>> from spcl_fast.merc.study import Job
         >>> job = Job("main", "MELD", "mmgcn", "spcl", {"threshold": 0.4}, TrainConfig(threshold=0.4, seed=3))
-        >>> len(job.key), job.key == Job("ablation", *list(vars(job).values())[1:]).key  # the same run
+        >>> len(job.key), job.key == replace(job, part="ablation").key  # the same run
         (16, True)
     """
 
@@ -78,14 +81,13 @@ class Job:
     setting: dict[str, Any]
     config: TrainConfig
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What tells a run from all others; the part it belongs to does not, but for the search.
 
         Of the configuration it is what differs from the defaults, so that a new field makes no finished run another.
         """
-        defaults = asdict(TrainConfig())
-        config = {name: x for name, x in asdict(self.config).items() if x != defaults[name]}
+        config = {name: x for name, x in asdict(self.config).items() if x != _DEFAULTS[name]}
         what = [self.part == "search", self.data, self.backbone, self.curriculum, config]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -95,11 +97,9 @@ class Study(NamedTuple):
 
     Attributes:
         data: name -> data set.
-        backbones: name -> fields of `TrainConfig`, and under "per_data" those of a data set. What is chosen for a
-            curriculum with the backbone of the search holds for the others too, unless they say something else; what
-            is chosen for the baseline, the model and its optimiser, holds for the backbone of the search alone.
-        curricula: name -> candidate settings, or the name of the curriculum whose choice it shares, which decides
-            all that it is decided by.
+        backbones: name -> fields of `TrainConfig`, and under "per_data" those of a data set. To others than that of the
+            search only what decides a curriculum is carried over, and where they do not say it themselves.
+        curricula: name -> candidate settings, or the name of one with the same fields, whose choice it shares.
         search: "backbone", which the settings are chosen for and carried over from, and "seeds".
         parts: "part", "data", "backbones", "curricula", "seeds" of what is reported.
 
@@ -187,13 +187,20 @@ class Study(NamedTuple):
         return _Choices(self, {row["key"]: row for row in rows}).setting(data, curriculum)
 
     def _job(self, part: str, data: str, backbone: str, curriculum: str, setting: dict[str, Any], seed: int) -> Job:
-        options = dict(self.backbones[backbone])
-        options |= options.pop("per_data", {}).get(data, {})
+        options = {k: x for k, x in self.backbones[backbone].items() if k != "per_data"}
+        options |= self.backbones[backbone].get("per_data", {}).get(data, {})
         # The choice is for the backbone of the search; another takes over what is the curriculum's, and keeps its own.
         if backbone != self.search["backbone"]:
             setting = {k: options.get(k, x) for k, x in setting.items() if k in CURRICULA[curriculum].settings}
-        config = TrainConfig(**(options | setting), curriculum=curriculum, seed=seed)
-        return Job(part, data, backbone, curriculum, setting, config)
+        options |= {**setting, "curriculum": curriculum, "seed": seed}
+        return _made(part, data, backbone, curriculum, tuple(setting.items()), tuple(options.items()))
+
+
+@lru_cache(maxsize=1 << 16)  # a study is planned anew after every run
+def _made(
+    part: str, data: str, backbone: str, curriculum: str, setting: tuple[Any, ...], options: tuple[Any, ...]
+) -> Job:
+    return Job(part, data, backbone, curriculum, dict(setting), TrainConfig(**dict(options)))
 
 
 class _Choices:
@@ -220,20 +227,16 @@ class _Choices:
     def _best(self, data: str, curriculum: str) -> dict[str, Any] | None:
         if curriculum != BASELINE and self.setting(data, BASELINE) is None:
             return None
-        best: tuple[float, dict[str, Any]] | None = None
-        for jobs in self._candidates(data, curriculum):
-            if any(job.key not in self.known for job in jobs):
-                return None
-            score = fmean(self._dev_score(job) for job in jobs)
-            if best is None or score > best[0]:
-                best = score, jobs[0].setting
-        assert best is not None  # a curriculum has at least one candidate
-        return best[1]
+        candidates = self._candidates(data, curriculum)
+        if any(job.key not in self.known for jobs in candidates for job in jobs):
+            return None
+        return max(candidates, key=self._dev_score)[0].setting  # of equals the first
 
-    def _dev_score(self, job: Job) -> float:
-        if (score := (self.known[job.key].get("dev") or {}).get("weighted_f1")) is None:
-            raise StudyError(f"search: every run must have a weighted F1 on dev (got none for {job.key})")
-        return float(score)
+    def _dev_score(self, jobs: list[Job]) -> float:
+        scores: list[Any] = [(self.known[job.key].get("dev") or {}).get("weighted_f1") for job in jobs]
+        if None in scores:
+            raise StudyError(f"search: every run must have a weighted F1 on dev (got none for {jobs[0].setting})")
+        return fmean(scores)
 
     def _owner(self, curriculum: str) -> str:
         """The curriculum whose candidates this one is chosen from."""
@@ -349,9 +352,8 @@ def _check(study: Study) -> None:
     for i, part in enumerate(study.parts):
         where = f"parts[{i}]"
         if part.keys() != {"part", "data", "backbones", "curricula", "seeds"}:
-            raise StudyError(
-                f"{where}: must have part, data, backbones, curricula, seeds (got {', '.join(map(str, part))})"
-            )
+            got = ", ".join(map(str, part))
+            raise StudyError(f"{where}: must have part, data, backbones, curricula, seeds (got {got})")
         _known(f"{where}.part", [part["part"]], PARTS)
         _seeds(f"{where}.seeds", part["seeds"])
         for field, of in (("data", study.data), ("backbones", study.backbones), ("curricula", study.curricula)):

@@ -107,7 +107,7 @@ def test_train_without_curriculum_on_one_modality(capsys, tmp_path, corpus):
     )  # fmt: skip
     assert code == 0
     assert "text alone" in out
-    assert json.loads((tmp_path / "metrics.json").read_text())["history"][0]["curriculum"] is None
+    assert json.loads((tmp_path / "metrics.json").read_text())["history"][0]["curriculum"]["take_rate"] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_by_length_has_groups_of_about_equal_size(dataset):
         ({"tilt": "1"}, "tilt must be a number"),
         ({"encoder": "lstm"}, r"encoder must be one of gru, transformer \(got 'lstm'\)"),
         ({"standardize": "no"}, r"standardize must be True or False \(got str\)"),
-        ({"threshold": -1.0}, "threshold must be at least 0"),
+        ({"threshold": -1.0}, "TrainConfig: threshold must be at least 0"),
     ],
 )
 def test_config_refuses_by_name(options, message):
