@@ -24,7 +24,7 @@ def experiment(
     """Make every run of a study that is missing from its results file."""
     from spcl_fast.cli.console import console, progress, refusing
     from spcl_fast.merc.runner import run_study
-    from spcl_fast.merc.study import read_study
+    from spcl_fast.merc.study_file import read_study
 
     say = console().print
     folder = data or Path(os.environ.get("SPCL_FAST_DATA") or study.parent)

@@ -81,7 +81,7 @@ def run_study(
     Example:
         >>> from pathlib import Path
         >>> from spcl_fast.merc.runner import run_study
-        >>> from spcl_fast.merc.study import parse_study
+        >>> from spcl_fast.merc.study_file import parse_study
         >>> study = parse_study('''
         ... data: {MELD: {file: meld.npz, modalities: "text_lsa,audio"}}
         ... backbones: {late_fusion: {}}

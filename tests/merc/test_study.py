@@ -16,7 +16,8 @@ from spcl_fast.merc.evaluation import evaluate
 from spcl_fast.merc.npz import read_npz, write_npz
 from spcl_fast.merc.results import append_result, read_results
 from spcl_fast.merc.runner import make_row, run_study
-from spcl_fast.merc.study import SEARCH_SEED, Job, StudyError, parse_study, read_study
+from spcl_fast.merc.study import SEARCH_SEED, Job, StudyError
+from spcl_fast.merc.study_file import parse_study, read_study
 from spcl_fast.merc.synthetic import make_synthetic
 from spcl_fast.merc.trainer import Result, TrainConfig, Trainer
 
@@ -89,6 +90,12 @@ def test_study_makes_no_run_twice():
     assert count["main", "A", "late_fusion"] == 3 * 2
     assert count["main", "B", "mmgcn"] == 3 * 2
     assert count["ablation", "A", "late_fusion"] == 2 * 1  # seeds 0 and 1 are in the main part
+
+
+def test_study_knows_a_whole_number_as_a_float():
+    texts = (YAML, YAML.replace("threshold: 0.9", "threshold: 1"), YAML.replace("threshold: 0.9", "threshold: 1.0"))
+    other, whole, real = ({j.key for j in complete(parse_study(text))} for text in texts)
+    assert whole == real != other
 
 
 def test_study_carries_the_curriculum_over_to_other_backbones_and_not_the_model():
