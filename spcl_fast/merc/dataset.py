@@ -163,9 +163,11 @@ class DialogueDataset:
             >>> import numpy as np
             >>> from spcl_fast.merc.synthetic import make_synthetic
             >>> corpus = make_synthetic("meld-like", dialogues={"train": 3, "dev": 2, "test": 2})
-            >>> rows, offsets = corpus.rows_of(np.array([1]))
-            >>> offsets.tolist(), rows[0] == corpus.offsets[1]
-            ([0, 12], np.True_)
+            >>> corpus.offsets[:3].tolist()
+            [0, 15, 16]
+            >>> rows, offsets = corpus.rows_of(np.array([1, 0]))
+            >>> rows[:3].tolist(), offsets.tolist()
+            ([15, 0, 1], [0, 1, 16])
         """
         lengths = self.lengths[dialogues]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
