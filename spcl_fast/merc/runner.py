@@ -203,10 +203,10 @@ class _Pool(ProcessPoolExecutor):
         super().__init__(processes, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
 
     def __exit__(self, *exception: Any) -> None:
-        running = list((self._processes or {}).values())
-        self.shutdown(wait=False, cancel_futures=True)
-        for process in running:  # idle, or in the middle of a run that nobody waits for any more
-            process.terminate()
+        if exception[0] is not None:  # nobody waits any more for what is under way
+            for process in list((self._processes or {}).values()):
+                process.terminate()
+        self.shutdown(cancel_futures=True)
 
 
 class _Clock:

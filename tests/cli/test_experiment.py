@@ -96,6 +96,13 @@ def test_experiment_refuses_a_damaged_results_file(capsys, folder, tmp_path):
     assert results.read_text() == '{"version": 2}\n'
 
 
+def test_experiment_ends_in_silence(folder, tmp_path):
+    command = [sys.executable, "-m", "spcl_fast", "experiment", str(folder / "study.yaml"), "--data", str(folder)]
+    options = ["--out", str(tmp_path / "r.jsonl"), "--processes", "2"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_experiment_that_is_ended_leaves_no_process_behind(folder, tmp_path):
     text = STUDY.replace("epochs: 2", "epochs: 100000")
     (tmp_path / "long.yaml").write_text(text)
