@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from spcl_fast._paces import integer
 from spcl_fast._sampling import as_pace
 from spcl_fast._scheduler_state import described
 from spcl_fast.difficulty import StepInputs
-from spcl_fast.difficulty.random import uniform
+from spcl_fast.difficulty.random import MAX_SEED, uniform
 from spcl_fast.ops import _check
 from spcl_fast.thresholds import ThresholdSchedule
 
@@ -70,7 +71,7 @@ class MatchedSelection(ThresholdSchedule):
         _check.choice("MatchedSelection", "take", take, TAKES)
         self.schedule = schedule
         self.take = take
-        self.seed = require_seed("MatchedSelection", seed)
+        self.seed = integer("MatchedSelection", "seed", seed, 0, MAX_SEED)
         self.initial = schedule.initial
         self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
 
@@ -197,12 +198,8 @@ class StochasticSelection(ThresholdSchedule):
             _check.number(name, argument, got, "lie in [-1, 1]", lambda x: -1 <= x <= 1)
         self.tilt = float(tilt)
         self.last_tilt = self.tilt if last_tilt is None else float(last_tilt)
-        if isinstance(epochs, bool) or not isinstance(epochs, int):
-            raise TypeError(f"{name}: epochs must be an integer (got {type(epochs).__name__})")
-        if epochs < 1:
-            raise ValueError(f"{name}: epochs must be at least 1 (got {epochs})")
-        self.epochs = epochs
-        self.seed = require_seed(name, seed)
+        self.epochs = integer(name, "epochs", epochs, 1)
+        self.seed = integer(name, "seed", seed, 0, MAX_SEED)
         # On the device, so that another epoch neither recompiles a compiled step nor waits.
         self.register_buffer("pace_now", torch.tensor(self.pace(0), dtype=torch.float64))
         self.register_buffer("tilt_now", torch.tensor(self.tilt, dtype=torch.float64))
@@ -235,15 +232,6 @@ class StochasticSelection(ThresholdSchedule):
         self.pace_now.fill_(self.pace(epoch + 1))
         self.tilt_now.fill_(self.tilt + (self.last_tilt - self.tilt) * min(1.0, (epoch + 1) / self.epochs))
         return threshold
-
-
-def require_seed(owner: str, seed: int) -> int:
-    """A seed of lots; TypeError or ValueError in the name of `owner` for anything else."""
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"{owner}: seed must be an integer (got {type(seed).__name__})")
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"{owner}: seed must lie in [0, 2**63) (got {seed})")
-    return seed
 
 
 def _place(key: Tensor, unknown: Tensor) -> Tensor:

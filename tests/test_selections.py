@@ -245,7 +245,8 @@ def test_stochastic_selection_follows_its_pace():
     [
         (lambda: MatchedSelection(0.5), "schedule must be a ThresholdSchedule"),
         (lambda: MatchedSelection(ExponentialThreshold(0.5), take="some"), "take must be one of"),
-        (lambda: MatchedSelection(ExponentialThreshold(0.5), seed=-1), r"seed must lie in \[0, 2\*\*63\)"),
+        (lambda: MatchedSelection(ExponentialThreshold(0.5), seed=-1), "seed must be at least 0"),
+        (lambda: MatchedSelection(ExponentialThreshold(0.5), seed=2**63), "seed must be at most 9223372036854775807"),
         (lambda: MatchedSelection(ExponentialThreshold(0.5), seed=True), "seed must be an integer"),
         (lambda: StochasticSelection(0.0), "pace"),
         (lambda: StochasticSelection(0.5, tilt=1.5), r"tilt must lie in \[-1, 1\]"),

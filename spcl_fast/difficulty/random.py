@@ -7,8 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spcl_fast._paces import integer
 from spcl_fast.difficulty.measurer import Difficulty, StepInputs
 from spcl_fast.ops import _check
+
+MAX_SEED = 2**63 - 1
 
 
 class RandomDifficulty(Difficulty):
@@ -38,11 +41,7 @@ class RandomDifficulty(Difficulty):
 
     def __init__(self, *, seed: int = 0, redraw: bool = True) -> None:
         super().__init__()
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise TypeError(f"RandomDifficulty: seed must be an integer (got {type(seed).__name__})")
-        if not 0 <= seed < 2**63:
-            raise ValueError(f"RandomDifficulty: seed must lie in [0, 2**63) (got {seed})")
-        self.seed = seed
+        self.seed = integer("RandomDifficulty", "seed", seed, 0, MAX_SEED)
         self.redraw = bool(redraw)
         self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from spcl_fast._paces import integer
 from spcl_fast.ops import _check
 
 #: Of more differences than these SciPy's approximation by a normal distribution has the same digits, in less time.
@@ -88,8 +89,8 @@ def bootstrap_interval(
     """
     x = np.sort(_numbers("bootstrap_interval", "values", values))
     confidence = _confidence("bootstrap_interval", confidence)
-    resamples = _integer("bootstrap_interval", "resamples", resamples, 1)
-    rng = np.random.default_rng(_integer("bootstrap_interval", "seed", seed, 0))
+    resamples = integer("bootstrap_interval", "resamples", resamples, 1)
+    rng = np.random.default_rng(integer("bootstrap_interval", "seed", seed, 0))
     n = len(x)
     if n == 1:
         return Interval(math.nan, math.nan)
@@ -213,14 +214,6 @@ def _numbers(op: str, name: str, values: Sequence[float]) -> np.ndarray:
 
 def _confidence(op: str, value: float) -> float:
     return _check.number(op, "confidence", value, "be in (0, 1)", lambda x: 0 < x < 1)
-
-
-def _integer(op: str, name: str, value: int, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{op}: {name} must be an integer (got {type(value).__name__})")
-    if value < least:
-        raise ValueError(f"{op}: {name} must be at least {least} (got {value})")
-    return value
 
 
 def _p_value(value: float) -> float:

@@ -159,27 +159,6 @@ class Study(NamedTuple):
                                 wanted.setdefault(job.key, job)
         return [job for key, job in wanted.items() if key not in choices.known]
 
-    def chosen(self, data: str, curriculum: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
-        """The candidate with the best mean weighted F1 on dev, the first of equals; None while runs are missing.
-
-        What the baseline was given is part of every other curriculum's setting.
-
-        Example:
-            >>> from spcl_fast.merc.study_file import parse_study
-            >>> study = parse_study('''
-            ... data: {MELD: {file: meld.npz, modalities: "text_lsa,audio"}}
-            ... backbones: {late_fusion: {}}
-            ... curricula: {none: [{dropout: 0.3}, {dropout: 0.5}]}
-            ... search: {backbone: late_fusion, seeds: 1}
-            ... parts: [{part: main, data: [MELD], backbones: [late_fusion], curricula: [none], seeds: 1}]
-            ... ''')
-            >>> first, second = study.ready([])
-            >>> rows = [{"key": job.key, "dev": {"weighted_f1": f1}} for job, f1 in ((first, 0.5), (second, 0.6))]
-            >>> study.chosen("MELD", "none", rows)
-            {'dropout': 0.5}
-        """
-        return _Choices(self, {row["key"]: row for row in rows}).setting(data, curriculum)
-
     def _job(self, part: str, data: str, backbone: str, curriculum: str, setting: dict[str, Any], seed: int) -> Job:
         options = {k: x for k, x in self.backbones[backbone].items() if k != "per_data"}
         options |= self.backbones[backbone].get("per_data", {}).get(data, {})

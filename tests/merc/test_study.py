@@ -39,6 +39,9 @@ parts:
 """
 
 
+MATCHED = ("A", "late_fusion", "random_utterances", 0)
+
+
 def row(job, f1):
     return {"key": job.key, "dev": {"weighted_f1": f1}}
 
@@ -62,9 +65,10 @@ def test_study_asks_first_for_what_choices_wait_for():
     jobs = study.ready(rows)
     assert {j.curriculum for j in jobs} == {"spcl", "random_utterances"}
     assert {(j.config.threshold, j.config.growth) for j in jobs} == {(0.9, 1.5)}
+    (setting,) = (j.setting for j in jobs if (j.data, j.backbone, j.curriculum, j.config.seed) == MATCHED)
+    assert setting == {"dropout": 0.3, "threshold": 0.9, "growth": 1.5}
     rows += [row(j, 0.5) for j in jobs]
     assert study.ready(rows) == []
-    assert study.chosen("A", "random_utterances", rows) == {"dropout": 0.3, "threshold": 0.9, "growth": 1.5}
 
 
 @pytest.mark.parametrize("dev", [None, {}, {"weighted_f1": None}])
