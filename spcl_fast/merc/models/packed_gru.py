@@ -1,7 +1,7 @@
 """Bidirectional GRUs over ragged dialogues, for the CPU: only the time steps loop.
 
-torch's own spends three quarters of its time between the matrix products at the size of a batch of dialogues: it walks
-the directions one after the other and takes the gradient of the weights step by step. Here all modalities in both
+torch's own spends most of its time between the matrix products at the size of a batch of dialogues: it walks the
+directions one after the other and takes the gradient of the weights step by step. Here all modalities in both
 directions are one batched product a step, what the backward pass multiplies is computed for all steps at once, and the
 weights get theirs in a single product at the end.
 """
