@@ -51,6 +51,7 @@ class Recipe(NamedTuple):
         settings: fields of `TrainConfig` that decide it, beside the seed, and for "stochastic_turn" the epochs that it
             turns over.
         make: the curriculum, from the data set and the configuration.
+        carried: in a study, whether what was chosen goes before what a backbone says of these settings itself.
 
     Example:
         >>> from spcl_fast.merc.curricula import CURRICULA
@@ -61,6 +62,7 @@ class Recipe(NamedTuple):
     label: str
     settings: tuple[str, ...]
     make: Callable[[DialogueDataset, TrainConfig], Curriculum]
+    carried: bool = False
 
 
 def make_curriculum(dataset: DialogueDataset, config: TrainConfig) -> Curriculum:
@@ -212,6 +214,7 @@ _TILT = (*_PACE, "tilt")
 CURRICULA: dict[str, Recipe] = {
     "none": Recipe("none", (), lambda dataset, config: _everything(dataset)),
     "spcl": Recipe("SPCL", _THRESHOLD, _by_threshold()),
+    "spcl_carried": Recipe("SPCL, schedule as chosen", _THRESHOLD, _by_threshold(), carried=True),
     "loss": Recipe("loss alone", _THRESHOLD, _by_threshold(difficulty="loss")),
     "spread": Recipe("spread alone", _THRESHOLD, _by_threshold(difficulty="spread")),
     "spcl_mean": Recipe("SPCL, mean spread", _THRESHOLD, _by_threshold(aggregate="mean")),

@@ -164,7 +164,8 @@ class Study(NamedTuple):
         options |= self.backbones[backbone].get("per_data", {}).get(data, {})
         # The choice is for the backbone of the search; another takes over what is the curriculum's, and keeps its own.
         if backbone != self.search["backbone"]:
-            setting = {k: options.get(k, x) for k, x in setting.items() if k in CURRICULA[curriculum].settings}
+            own, recipe = options, CURRICULA[curriculum]
+            setting = {k: x if recipe.carried else own.get(k, x) for k, x in setting.items() if k in recipe.settings}
         options |= {**setting, "curriculum": curriculum, "seed": seed}
         # 1 and 1.0 are one setting, so they must make one key.
         options = {k: float(x) if isinstance(_DEFAULTS[k], float) else x for k, x in options.items()}

@@ -110,6 +110,11 @@ def test_study_carries_the_curriculum_over_to_other_backbones_and_not_the_model(
     study = parse_study(YAML.replace("hidden: 6,", "hidden: 6, threshold: 1.3, growth: 1.4,"))
     jobs = [j for j in complete(study) if j.backbone == "mmgcn" and j.curriculum != "none"]
     assert {(j.config.threshold, j.config.growth) for j in jobs} == {(1.3, 1.4)}  # which it says itself
+    text = YAML.replace("hidden: 6,", "hidden: 6, threshold: 1.3, growth: 1.4,")
+    text = text.replace("  random_utterances: spcl", "  random_utterances: spcl\n  spcl_carried: spcl")
+    jobs = complete(parse_study(text.replace("[none, spcl, random_utterances]", "[none, spcl_carried]")))
+    carried = {(j.config.threshold, j.config.growth) for j in jobs if j.curriculum == "spcl_carried"}
+    assert carried == {(0.4, 1.2)}  # as chosen for the backbone of the search, in whatever a backbone says itself
     assert {j.config.epochs for j in complete(parse_study(YAML)) if j.backbone == "late_fusion" and j.data == "B"} == {
         2
     }
