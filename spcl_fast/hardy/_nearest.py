@@ -115,7 +115,7 @@ class _Screen:
         return bounds
 
     def candidates(self, count: int) -> tuple[Tensor, Tensor]:
-        """Of each row the `count` with the lowest bounds, int64[N, count], and what no other's bound is below, `[N]`."""
+        """Of each row the `count` with the lowest bounds, int64[N, count], and the highest of these bounds, `[N]`."""
         N, device = len(self.centred), self.centred.device
         lowest = torch.full((N, count), math.inf, dtype=self.centred.dtype, device=device)
         found = torch.zeros((N, count), dtype=torch.int64, device=device)
