@@ -177,7 +177,7 @@ class MissingProtocol:
             rows = [torch.full(shape, m in self.available, dtype=torch.bool, device=device) for m in modalities]
             return torch.stack(rows)
         ids = dialogue_ids if self.missing == "dialogue" else utterance_ids
-        when = torch.tensor(epoch, device=device)
+        when = torch.full((), epoch, device=device)
         # The name decides, so that the order of the modalities does not.
         lots = torch.stack([uniform(ids, when, self.seed ^ zlib.crc32(m.encode())) for m in modalities])
         last = torch.arange(len(modalities), device=device)[:, None] == lots.argmax(0)

@@ -150,8 +150,9 @@ class NeighbourTable:
             rows: `int[T]`, any integer dtype, each in [0, N): which utterances of the fold the batch holds.
             hardness: `[T]`, floating point, on the same device: in [0, 1], that of `ops.multiview_hardness`; what is
                 beyond counts as the nearer of both.
-            available: `bool[M]` for the whole batch, or `bool[M, T]`, the `present` of the ops: True where a modality
-                is there. A subset is ranked when it is first seen; until all are, a mixed batch on a GPU waits for it.
+            available: `bool[M]` for the whole batch, on any device but read on the host; or `bool[M, T]`, the `present`
+                of the ops, on that of the table. True where a modality is there. A subset is ranked when it is first
+                seen; until all are, a mixed batch on a GPU waits for it.
 
         Returns:
             `int64[T, k + 1]`, rows of the fold; the first is always the query. Only the query itself, k + 1 times:
@@ -192,7 +193,7 @@ class NeighbourTable:
             if least < 0 or most >= self.num_rows:
                 got = least if least < 0 else most
                 raise ValueError(f"{owner}: rows must lie in [0, {self.num_rows}) (got {got})")
-        if not mixed:  # on any device: M flags
+        if not mixed:
             if len(available) != M:
                 raise ValueError(f"{owner}: available must have shape {(M,)} or {(M, T)} (got {(len(available),)})")
             return rows + self._ranked(sum(2**m for m, there in enumerate(available.tolist()) if there))
