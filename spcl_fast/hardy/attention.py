@@ -108,8 +108,8 @@ class DialogueLayout(NamedTuple):
         """
         G, T, width = projected.shape
         D, L = self.shape
-        if not T:
-            return projected.new_zeros(G, 0, width // 3)
+        if not G or not T:
+            return projected.new_zeros(G, T, width // 3)
         padded = projected.new_zeros(G, D * L, width).index_copy(1, self.rows, projected)
         real = keys.new_zeros(G, D * L).index_copy(1, self.rows, keys).view(G * D, L)
         some = real.any(1)

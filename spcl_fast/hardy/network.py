@@ -190,7 +190,9 @@ class HardyNetwork(nn.Module):
         if first_stage:
             return x[:, 0]
         summed = x.sum(0)
-        return summed if len(used) == M else summed.new_zeros(M, T, self.hidden).index_copy(0, torch.tensor(used), summed)
+        if len(used) == M:
+            return summed
+        return summed.new_zeros(M, T, self.hidden).index_copy(0, torch.tensor(used), summed)
 
     def _classify(self, parts: Tensor | tuple[Tensor, ...]) -> dict[str, Tensor]:
         return {m: head(x) for m, head, x in zip(self.modalities, self.heads, parts, strict=True)}
