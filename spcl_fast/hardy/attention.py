@@ -190,7 +190,9 @@ class CrossAttentions(nn.Module):
         super().__init__()
         self.heads = heads
         pairs = torch.combinations(torch.arange(modalities)).T  # [2, P]
-        #: queries of the 2 P attentions, and whose keys they look at
+        # The queries of the 2 P attentions, and whose keys they look at.
+        self.queries: Tensor
+        self.others: Tensor
         self.register_buffer("queries", pairs.flatten(), persistent=False)
         self.register_buffer("others", pairs.flip(0).flatten(), persistent=False)
         count = 2 * pairs.shape[1]

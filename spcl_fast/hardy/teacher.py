@@ -81,9 +81,7 @@ def train_teacher(
         >>> network.training
         False
     """
-    adam = torch.optim.Adam(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
+    adam = torch.optim.Adam(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     network.train()
     for epoch in range(2 * config.teacher_epochs):
         order = np.random.default_rng([config.seed, epoch, DRAWS])
@@ -93,7 +91,8 @@ def train_teacher(
         for features, batch, rows in batches(order.permutation(dialogues)):
             if here is None:
                 out = network(features, batch, first_stage=True, crossed=True)
-                assert out.hidden is not None and out.crossed is not None
+                assert out.hidden is not None
+                assert out.crossed is not None
                 information = mutual_information(out.hidden, out.crossed).mean(0).sum()
                 unimodal = [classification_loss(z, batch.labels) for z in out.logits.values()]
                 loss = torch.stack(unimodal).sum() - INFORMATION_WEIGHT * information

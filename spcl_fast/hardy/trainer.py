@@ -227,9 +227,7 @@ class HardyTrainer(Trainer):
                 self.optimizer.zero_grad(set_to_none=True)
             self._second_stage_step(shown, present, batch, ids)
 
-    def _shown_steps(
-        self, features: dict[str, Tensor], present: Tensor, ids: Tensor
-    ) -> Iterator[dict[str, Tensor]]:
+    def _shown_steps(self, features: dict[str, Tensor], present: Tensor, ids: Tensor) -> Iterator[dict[str, Tensor]]:
         """The features of each of the k + 1 steps of a batch."""
         if self._lessons is None:
             yield from [features] * (self.config.neighbours + 1)

@@ -172,7 +172,8 @@ def test_network_never_reads_what_is_missing(first_stage):
     out = network(poisoned, make_batch(), PRESENT, first_stage=first_stage, crossed=True)
     for m in SIZES:
         assert torch.equal(out.logits[m], expected.logits[m])
-    assert torch.equal(out.hidden, expected.hidden) and torch.equal(out.crossed, expected.crossed)
+    assert torch.equal(out.hidden, expected.hidden)
+    assert torch.equal(out.crossed, expected.crossed)
     torch.stack(list(out.logits.values())).sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
 
