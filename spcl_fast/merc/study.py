@@ -124,10 +124,11 @@ class Study(NamedTuple):
 
         Returns:
             Runs in the order of the parts, in place of each that has to wait for a choice the runs of the search; empty
-            when the study is complete.
+            when the study is complete. A candidate with a run that failed is not chosen; where none is left, the runs
+            that it was to decide are not made.
 
         Raises:
-            StudyError: a run of the search without a score on dev.
+            StudyError: a run of the search that did not fail, and has no score on dev.
 
         Example:
             >>> from spcl_fast.merc.study_file import parse_study
@@ -206,7 +207,8 @@ class _Choices:
         candidates = self._candidates(data, curriculum)
         if any(job.key not in self.known for jobs in candidates for job in jobs):
             return None
-        return max(candidates, key=self._dev_score)[0].setting  # of equals the first
+        whole = [jobs for jobs in candidates if not any(self.known[job.key].get("error") for job in jobs)]
+        return max(whole, key=self._dev_score)[0].setting if whole else None  # of equals the first
 
     def _dev_score(self, jobs: list[Job]) -> float:
         scores: list[Any] = [(self.known[job.key].get("dev") or {}).get("weighted_f1") for job in jobs]

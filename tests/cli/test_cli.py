@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 from spcl_fast.cli import main
 from spcl_fast.merc.device import describe, find_device
 from spcl_fast.merc.synthetic import make_synthetic
+from spcl_fast.merc.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +114,36 @@ def test_train_without_curriculum_on_one_modality(capsys, tmp_path, corpus):
     assert json.loads((tmp_path / "metrics.json").read_text())["history"][0]["curriculum"]["take_rate"] == 1.0
 
 
+def test_train_with_missing_modalities_passes_on_what_is_missing(capsys, tmp_path, corpus, monkeypatch):
+    told = []
+
+    class Stub(Trainer):  # trains something else, and knows what it was asked for
+        def __init__(self, dataset, config, *, device):
+            told.append(config)
+            plain = {"model": "late_fusion", "available": "all", "missing": "fixed", "missing_rate": 0.0}
+            super().__init__(dataset, replace(config, curriculum="none", **plain), device=device)
+
+    module = types.ModuleType("spcl_fast.hardy.trainer")
+    module.HardyTrainer = Stub
+    for name, stub in (("spcl_fast.hardy", types.ModuleType("spcl_fast.hardy")), ("spcl_fast.hardy.trainer", module)):
+        monkeypatch.setitem(sys.modules, name, stub)
+    arguments = [
+        *("train", "--data", corpus, "--modalities", "text,audio,visual", "--model", "hardy", "--curriculum", "hardy"),
+        *("--epochs", 1, "--hidden", 4, "--filling", "mean", "--neighbours", 5, "--teacher-epochs", 2),
+    ]
+    code, _, err = run(capsys, *arguments, "--available", "at", "--out", tmp_path / "fixed")
+    assert (code, err) == (0, "")
+    lot = ("--missing", "utterance", "--missing-rate", 0.3)
+    code, _, err = run(capsys, *arguments, *lot, "--out", tmp_path / "lot")
+    assert (code, err) == (0, "")
+    fixed, by_lot = told
+    assert (fixed.available, fixed.missing, fixed.filling) == ("at", "fixed", "mean")
+    assert (by_lot.available, by_lot.missing, by_lot.missing_rate) == ("all", "utterance", 0.3)
+    assert {(c.model, c.curriculum, c.neighbours, c.teacher_epochs) for c in told} == {("hardy", "hardy", 5, 2)}
+    metrics = json.loads((tmp_path / "lot" / "metrics.json").read_text())
+    assert (metrics["config"]["missing_rate"], 0 <= metrics["test"]["macro_recall"] <= 1) == (0.3, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -124,6 +158,15 @@ def test_train_without_curriculum_on_one_modality(capsys, tmp_path, corpus):
         (["TRAIN", "--curriculum", "x"], "none, spcl"),
         (["TRAIN", "--encoder", "x"], "gru, transformer"),
         (["TRAIN", "--growth", "0.5"], "growth must be at least 1"),
+        (["TRAIN", "--curriculum", "hardy"], "curriculum 'hardy' needs the model 'hardy' (got 'late_fusion')"),
+        (["TRAIN", "--available", "t"], "available must be 'all' but for the model 'hardy' (got 't', 'late_fusion')"),
+        (["HARDY", "--missing", "often"], "missing must be one of fixed, utterance, dialogue (got 'often')"),
+        (["HARDY", "--missing", "utterance", "--missing-rate", "1"], "missing_rate must lie in [0, 1) (got 1.0)"),
+        (["HARDY", "--missing-rate", "0.3"], "missing_rate must be 0 where missing is 'fixed'"),
+        (["HARDY", "--missing", "dialogue", "--available", "t"], "available must be 'all' where missing is 'dialogue'"),
+        (["HARDY", "--filling", "x"], "filling must be one of reconstruction, zero, mean (got 'x')"),
+        (["HARDY", "--neighbours", "0"], "neighbours must be at least 1"),
+        (["HARDY", "--teacher-epochs", "0"], "teacher_epochs must be at least 1"),
         (["TRAIN", "--threshold", "nan"], "threshold must be at least 0"),
         (["TRAIN", "--epochs", "x"], "epochs"),
         (["TRAIN", "--device", "abacus"], "--device abacus"),
@@ -144,6 +187,8 @@ def test_mistakes_are_one_line_and_exit_code_2(capsys, tmp_path, corpus, argumen
     garbage = tmp_path / "garbage.npz"
     garbage.write_bytes(b"PK\x03\x04 this is not an archive")
     places = {"out": tmp_path / "out", "data": corpus, "garbage": garbage}
+    if arguments[0] == "HARDY":
+        arguments = ["TRAIN", "--model", "hardy", *arguments[1:]]
     if arguments[0] == "TRAIN":
         arguments = [*["train", "--data", "{data}", "--out", "{out}", "--modalities", "text,audio"], *arguments[1:]]
     code, _, err = run(capsys, *[a.format(**places) for a in arguments])
