@@ -163,7 +163,6 @@ def test_train_with_missing_modalities_passes_on_what_is_missing(capsys, tmp_pat
         (["HARDY", "--missing", "often"], "missing must be one of fixed, utterance, dialogue (got 'often')"),
         (["HARDY", "--missing", "utterance", "--missing-rate", "1"], "missing_rate must lie in [0, 1) (got 1.0)"),
         (["HARDY", "--missing-rate", "0.3"], "missing_rate must be 0 where missing is 'fixed'"),
-        (["HARDY", "--missing", "dialogue", "--available", "t"], "available must be 'all' where missing is 'dialogue'"),
         (["HARDY", "--filling", "x"], "filling must be one of reconstruction, zero, mean (got 'x')"),
         (["HARDY", "--neighbours", "0"], "neighbours must be at least 1"),
         (["HARDY", "--teacher-epochs", "0"], "teacher_epochs must be at least 1"),
