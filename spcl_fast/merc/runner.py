@@ -114,7 +114,9 @@ def run_study(
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                job, row = running.pop(future), None
+                job = running.pop(future)
+                row: dict[str, Any] | None = None
+                error: str | None = None
                 try:
                     made = future.result()
                 except BrokenProcessPool:
@@ -126,8 +128,9 @@ def run_study(
                 else:
                     rows.append(made)
                     append_result(results, made)
-                    row, error = (None, made["error"]) if "error" in made else (made, None)
-                    if row is not None:
+                    error = made.get("error")
+                    if error is None:
+                        row = made
                         clock.add(job, row)
                 missing = [*running.values(), *left]
                 yield Progress(job, row, error, len(rows), len(rows) + len(missing), clock.seconds_left(missing))

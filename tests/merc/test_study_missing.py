@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from spcl_fast.merc.npz import write_npz
+from spcl_fast.merc.results import read_results
+from spcl_fast.merc.runner import run_study
 from spcl_fast.merc.study import StudyError
-from spcl_fast.merc.study_file import parse_study
+from spcl_fast.merc.study_file import parse_study, read_study
+from spcl_fast.merc.synthetic import make_synthetic
+from spcl_fast.report.study import write_report
 
 MISSING = """
 data:
@@ -79,3 +85,43 @@ def test_study_of_missing_modalities_refuses_by_name(change, message):
         text = MISSING
     with pytest.raises(StudyError, match=message):
         parse_study(text.replace(*change, 1))
+
+
+def test_study_of_the_project_has_each_arm_on_each_subset_with_each_seed():
+    study = read_study(Path(__file__).parents[2] / "docs" / "hardy_study" / "study.yaml")
+    jobs = study.ready([])
+    arms = {(j.config.filling, j.curriculum) for j in jobs}
+    assert arms == {
+        *(("zero", "none"), ("mean", "none"), ("reconstruction", "none")),
+        *(("reconstruction", "spcl"), ("reconstruction", "hardy"), ("reconstruction", "random_hardness")),
+    }
+    assert Counter((j.data, j.config.available) for j in jobs) == {
+        **dict.fromkeys([("MOSI", x) for x in ("a", "t", "v", "at", "av", "tv")], 6 * 5),
+        **dict.fromkeys([("IEMOCAP", x) for x in "at"], 6 * 5),
+    }
+    # The arms differ in nothing else.
+    trained = [{k: x for k, x in vars(j.config).items() if k not in ARM} for j in jobs]
+    of_data = {j.data: config for j, config in zip(jobs, trained, strict=True)}
+    assert all(
+        config == of_data[j.data] for j, config in zip(jobs, trained, strict=True)
+    )
+
+
+ARM = ("filling", "curriculum", "available", "seed")
+
+
+def test_runs_of_missing_modalities_come_to_a_report(tmp_path):
+    write_npz(tmp_path / "b.npz", make_synthetic("meld-like", dialogues={"train": 6, "dev": 3, "test": 3}))
+    study = parse_study("""
+data: {B: {file: b.npz, modalities: "text,audio"}}
+backbones: {hardy: {model: hardy, hidden: 4, epochs: 2, teacher_epochs: 1}}
+curricula: {none: [{}], hardy: [{neighbours: 1}]}
+search: {backbone: hardy, seeds: 0}
+parts: [{part: main, data: [B], available: [a], backbones: [hardy], curricula: [none, hardy], seeds: 1}]
+""")
+    assert [e.error for e in run_study(study, tmp_path, tmp_path / "r.jsonl")] == [None, None]
+    results = read_results(tmp_path / "r.jsonl")
+    assert {(r["curriculum"], r["config"]["available"]) for r in results.rows} == {("none", "a"), ("hardy", "a")}
+    assert all(0 <= r["test"]["macro_recall"] <= 1 for r in results.rows)
+    write_report(results, tmp_path, pictures=False)
+    assert "2 runs with missing modalities" in (tmp_path / "report.md").read_text()
