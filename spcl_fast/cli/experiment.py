@@ -50,7 +50,7 @@ def experiment(
     else:
         say(f"Results: {out}; `spcl-fast report {out} --out FOLDER` says what they support")
     if failures:
-        say(f"{failures} run(s) failed and are not in the results")
+        say(f"{failures} run(s) failed and have no score; one that diverged is not tried again while its line is there")
         raise typer.Exit(1)
 
 

@@ -45,8 +45,8 @@ class TrainConfig:
         patience: epochs without a better dev weighted F1 after which training stops; None never stops early.
         seed: in [0, 2**32).
         available: the modalities that there are, by names ("audio,text") or initials ("at"), or "all".
-        missing: "fixed": the others are missing from every utterance; "utterance" and "dialogue": each utterance, or
-            each dialogue, lacks each of the available by lot, and never all of them.
+        missing: "fixed": the others are missing from every utterance; "utterance" and "dialogue": besides, each
+            utterance, or each dialogue, lacks each of the available by lot, and never all of them.
         missing_rate: the odds of that, in [0, 1); 0 where `missing` is "fixed".
         filling: what stands for a missing modality, "reconstruction", "zero", or "mean" over the training utterances.
         neighbours: retrieved for an utterance at most, by the curricula that retrieve; at least 1.
