@@ -20,7 +20,8 @@ class HardyOptions:
             for the true features, "code" for the input, in which they are zeros ("code").
         mi_sign: sign of the mutual information in the hardness, 1 or -1, of `ops.multiview_hardness`.
         rerank: order of the neighbours, of `NeighbourTable` ("code").
-        accumulate_gradients: whether the steps of one batch add up their gradients instead of beginning anew (True).
+        accumulate_gradients: whether the steps of one batch add up their gradients, each clipped with those before it,
+            instead of beginning anew (True, and never clipped).
 
     Raises:
         ValueError: a value out of its domain.

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from spcl_fast import FaultyDataError, ops
+from spcl_fast import DialogueBatch, FaultyDataError, ops
 from spcl_fast.difficulty import StepInputs
-from spcl_fast.hardy import HardyOptions, HardyTrainer, teacher
+from spcl_fast.hardy import HardyNetwork, HardyOptions, HardyTrainer, teacher
 from spcl_fast.hardy.curriculum import AvailableSpclDifficulty, shuffled
+from spcl_fast.hardy.lessons import Lessons
+from spcl_fast.hardy.losses import reconstruction_loss
 from spcl_fast.merc.config import TrainConfig
 from spcl_fast.merc.files import CheckpointError
 from spcl_fast.merc.runner import make_row
@@ -197,6 +199,73 @@ def test_lessons_are_the_neighbours_of_the_fold_as_many_as_the_hardness_says(dat
     own = (rows == ids[:, None]).sum(1)
     assert torch.equal(own, 3 - (hardness * 2 + 1).floor().long().clamp(max=2))
     assert (rows[:, 2] != ids).all()
+
+
+def make_lessons(fold_size, neighbours=2):
+    """Of an untrained teacher; the fold is the first rows of one dialogue, with a row behind it."""
+    features = {"text": torch.randn(fold_size + 1, 4), "audio": torch.randn(fold_size + 1, 3)}
+    network = HardyNetwork({"text": 4, "audio": 3}, 2, hidden=4, blocks=1, cross_attention=True).eval()
+    fold = torch.arange(fold_size)
+
+    def batches():
+        yield {m: x[fold] for m, x in features.items()}, DialogueBatch.from_lists([[0] * fold_size]), fold
+
+    def lessons():
+        return Lessons(network, features, fold, batches, neighbours, HardyOptions())
+
+    return features, fold, lessons
+
+
+def test_lessons_of_an_utterance_without_a_modality_are_itself():
+    features, fold, lessons = make_lessons(6)
+    present = torch.ones(2, 7, dtype=torch.bool)
+    present[:, 2] = False
+    of = lessons()
+    of.attend(present)
+    rows, hardness = of.rows(fold, {m: x[fold] for m, x in features.items()}, present[:, fold])
+    assert hardness.isfinite().all()
+    assert rows[2].tolist() == [2, 2, 2]
+    others = fold[fold != 2]
+    assert (rows[others, 2] != others).all()
+
+
+def test_lessons_of_a_dialogue_with_faulty_features_are_itself():
+    features, fold, lessons = make_lessons(6)
+    features["text"][2, 0] = math.nan
+    of = lessons()
+    of.attend(torch.ones(2, 7, dtype=torch.bool))
+    present = torch.ones(2, 6, dtype=torch.bool)
+    rows, hardness = of.rows(fold, {m: x[fold] for m, x in features.items()}, present)
+    assert hardness.isnan().all()
+    assert torch.equal(rows, fold[:, None].expand(6, 3))
+
+
+@pytest.mark.parametrize("fold_size", [1, 2])
+def test_lessons_of_a_fold_with_fewer_rows_than_neighbours_begin_with_itself(fold_size):
+    features, fold, lessons = make_lessons(fold_size, neighbours=5)
+    of = lessons()
+    present = torch.ones(2, fold_size + 1, dtype=torch.bool)
+    with pytest.raises(ValueError, match="attend must say what is there"):
+        of.rows(fold, features, present)
+    of.attend(present)
+    rows, _ = of.rows(fold, {m: x[fold] for m, x in features.items()}, present[:, fold])
+    assert rows.shape == (fold_size, 6)
+    assert torch.equal(rows[:, :5], fold[:, None].expand(fold_size, 5))
+    assert torch.equal(rows[:, 5], fold.flip(0))
+
+
+def test_teacher_learns_to_reconstruct_what_is_missing(dataset):
+    errors = []
+    for epochs in (1, 25):
+        trainer = make(dataset, teacher_epochs=epochs, hidden=16, dropout=0.0)
+        prepare(trainer)
+        trainer._renew(0)
+        features, batch, ids = next(trainer._batches(dataset.dialogues("train")))
+        present = trainer._trained_on[:, ids]
+        with torch.no_grad():
+            made = trainer._teacher(features, batch, present)
+        errors.append(float(reconstruction_loss(made.reconstruction, features, present)))
+    assert errors[1] < 0.95 * errors[0]
 
 
 def test_lessons_ask_the_teacher_once_where_the_same_is_missing_in_every_epoch(dataset, monkeypatch):
