@@ -70,15 +70,7 @@ class Lessons:
         self._opinion: Opinion | None = None
 
     def attend(self, present: Tensor) -> None:
-        """Takes note of what is there from now on, `bool[M, N]`; asks the teacher where that is another tensor.
-
-        Example:
-            See the class.
-
-            >>> from spcl_fast.hardy.lessons import Lessons
-            >>> Lessons.attend.__name__
-            'attend'
-        """
+        """Takes note of what is there from now on, `bool[M, N]`; asks the teacher where that is another tensor."""
         if self._present is not present:
             self._present, self._opinion = present, Opinion.of(self._teacher, self._batches(), present)
 
@@ -96,13 +88,6 @@ class Lessons:
 
         Raises:
             ValueError: nobody has said yet what is there (`attend`).
-
-        Example:
-            See the class.
-
-            >>> from spcl_fast.hardy.lessons import Lessons
-            >>> Lessons.rows.__name__
-            'rows'
         """
         if self._opinion is None:
             raise ValueError("Lessons: attend must say what is there before rows are asked for (got no call of it)")
