@@ -27,26 +27,57 @@ def nearest(points: Tensor, k: int) -> Tensor:
     Returns:
         int64[N, k], the nearest first.
     """
+    N, device = len(points), points.device
+    unique, group = torch.unique(points, dim=0, return_inverse=True)
+    U = len(unique)
+    if U == N:
+        return _nearest_distinct(points, k)[0]
+    # Of equal rows, one stands for all in the search; groups are numbered by their first rows, as ties go by index.
+    members = _members(group, U, k + 1)
+    order = members[:, 0].argsort()
+    members, group = members[order], order.argsort()[group]
+    near = torch.arange(U, device=device)[:, None]
+    squared = torch.zeros(U, 1, dtype=points.dtype, device=device)
+    if U > 1:
+        others, distances = _nearest_distinct(points[members[:, 0]], min(k, U - 1))
+        near, squared = torch.cat([near, others], 1), torch.cat([squared, distances], 1)
+    # Any k + 1 groups hold the k nearest among their first k + 1 rows: one of them may be the query.
+    result = torch.empty(N, k, dtype=torch.int64, device=device)
+    width = near.shape[1] * (k + 1)
+    for rows in torch.arange(N, device=device).split(max(1, TILE * TILE // width)):
+        to, index = members[near[group[rows]]].flatten(1).sort(1)
+        distance = squared[group[rows]].repeat_interleave(k + 1, 1).gather(1, index)
+        distance.masked_fill_((to == N) | (to == rows[:, None]), math.inf)
+        result[rows] = to.gather(1, distance.argsort(dim=1, stable=True)[:, :k])
+    return result
+
+
+def _members(group: Tensor, count: int, most: int) -> Tensor:
+    """The first `most` rows of each group, int64[count, most]; where it has fewer, the number of all rows."""
+    N, device = len(group), group.device
+    sizes = torch.bincount(group, minlength=count)
+    place = torch.arange(most, device=device)
+    index = (sizes.cumsum(0) - sizes)[:, None] + place
+    rows = group.argsort(stable=True)[index.clamp(max=N - 1)]
+    return rows.masked_fill(place >= sizes[:, None], N)
+
+
+def _nearest_distinct(points: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The same for rows of which none are equal, and their squared distances, in any unit."""
     N = len(points)
-    varies = (points != points[:1]).any(0)
-    if not varies.all():
-        points = points[:, varies]  # a constant column says nothing
-    if not points.shape[1]:
-        others = torch.arange(k, device=points.device).expand(N, k)
-        return others + (others >= torch.arange(N, device=points.device)[:, None])
     points = _scaled(points)
     screen = _Screen(points)
     count = min(N - 1, k + SPARE)
-    lower, candidates = screen.candidates(count)
+    highest, candidates = screen.candidates(count)
     candidates = candidates.sort(1).values
-    measured = squared_distances(points, torch.arange(N, device=points.device), candidates)
-    measured, order = measured.sort(dim=1, stable=True)
-    result = candidates.gather(1, order[:, :k])
+    squared = squared_distances(points, torch.arange(N, device=points.device), candidates)
+    squared, order = squared.sort(dim=1, stable=True)
+    squared, found = squared[:, :k].contiguous(), candidates.gather(1, order[:, :k])
     if count < N - 1:
-        farthest = measured[:, k - 1]
-        for rows in (farthest >= lower).nonzero()[:, 0].split(max(1, TILE * TILE // N)):
-            result[rows] = _measured(points, rows, screen.bounds(rows) <= farthest[rows, None], k)
-    return result
+        farthest = squared[:, -1]
+        for rows in (farthest >= highest).nonzero()[:, 0].split(max(1, TILE * TILE // N)):
+            found[rows], squared[rows] = _measured(points, rows, screen.bounds(rows) <= farthest[rows, None], k)
+    return found, squared
 
 
 def squared_distances(points: Tensor, rows: Tensor, others: Tensor) -> Tensor:
@@ -62,26 +93,23 @@ def squared_distances(points: Tensor, rows: Tensor, others: Tensor) -> Tensor:
     return found
 
 
-def _measured(points: Tensor, rows: Tensor, near: Tensor, k: int) -> Tensor:
-    """The k nearest of each of `rows` among those that `near`, bool[n, N], has True."""
+def _measured(points: Tensor, rows: Tensor, near: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k nearest of each of `rows` among those that `near`, bool[n, N], has True, and their squared distances."""
     query, other = near.nonzero().T
-    distance = torch.cat(
-        [
-            squared_distances(points, rows[q], o[:, None])[:, 0]
-            for q, o in zip(query.split(TILE * TILE), other.split(TILE * TILE), strict=True)
-        ]
-    )
+    distance = squared_distances(points, rows[query], other[:, None])[:, 0]
     order = distance.argsort(stable=True)
     order = order[query[order].argsort(stable=True)]  # by row, then distance, then index
     first = near.sum(1).cumsum(0) - near.sum(1)
-    return other[order[first[:, None] + torch.arange(k, device=rows.device)]]
+    order = order[first[:, None] + torch.arange(k, device=rows.device)]
+    return other[order], distance[order]
 
 
 def _scaled(points: Tensor) -> Tensor:
     """Times a power of two, which changes no order and no digit: the largest is in [1/2, 1)."""
-    _, exponent = math.frexp(float(points.abs().max()))
+    least, most = points.aminmax()
+    _, exponent = math.frexp(max(-float(least), float(most)))
     half = exponent // 2  # the whole power may be beyond all numbers
-    return points * 0.5**half * 0.5 ** (exponent - half)
+    return points * 0.5**exponent if abs(exponent) < 1000 else points * 0.5**half * 0.5 ** (exponent - half)
 
 
 class _Screen:
@@ -115,7 +143,7 @@ class _Screen:
         return bounds
 
     def candidates(self, count: int) -> tuple[Tensor, Tensor]:
-        """Of each row the `count` with the lowest bounds, int64[N, count], and what no other's bound is below, `[N]`."""
+        """Of each row the `count` with the lowest bounds, int64[N, count], and the highest of these bounds, `[N]`."""
         N, device = len(self.centred), self.centred.device
         lowest = torch.full((N, count), math.inf, dtype=self.centred.dtype, device=device)
         found = torch.zeros((N, count), dtype=torch.int64, device=device)

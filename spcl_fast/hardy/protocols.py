@@ -1,4 +1,4 @@
-"""Which modalities are there, and which are missing: the protocols that a model with missing modalities is tested by."""
+"""Which modalities are there, and which are missing: the protocols of training and testing with missing modalities."""
 
 from __future__ import annotations
 

@@ -69,13 +69,14 @@ class NeighbourTable:
         self.modalities, self.neighbours, self.rerank = modalities, neighbours, rerank
         self.num_rows = found.shape[1]
         self._found, self._keys = found, keys
-        # Of the subsets ranked so far: each row k + 1 times, then its neighbours; and how many it has.
+        # Of the subsets ranked so far: each row k + 1 times, then its neighbours, of which k + 1 in sequence are looked
+        # at from any place; and how many neighbours it has.
         self._runs = found.new_empty(0)
+        self._windows = found.new_empty(0, neighbours + 1)
         self._counts = found.new_empty(0)
         self._slots: dict[int, int] = {}  # subset, a bit a modality -> its place there
         self._slot = found.new_full((2 ** len(modalities),), -1)
         self._bits = 2 ** torch.arange(len(modalities), device=found.device)[:, None]
-        self._span = torch.arange(neighbours + 1, device=found.device)
 
     @classmethod
     def build(
@@ -174,8 +175,7 @@ class NeighbourTable:
         k = self.neighbours
         count = hardness.double().mul(k).add_(1).clamp_(1, k).nan_to_num_(0).long()  # the fold may have fewer
         count = torch.minimum(count, self._counts.index_select(0, start))
-        first = start.mul_(2 * k + 1).add_(count)
-        return self._runs.index_select(0, (first[:, None] + self._span).view(-1)).view(-1, k + 1)
+        return self._windows.index_select(0, start.mul_(2 * k + 1).add_(count))
 
     def _start(self, rows: Tensor, hardness: Tensor, available: Tensor) -> Tensor:
         """Where each utterance stands among the rows of all subsets that were ranked; checks what is given."""
@@ -218,6 +218,7 @@ class NeighbourTable:
         N, k, device = self.num_rows, self.neighbours, neighbours.device
         own = torch.arange(N, device=device)[:, None].expand(N, k + 1)
         self._runs = torch.cat([self._runs, torch.cat([own, neighbours], 1).flatten()])
+        self._windows = self._runs.unfold(0, k + 1, 1) if N else self._windows
         self._counts = torch.cat([self._counts, (neighbours >= 0).sum(1)])
 
 

@@ -25,7 +25,7 @@ CONFIG = TrainConfig(
     available="at",
     hidden=8,
     epochs=4,
-    batch_size=5,
+    batch_size=4,
     neighbours=2,
     teacher_epochs=1,
     learning_rate=3e-3,
@@ -36,7 +36,7 @@ CURRICULA = ("none", "spcl", "loss", "hardy", "random_hardness")
 
 @pytest.fixture(scope="module")
 def dataset():
-    return make_synthetic("meld-like", dialogues={"train": 10, "dev": 4, "test": 4})
+    return make_synthetic("meld-like", dialogues={"train": 8, "dev": 3, "test": 3})
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +46,11 @@ def no_teacher_is_remembered(monkeypatch):
 
 def make(dataset, options=OPTIONS, **fields):
     return HardyTrainer(dataset, replace(CONFIG, **fields), options=options)
+
+
+def prepare(trainer):
+    with trainer._forked_rng():
+        trainer._prepare()
 
 
 def without_times(history):
@@ -63,6 +68,7 @@ def test_trainer_gives_the_same_numbers_twice_and_others_for_another_seed(datase
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
+    fields["epochs"] = 2
     first, second = (make(dataset, **fields).fit() for _ in range(2))
     assert torch.equal(torch.rand(3), expected)  # the caller's random numbers are left alone
     assert same(without_times(first.history), without_times(second.history))
@@ -72,17 +78,17 @@ def test_trainer_gives_the_same_numbers_twice_and_others_for_another_seed(datase
 
 
 def test_trainer_gives_the_same_numbers_with_a_teacher_that_it_remembers(dataset, monkeypatch):
-    first = make(dataset).fit()
+    first = make(dataset, epochs=1).fit()
     trained = []
     monkeypatch.setattr(teacher, "train_teacher", lambda *arguments: trained.append(arguments))
-    second = make(dataset).fit()
+    second = make(dataset, epochs=1).fit()
     assert not trained
     assert same(without_times(first.history), without_times(second.history))
-    make(dataset, curriculum="random_hardness").fit()
+    prepare(make(dataset, curriculum="random_hardness"))
     assert not trained
     for other in ({"seed": 1}, {"available": "t"}, {"hidden": 4}, {"teacher_epochs": 2}):
-        make(dataset, **other).fit()
-    make(dataset, replace(OPTIONS, target_source="code")).fit()
+        prepare(make(dataset, **other))
+    prepare(make(dataset, replace(OPTIONS, target_source="code")))
     assert len(trained) == 5
 
 
@@ -90,7 +96,7 @@ def test_trainer_remembers_a_bounded_number_of_teachers(dataset, monkeypatch):
     monkeypatch.setattr(teacher, "REMEMBERED", 2)
     monkeypatch.setattr(teacher, "train_teacher", lambda *arguments: None)
     for seed in range(3):
-        make(dataset, seed=seed, epochs=1).fit()
+        prepare(make(dataset, seed=seed))
     assert len(teacher._taught) == 2
 
 
@@ -127,9 +133,9 @@ def test_trainer_of_one_epoch_has_the_second_stage_alone(dataset):
 
 
 def test_trainer_stops_early_in_the_second_stage_alone(dataset):
-    result = make(dataset, curriculum="none", epochs=40, patience=1, learning_rate=1e-9, neighbours=1).fit()
-    assert result.best_epoch == 20
-    assert len(result.history) == 22
+    result = make(dataset, curriculum="none", epochs=16, patience=1, learning_rate=1e-9, neighbours=1).fit()
+    assert result.best_epoch == 8
+    assert len(result.history) == 10
 
 
 @pytest.mark.parametrize("filling", ["reconstruction", "zero", "mean"])
@@ -171,8 +177,8 @@ def test_trainer_fills_with_the_mean_and_takes_it_for_being_there(dataset):
 @pytest.mark.parametrize("curriculum", ["hardy", "random_hardness"])
 def test_lessons_are_the_neighbours_of_the_fold_as_many_as_the_hardness_says(dataset, curriculum):
     trainer = make(dataset, curriculum=curriculum)
+    prepare(trainer)
     with trainer._forked_rng():
-        trainer._prepare()
         trainer._renew(0)
         (features, batch, ids), *_ = trainer._batches(dataset.dialogues("train")[3:6])
         present = trainer._trained_on[:, ids]
@@ -197,10 +203,10 @@ def test_lessons_ask_the_teacher_once_where_the_same_is_missing_in_every_epoch(d
     asked = []
     of = teacher.Opinion.of.__func__
     monkeypatch.setattr(teacher.Opinion, "of", classmethod(lambda cls, *args: asked.append(1) or of(cls, *args)))
-    make(dataset, epochs=6).fit()
+    make(dataset).fit()
     assert len(asked) == 1
-    make(dataset, epochs=6, missing="dialogue", missing_rate=0.3).fit()
-    assert len(asked) == 1 + 3
+    make(dataset, missing="dialogue", missing_rate=0.3).fit()
+    assert len(asked) == 1 + 2
 
 
 def test_random_hardness_deals_out_the_same_hardnesses():
@@ -346,7 +352,7 @@ def test_trainer_stops_when_the_model_diverges(dataset):
 
 
 def test_trainer_learns(dataset):
-    result = make(dataset, epochs=16, hidden=16, neighbours=1).fit()
+    result = make(dataset, epochs=10, hidden=16, neighbours=1, curriculum="none").fit()
     losses = [entry["curriculum"]["loss"] for entry in result.history]
     assert losses[-1] < 0.8 * losses[0]
 
