@@ -28,8 +28,8 @@ def nearest(points: Tensor, k: int) -> Tensor:
         int64[N, k], the nearest first.
     """
     N, device = len(points), points.device
-    unique, group = torch.unique(points, dim=0, return_inverse=True)
-    U = len(unique)
+    group = torch.unique(points, dim=0, return_inverse=True)[1]
+    U = int(group.max()) + 1
     if U == N:
         return _nearest_distinct(points, k)[0]
     # Of equal rows, one stands for all in the search; groups are numbered by their first rows, as ties go by index.
@@ -117,7 +117,7 @@ class _Screen:
 
     `|x - y|^2 = |x|^2 + |y|^2 - 2 x.y` of rows moved to about their mean, where numbers are small. With u half the
     distance of 1 to the next number, and |x| |y| at most (|x|^2 + |y|^2) / 2, it is wrong by a share of |x|^2 + |y|^2:
-    at most 4 u for the rows, F u / (1 - F u) for the products, 8 u for the sums; and what is measured in float64 by
+    at most 6 u for the rows, F u / (1 - F u) for the products, 8 u for the sums; and what is measured in float64 by
     less than 4 F + 16 of its u.
     """
 
@@ -126,10 +126,11 @@ class _Screen:
         exact = torch.get_float32_matmul_precision() == "highest" and F < 1 << 17
         # On a GPU float32 may stand for TF32.
         dtype = torch.float32 if exact and points.device.type == "cpu" else torch.float64
-        self.centred = (points - points.mean(0)).to(dtype)
+        centred = points - points.mean(0)
+        self.centred = centred.to(dtype)
         u, u_measured = (torch.finfo(x).eps / 2 for x in (dtype, torch.float64))
         slack = (1.01 * F + 16) * u + (4 * F + 16) * u_measured
-        norms = self.centred.double().square().sum(1)
+        norms = torch.linalg.vector_norm(centred, dim=1).square()
         self.share = ((1 - slack) * norms - 4 * F * torch.finfo(dtype).tiny).to(dtype)  # the last for what underflows
 
     def _block(self, rows: Tensor | slice, columns: slice) -> Tensor:

@@ -98,8 +98,8 @@ class NeighbourTable:
             rerank: "mean_l2" or "code".
 
         Returns:
-            The table. Beside twice the features, each in float64, it takes some ten megabytes and
-            `N (2 k + 2 M k)` numbers. Deterministic.
+            The table, `N (2 k + 2)` numbers a subset seen and `2 M N k` besides. Building it takes about five times
+            the largest of the features in float64, and some ten megabytes. Deterministic.
 
         Raises:
             TypeError: features of another type, a k that is no integer.
@@ -125,15 +125,14 @@ class NeighbourTable:
         usable = torch.stack([x.isfinite().all(1) for x in tensors.values()]).all(0)
         N, device = len(usable), usable.device
         found = torch.full((len(names), N, k), -1, dtype=torch.int64, device=device)
-        points, nonzero = {}, {}
         for i, (m, x) in enumerate(tensors.items()):
-            points[m], nonzero[m] = _points(x, metrics[m])
-            rows = (usable & nonzero[m]).nonzero()[:, 0]
+            points, nonzero = _points(x, metrics[m])
+            rows = (usable & nonzero).nonzero()[:, 0]
             most = min(k, len(rows) - 1)
             if most > 0:
-                found[i, rows, :most] = rows[nearest(points[m][rows], most)]
+                found[i, rows, :most] = rows[nearest(points if len(rows) == N else points[rows], most)]
         if rerank == "mean_l2":
-            keys = _mean_distance(points, nonzero, found)
+            keys = _mean_distance(tensors, metrics, found)
         else:
             ranks = {name: rank for rank, name in enumerate(JOINED_FIRST)}
             order = sorted(range(len(names)), key=lambda i: ranks.get(_family(names[i]), len(ranks)))
@@ -234,21 +233,20 @@ def _first_of(found: Tensor, keys: Tensor, k: int) -> Tensor:
     again = torch.zeros_like(found, dtype=torch.bool)
     again[:, 1:] = found[:, 1:] == found[:, :-1]
     out = again | (found < 0)
-    order = keys.masked_fill(out, math.inf).argsort(dim=1, stable=True)
-    found, out = found.gather(1, order), out.gather(1, order)
-    order = out.to(torch.uint8).argsort(dim=1, stable=True)  # behind a key that is infinite itself
-    return found.masked_fill(out, -1).gather(1, order)[:, :k]
+    keys = keys.clamp(max=torch.finfo(keys.dtype).max).masked_fill(out, math.inf)
+    return found.masked_fill(out, -1).gather(1, keys.argsort(dim=1, stable=True)[:, :k])
 
 
-def _mean_distance(points: Mapping[str, Tensor], nonzero: Mapping[str, Tensor], found: Tensor) -> Tensor:
+def _mean_distance(features: Mapping[str, Tensor], metrics: Mapping[str, str], found: Tensor) -> Tensor:
     """Of each row to its neighbours in any list, the mean of the distances of all modalities: float64[M, N, k]."""
     M, N, k = found.shape
     others = found.transpose(0, 1).reshape(N, M * k).clamp(min=0)
     rows = torch.arange(N, device=found.device)
     total = torch.zeros(others.shape, dtype=torch.float64, device=found.device)
-    for m, x in points.items():
-        squared = squared_distances(x, rows, others)
-        total += torch.where(nonzero[m][:, None] & nonzero[m][others], squared, 2.0).sqrt_()
+    for m, x in features.items():
+        points, nonzero = _points(x, metrics[m])
+        squared = squared_distances(points, rows, others)
+        total += torch.where(nonzero[:, None] & nonzero[others], squared, 2.0).sqrt_()
     return (total / M).view(N, M, k).transpose(0, 1).contiguous()
 
 

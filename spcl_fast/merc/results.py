@@ -17,7 +17,7 @@ PARTS = ("main", "ablation", "search")
 
 _TEXTS = ("key", "data", "backbone", "curriculum", "label")
 _SCORES = ("weighted_f1", "macro_f1", "accuracy", "loss", "agreement", "multimodal_gain")
-_NUMBERS = ("take_rate", "seconds_per_epoch", "curriculum_share")
+_NUMBERS = ("take_rate", "seconds_per_epoch", "curriculum_share", "preparation_seconds")
 _BY_EPOCH = ("threshold", "take_rate", "loss", "dev_weighted_f1")
 _BY_EPOCH_AND_MODALITY = ("modality_ratio", "dev_modality_accuracy")
 _BLOCK = 1 << 16

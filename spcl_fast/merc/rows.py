@@ -39,7 +39,9 @@ def make_row(job: Job, dataset: DialogueDataset, result: Result) -> dict[str, An
     stats = [entry["curriculum"] for entry in history]
     lengths = [entry["by_length"] for entry in history]
     seconds = sum(entry["seconds"] for entry in history)
+    prepared = [entry["preparation_seconds"] for entry in history if "preparation_seconds" in entry]
     return _head(job, dataset) | {
+        **({"preparation_seconds": round(sum(prepared), 4)} if prepared else {}),
         "best_epoch": result.best_epoch,
         "epochs": len(history),
         "dev": _rounded(result.dev._asdict()),

@@ -9,7 +9,8 @@ from spcl_fast.report._comparisons import FEWEST, LEVEL, Comparison, compare
 from spcl_fast.report._conclusions import conclusions
 from spcl_fast.report._document import Block, Chart, Document, Fold, Heading, Table, Text
 from spcl_fast.report._missing import make_trials
-from spcl_fast.report._missing_sections import missing_conclusions, missing_section, missing_words
+from spcl_fast.report._missing_conclusions import missing_conclusions
+from spcl_fast.report._missing_sections import missing_section, missing_words
 from spcl_fast.report._study import Group, Run, Study, by_data, labels_of, listed
 from spcl_fast.report._words import CURRICULA, TERMS
 

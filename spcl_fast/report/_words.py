@@ -48,6 +48,8 @@ MISSING_TERMS = {
     "missing from every utterance, unless a lot is named.",
     "WA and UA": "accuracy, which papers on missing modalities call weighted accuracy, and the mean over the classes "
     "of the share of their utterances that is recognised, which they call unweighted.",
+    "Preparation": "training the teacher that measures hardness, and finding the neighbours of all utterances, once a "
+    "run; a process that has trained the same teacher before does not do it again.",
     "Average over the subsets": "of one seed, over all choices of what is available; the interval and the tests are "
     "over seeds.",
 }

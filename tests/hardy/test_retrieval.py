@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from spcl_fast.hardy import NeighbourTable, _nearest
+from spcl_fast.merc.npz import read_npz
 
 NAMES = ("text", "audio", "visual")
 SUBSETS = [torch.tensor(x) for x in product([False, True], repeat=3)]
@@ -272,8 +273,11 @@ def test_any_magnitude(scale):
     scaled = {m: x * scale for m, x in random_features(16, torch.float64).items()}
     found = NeighbourTable.build(scaled, rerank="code").gather(rows, hard, available)
     assert torch.equal(found, usual.gather(rows, hard, available))
-    if 1e-100 < scale < 1e100:  # a mean of distances is a number only where their squares are
+    if 1e-100 < scale < 1e100:  # a mean of distances tells rows apart only where their squares are numbers
         check(scaled, available)
+    else:
+        ranked = NeighbourTable.build(scaled).gather(rows, hard, available).sort(1).values
+        assert (ranked[:, 1:] > ranked[:, :-1]).all()
 
 
 @pytest.mark.parametrize(("tile", "spare"), [(1, 6), (7, 6), (64, 6), (7, 0)])
@@ -285,6 +289,20 @@ def test_blocks_change_nothing(monkeypatch, tile, spare):
     monkeypatch.setattr(_nearest, "SPARE", spare)
     monkeypatch.setattr(_nearest, "IN_CACHE", 1)
     check(features, torch.tensor([[1, 0, 1] * 10, [0, 1, 1] * 10, [1, 1, 0] * 10]).bool())
+
+
+@pytest.mark.data
+def test_real_features_are_those_of_all_pairs(data_dir):
+    corpus = read_npz(data_dir / "mosi.npz", "text,audio,visual")
+    rows, _ = corpus.rows_of(corpus.dialogues("train"))
+    features = {m: torch.from_numpy(x[rows[::3]]) for m, x in corpus.features.items()}
+    table = NeighbourTable.build(features, metric={"text": "l2"}, rerank="code")
+    every = torch.arange(table.num_rows)
+    for m, available in zip(table.modalities, torch.eye(3).bool(), strict=True):
+        x = features[m].double()
+        pairs = torch.stack([(x - y).square().sum(1) for y in x]).fill_diagonal_(math.inf)
+        found = table.gather(every, torch.ones(len(every)), available)
+        assert torch.equal(found[:, 1:], pairs.argsort(dim=1, stable=True)[:, :3])
 
 
 def test_products_in_half_precision_change_nothing(monkeypatch):

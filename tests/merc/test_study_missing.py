@@ -102,9 +102,7 @@ def test_study_of_the_project_has_each_arm_on_each_subset_with_each_seed():
     # The arms differ in nothing else.
     trained = [{k: x for k, x in vars(j.config).items() if k not in ARM} for j in jobs]
     of_data = {j.data: config for j, config in zip(jobs, trained, strict=True)}
-    assert all(
-        config == of_data[j.data] for j, config in zip(jobs, trained, strict=True)
-    )
+    assert all(config == of_data[j.data] for j, config in zip(jobs, trained, strict=True))
 
 
 ARM = ("filling", "curriculum", "available", "seed")

@@ -111,28 +111,55 @@ def test_two_methods_of_one_name_are_told_apart_by_their_backbone(rows):
 
 
 def test_conclusions_say_where_and_whether_hardness_has_a_part(study, rows):
-    lines = said(make_document(make_study(study)))
-    assert lines[0] == (
-        "40 runs with missing modalities. What was available of CMU-MOSI, text, audio and visual: audio, text + "
-        "visual. 4 methods (reconstruction, random_hardness, hardy and zero filling), 5 seeds."
+    first, lead, *points, rank_test, single, single_by_lot, credit = said(make_document(make_study(study)))
+    assert first == (
+        "40 runs with missing modalities. What was available of CMU-MOSI: audio, text + visual. 4 methods "
+        "(reconstruction, random_hardness, hardy and zero filling), 5 seeds."
     )
-    assert re.search(r"against reconstruction without a curriculum: .*hardy higher \(\+2\.0 \[", lines[1])
-    assert re.search(r"zero filling lower \(−3\.0 \[", lines[1])  # noqa: RUF001
-    assert "random_hardness not shown to differ" in lines[1]
-    assert lines[-1].startswith("Better than both")
-    assert lines[-1].endswith("HARDY on CMU-MOSI, text, audio and visual.")
+    over = "Weighted F1 on test, averaged over the subsets, against"
+    assert lead.startswith(f"{over} reconstruction without a curriculum, in points")
+    assert points[0].startswith("random_hardness: not shown to differ on CMU-MOSI 0.0 [")
+    assert points[1].startswith("hardy: higher on CMU-MOSI +2.0 [+1.8, +2.2].")
+    assert points[2].startswith("zero filling: lower on CMU-MOSI −3.0 [")  # noqa: RUF001
+    assert points[3].startswith("The rank test")
+    assert points[4].startswith(f"{over} random hardness, in points")
+    assert points[5].startswith("hardy: higher on CMU-MOSI +2.0 [")
+    assert rank_test.startswith("The rank test")
+    assert single.startswith("Of 6 comparisons with reconstruction without a curriculum in one place alone")
+    assert single.endswith("weighted F1 is higher in 2 and lower in 2.")
+    assert single_by_lot.startswith("Of 2 comparisons with random hardness in one place alone")
+    assert credit.startswith("Better than both")
+    assert credit.endswith("HARDY on CMU-MOSI.")
 
+
+def test_conclusions_credit_hardness_with_nothing_that_chance_or_no_one_confirms(study, rows):
     even = [r for r in study if r["curriculum"] != "random_hardness"]
     for available, shift in (("tv", 0.1), ("a", 0.0)):
-        even += lacking(
-            rows, "random_hardness", [b + shift + 0.02 - x for b, x in zip(BASE, NOISE, strict=True)], available
-        )
+        as_good = [b + shift + 0.02 - x for b, x in zip(BASE, NOISE, strict=True)]
+        even += lacking(rows, "random_hardness", as_good, available)
     assert said(make_document(make_study(even)))[-1].startswith("Nowhere is HARDY shown to be better than both")
     without = [r for r in study if r["curriculum"] != "random_hardness"]
     assert "is not tested" in said(make_document(make_study(without)))[-1]
-    few = [r for r in study if r["seed"] < 2]
-    assert "is not tested" in said(make_document(make_study(few)))[-1]
-    assert "not tested with fewer than 3 seeds" in said(make_document(make_study(few)))[1]
+    few = said(make_document(make_study([r for r in study if r["seed"] < 2])))
+    assert "is not tested" in few[-1]
+    assert "hardy: not tested, with fewer than 3 seeds, on CMU-MOSI." in few
+    alone = said(make_document(make_study(lacking(rows, "hardy", BASE))))
+    assert alone[1] == "Missing modalities: not tested, for there is nothing to compare with."
+    one_subset = said(make_document(make_study([r for r in study if r["config"]["available"] == "a"])))
+    assert one_subset[1].startswith("Weighted F1 on test, against reconstruction without a curriculum, in points")
+    assert "hardy: higher on CMU-MOSI with audio +2.0 [+1.8, +2.2]." in one_subset
+
+
+def test_costs_are_means_over_all_runs_of_a_method(study):
+    for row in study:
+        row["preparation_seconds"] = 3.0 if row["curriculum"] == "hardy" else 0.0
+    folds = [b for b in make_document(make_study(study)).blocks if isinstance(b, Fold) and b.title == "Costs"]
+    (table,) = folds[0].blocks
+    assert table.columns[1:] == (
+        *("Take rate, %", "Seconds per epoch", "Share of the curriculum, %", "Seconds of preparation"),
+    )
+    assert table.rows[2] == ("hardy", "62.5", "0.25", "6.2", "3.0")
+    assert table.rows[0] == ("reconstruction", "62.5", "0.25", "6.2", "0.0")
 
 
 def test_scores_are_means_with_intervals_by_what_is_available(study):
