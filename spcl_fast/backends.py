@@ -26,7 +26,7 @@ ENVIRONMENT = "SPCL_FAST_BACKEND"
 OPS = (
     *("modality_scores", "modality_spread", "window_coherence", "emotion_transitions"),
     *("difficulty_histogram", "difficulty_quantile", "select_easiest", "self_paced_weights", "self_paced_step"),
-    "super_loss",
+    *("super_loss", "multiview_hardness"),
 )
 # The others are constants of a curriculum.
 DIFFERENTIABLE = frozenset({"modality_scores", "window_coherence", "self_paced_step", "super_loss"})
@@ -79,14 +79,14 @@ def _why_not_triton() -> str | None:
 
 _BACKENDS = {
     "cpu": _Backend(
-        ops=frozenset(OPS),
+        ops=frozenset(OPS) - {"multiview_hardness"},
         differentiable=DIFFERENTIABLE,
         devices=frozenset({"cpu"}),
         ranks=True,
         why_not=lambda: _native.why_not_loaded(),
     ),
     "cuda": _Backend(
-        ops=frozenset(OPS),
+        ops=frozenset(OPS) - {"multiview_hardness"},
         differentiable=DIFFERENTIABLE,
         devices=frozenset({"cuda"}),
         ranks=False,

@@ -37,7 +37,8 @@ def experiment(
         runs = run_study(plan, folder, out, processes=processes, seconds=60 * minutes)
         for event in runs:
             job = event.job
-            name = f"{job.data}, {job.backbone}, {job.curriculum}, seed {job.config.seed}"
+            of = "" if job.config.available == "all" else f" ({job.config.available})"
+            name = f"{job.data}{of}, {job.backbone}, {job.curriculum}, seed {job.config.seed}"
             bar.update(task, completed=event.done, total=event.total, description=name)
             if event.row is None:
                 failures += 1
@@ -50,7 +51,7 @@ def experiment(
     else:
         say(f"Results: {out}; `spcl-fast report {out} --out FOLDER` says what they support")
     if failures:
-        say(f"{failures} run(s) failed and are not in the results")
+        say(f"{failures} run(s) failed and have no score; one that diverged is not tried again while its line is there")
         raise typer.Exit(1)
 
 

@@ -40,6 +40,10 @@ def import_(
         if out.exists() and not force:
             raise ValueError(f"{out} is there already: replace it with --force, or choose another --out")
         chosen = _features(features) if features else None
+        beside = source if source.is_dir() else source.parent
+        for read in (source, *(beside / name for name in (chosen or {}).values())):
+            if out.exists() and read.exists() and out.samefile(read):
+                raise ValueError(f"--out must be another file than what is read (got {out})")
         dataset = read_corpus(source, format=format, corpus=corpus, features=chosen, split=split)
         write_npz(out, dataset)
     say = console().print

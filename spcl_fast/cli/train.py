@@ -16,8 +16,24 @@ def train(
     modalities: Annotated[
         str | None, typer.Option(help="Such as text_lsa+text_glove,audio: '+' joins views of one modality.")
     ] = None,
-    model: Annotated[str, typer.Option(help="late_fusion, mmgcn, mm_dfn, dialogue_gcn or biddin.")] = "late_fusion",
-    curriculum: Annotated[str, typer.Option(help="none, spcl, or another of docs/study/README.md.")] = "spcl",
+    model: Annotated[
+        str, typer.Option(help="late_fusion, mmgcn, mm_dfn, dialogue_gcn, biddin; hardy where modalities are missing.")
+    ] = "late_fusion",
+    curriculum: Annotated[
+        str, typer.Option(help="none, spcl, or another of docs/study/README.md; of hardy: hardy, random_hardness.")
+    ] = "spcl",
+    available: Annotated[
+        str, typer.Option(help="Of hardy: the modalities that there are, by initials (at) or names (audio,text).")
+    ] = "all",
+    missing: Annotated[
+        str, typer.Option(help="Of hardy: fixed, or what lacks modalities by lot, each utterance or each dialogue.")
+    ] = "fixed",
+    missing_rate: Annotated[float, typer.Option(help="Odds of that for each modality, in [0, 1).")] = 0.0,
+    filling: Annotated[
+        str, typer.Option(help="What stands for a missing modality: reconstruction, zero or mean.")
+    ] = "reconstruction",
+    neighbours: Annotated[int, typer.Option(help="Of hardy, random_hardness: retrieved at most.")] = 3,
+    teacher_epochs: Annotated[int, typer.Option(help="Of the teacher that measures hardness, in each stage.")] = 20,
     threshold: Annotated[float, typer.Option(help="First threshold (epsilon), in units of difficulty.")] = 0.7,
     growth: Annotated[float, typer.Option(help="Growth of the threshold per epoch (alpha).")] = 1.25,
     pace_start: Annotated[float, typer.Option(help="Of curricula with a pace: share of the first epoch.")] = 0.5,
@@ -50,7 +66,8 @@ def train(
     from spcl_fast.merc.files import save_checkpoint, write_json
     from spcl_fast.merc.npz import read_npz
     from spcl_fast.merc.seeds import summarize
-    from spcl_fast.merc.trainer import TrainConfig, Trainer
+    from spcl_fast.merc.trainer import TrainConfig
+    from spcl_fast.merc.training import make_trainer
     from spcl_fast.report.curriculum import plot_curriculum
 
     with refusing():
@@ -74,6 +91,12 @@ def train(
             clip=clip,
             patience=patience,
             seed=seed,
+            available=available,
+            missing=missing,
+            missing_rate=missing_rate,
+            filling=filling,
+            neighbours=neighbours,
+            teacher_epochs=teacher_epochs,
         )
         dataset = read_npz(data, modalities)
         if modalities is None:
@@ -85,7 +108,7 @@ def train(
         if checkpoint.exists() and not resume:
             raise ValueError(f"{out} holds a run already: continue it with --resume, or choose another --out")
         place = _device(device)
-        trainer = Trainer(dataset, config, device=place)
+        trainer = make_trainer(dataset, config, device=place)
         out.mkdir(parents=True, exist_ok=True)
 
     torch.set_num_threads(threads)

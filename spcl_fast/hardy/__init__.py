@@ -9,18 +9,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spcl_fast.hardy.network import HardyNetwork
+    from spcl_fast.hardy.options import HardyOptions
     from spcl_fast.hardy.protocols import MissingProtocol, parse_available, subsets
     from spcl_fast.hardy.retrieval import NeighbourTable
+    from spcl_fast.hardy.trainer import HardyTrainer
 
 # public name -> the module that defines it
 _EXPORTS = {
+    "HardyNetwork": "spcl_fast.hardy.network",
+    "HardyOptions": "spcl_fast.hardy.options",
+    "HardyTrainer": "spcl_fast.hardy.trainer",
     "MissingProtocol": "spcl_fast.hardy.protocols",
     "NeighbourTable": "spcl_fast.hardy.retrieval",
     "parse_available": "spcl_fast.hardy.protocols",
     "subsets": "spcl_fast.hardy.protocols",
 }
 
-__all__ = ["MissingProtocol", "NeighbourTable", "parse_available", "subsets"]
+__all__ = [
+    "HardyNetwork",
+    "HardyOptions",
+    "HardyTrainer",
+    "MissingProtocol",
+    "NeighbourTable",
+    "parse_available",
+    "subsets",
+]
 
 
 def __getattr__(name: str) -> Any:

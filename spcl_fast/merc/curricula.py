@@ -16,6 +16,7 @@ from torch import Tensor
 from spcl_fast import CurriculumSampler, SelfPacedScheduler, ops, pacing
 from spcl_fast.difficulty import BssDifficulty, ExtendedDifficulty
 from spcl_fast.merc.emotion_wheel import wheel_similarity
+from spcl_fast.merc.models import HARDY
 from spcl_fast.selections import MatchedSelection, StochasticSelection
 from spcl_fast.thresholds import ExponentialThreshold, QuantileThreshold, RunningMeanThreshold
 
@@ -52,6 +53,7 @@ class Recipe(NamedTuple):
             turns over.
         make: the curriculum, from the data set and the configuration.
         carried: in a study, whether what was chosen goes before what a backbone says of these settings itself.
+        model: the only model that it teaches, whose trainer does more than `make` says; None for any.
 
     Example:
         >>> from spcl_fast.merc.curricula import CURRICULA
@@ -63,6 +65,7 @@ class Recipe(NamedTuple):
     settings: tuple[str, ...]
     make: Callable[[DialogueDataset, TrainConfig], Curriculum]
     carried: bool = False
+    model: str | None = None
 
 
 def make_curriculum(dataset: DialogueDataset, config: TrainConfig) -> Curriculum:
@@ -209,6 +212,7 @@ _THRESHOLD = ("threshold", "growth")
 _EXTENDED = (*_THRESHOLD, "strength")
 _PACE = ("pace_start", "pace_epochs")
 _TILT = (*_PACE, "tilt")
+_RETRIEVAL = ("neighbours",)
 
 #: name -> recipe
 CURRICULA: dict[str, Recipe] = {
@@ -234,4 +238,6 @@ CURRICULA: dict[str, Recipe] = {
     "anti": Recipe("anti-curriculum", _THRESHOLD, _control("hardest")),
     "random_utterances": Recipe("random utterances", _THRESHOLD, _control("utterances")),
     "random_dialogues": Recipe("random dialogues", _THRESHOLD, _control("dialogues")),
+    "hardy": Recipe("HARDY", _RETRIEVAL, lambda dataset, config: _everything(dataset), model=HARDY),
+    "random_hardness": Recipe("random hardness", _RETRIEVAL, lambda dataset, config: _everything(dataset), model=HARDY),
 }

@@ -21,7 +21,9 @@ class Evaluation(NamedTuple):
     """Of the labelled utterances: shares in [0, 1], losses in nats, and the multimodal gain in [-1, 1].
 
     weighted_f1, accuracy, loss, macro_f1 and class_f1 (in the order of the classes) are of the joint prediction;
-    modality_accuracy and modality_loss of each modality alone, in their order; agreement and multimodal_gain of all.
+    modality_accuracy and modality_loss of each modality alone, in their order; agreement and multimodal_gain of all;
+    macro_recall, of the joint prediction again, is what papers on missing modalities call unweighted accuracy (UA), and
+    accuracy what they call weighted (WA).
 
     Example:
         >>> import torch
@@ -40,6 +42,7 @@ class Evaluation(NamedTuple):
     modality_loss: tuple[float, ...]
     agreement: float
     multimodal_gain: float
+    macro_recall: float
 
 
 def evaluate(logits: Sequence[Tensor], labels: Tensor) -> Evaluation:
@@ -51,8 +54,9 @@ def evaluate(logits: Sequence[Tensor], labels: Tensor) -> Evaluation:
 
     Returns:
         Of the joint: F1 of every class (0 for one that is never predicted), their mean weighted by the utterances of
-        each, their plain mean over the classes that are there or predicted (all as scikit-learn has them), accuracy and
-        loss. Of each modality `balance.modality_accuracy` and `balance.modality_loss`; of all `balance.agreement` and
+        each, their plain mean over the classes that are there or predicted, the mean over the classes that are there of
+        the share of their utterances that is recognised (all as scikit-learn has them), accuracy and loss. Of each
+        modality `balance.modality_accuracy` and `balance.modality_loss`; of all `balance.agreement` and
         `multimodal_gain`, both NaN for one modality. A joint that has no softmax (NaN, +Inf, -Inf for every class)
         predicts nothing, which is wrong, and makes the loss NaN. Deterministic; waits for the device.
 
@@ -84,6 +88,7 @@ def evaluate(logits: Sequence[Tensor], labels: Tensor) -> Evaluation:
         modality_loss=tuple(balance.modality_loss(logits, labels).tolist()),
         agreement=float(balance.agreement(logits, labels)),
         multimodal_gain=_gain(weighted),
+        macro_recall=_macro_recall(y, predicted[-1], z.C),
     )
 
 
@@ -154,6 +159,12 @@ def _class_f1(y: np.ndarray, predicted: np.ndarray, C: int) -> np.ndarray:
     right = np.bincount((row * C + y)[predicted == y], minlength=S * C).reshape(S, C)
     with np.errstate(invalid="ignore"):
         return 2 * right / (np.bincount(y, minlength=C) + named)
+
+
+def _macro_recall(y: np.ndarray, predicted: np.ndarray, C: int) -> float:
+    """Mean over the classes that are there of the share that is right."""
+    there = np.bincount(y, minlength=C)
+    return float((np.bincount(y[predicted == y], minlength=C)[there > 0] / there[there > 0]).mean())
 
 
 def _weighted_f1(y: np.ndarray, class_f1: np.ndarray) -> np.ndarray:

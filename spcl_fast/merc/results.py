@@ -17,7 +17,7 @@ PARTS = ("main", "ablation", "search")
 
 _TEXTS = ("key", "data", "backbone", "curriculum", "label")
 _SCORES = ("weighted_f1", "macro_f1", "accuracy", "loss", "agreement", "multimodal_gain")
-_NUMBERS = ("take_rate", "seconds_per_epoch", "curriculum_share")
+_NUMBERS = ("take_rate", "seconds_per_epoch", "curriculum_share", "preparation_seconds")
 _BY_EPOCH = ("threshold", "take_rate", "loss", "dev_weighted_f1")
 _BY_EPOCH_AND_MODALITY = ("modality_ratio", "dev_modality_accuracy")
 _BLOCK = 1 << 16
@@ -90,8 +90,8 @@ def read_results(path: Path) -> Results:
 
     A row has version 1, the texts key, part ("main", "ablation" or "search"), data, backbone, curriculum and label, the
     list modalities, the integer seed, and test: scores as shares in [0, 1] and losses in nats, or null in the part
-    "search". What else the study writes (dev, take_rate, timeline, by_length ...) may be absent or null as a whole, and
-    every number may be null for "not known".
+    "search" and where the run failed: then the text error says why. What else the study writes (dev, take_rate,
+    timeline, by_length ...) may be absent or null as a whole, and every number may be null for "not known".
 
     Args:
         path: JSON lines in UTF-8; empty lines do not count.
@@ -177,7 +177,10 @@ def _check_row(where: str, row: Any) -> None:
             refuse(name, "a list of names", names)
     if isinstance(row.get("seed"), bool) or not isinstance(row.get("seed"), int):
         refuse("seed", "an integer", row.get("seed"))
-    if row["part"] != "search" and not isinstance(row.get("test"), dict):
+    for name in ("error", "code", "data_checksum"):
+        if row.get(name) is not None and not (isinstance(row[name], str) and row[name]):
+            refuse(name, "a text or null", row[name])
+    if row["part"] != "search" and not row.get("error") and not isinstance(row.get("test"), dict):
         refuse("test", "an object", row.get("test"))
     for name in _NUMBERS:
         if not is_number(row.get(name)):

@@ -13,20 +13,18 @@ from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-import spcl_fast
-from spcl_fast.merc.curricula import CURRICULA
 from spcl_fast.merc.dataset import DialogueDataset
 from spcl_fast.merc.npz import read_npz
-from spcl_fast.merc.results import VERSION, append_result, read_results
-from spcl_fast.merc.study import Job, Study, StudyError
-from spcl_fast.merc.trainer import Result, Trainer
+from spcl_fast.merc.results import append_result, read_results
+from spcl_fast.merc.rows import check_rows, make_failed_row, make_row
+from spcl_fast.merc.study import Job, Study
+from spcl_fast.merc.training import make_trainer
 
 
 class Progress(NamedTuple):
@@ -34,7 +32,7 @@ class Progress(NamedTuple):
 
     Attributes:
         job: the run that is finished.
-        row: its line of the results file; None where it failed.
+        row: its line of the results file; None where it failed, though a fault of the run itself has a line too.
         error: why it failed, else None.
         done: runs in the results file.
         total: of these, and those still known to be missing; choices that are made bring others.
@@ -67,14 +65,16 @@ def run_study(
         seconds: after which no further run is begun; those under way are finished.
 
     Yields:
-        One `Progress` a run, as they finish. A run that fails is not written, and not tried again in this call;
-        what waits for it is not made.
+        One `Progress` a run, as they finish. A run that fails by itself, as a model that diverges does, would fail
+        again: it is written with its error (`rows.make_failed_row`) and not tried again until its line is removed, and
+        the choice that it was to decide is made among the other candidates. A run that fails for want of memory is not
+        written, and not tried again in this call; what waits for it is not made.
 
     Raises:
         ValueError, OSError: a data file or a results file that cannot be read; results of a data set of the same name
-            with other modalities, which would pass for runs of this study; a process that was ended from outside
-            (`ChildProcessError`). Leaving the iteration early ends the
-            runs under way, which are lost; those that are finished are on disk.
+            with other modalities or contents, which would pass for runs of this study; a process that was ended from
+            outside (`ChildProcessError`). Leaving the iteration early ends the runs under way, which are lost; those
+            that are finished are on disk.
 
     Deterministic: a run's numbers do not depend on the others, nor on the number of processes.
 
@@ -96,12 +96,9 @@ def run_study(
     """
     deadline = time.monotonic() + seconds
     rows = read_results(results).rows if results.exists() and results.stat().st_size else []
-    for name in {name for part in study.parts for name in part["data"]}:
-        modalities = list(_dataset(folder / study.data[name].file, study.data[name].modalities).features)
-        for known in rows:
-            if known["data"] == name and known["modalities"] != modalities:
-                has, got = (", ".join(x) for x in (modalities, known["modalities"]))
-                raise StudyError(f"{results}: its runs of {name} must have the modalities {has} (got {got})")
+    for name in dict.fromkeys(name for part in study.parts for name in part["data"]):
+        dataset = _dataset(folder / study.data[name].file, study.data[name].modalities)
+        check_rows(results, [row for row in rows if row["data"] == name], dataset)
     running: dict[Future[dict[str, Any]], Job] = {}
     failed: set[str] = set()
     clock = _Clock(processes)
@@ -117,82 +114,26 @@ def run_study(
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                job, row, error = running.pop(future), None, None
+                job = running.pop(future)
+                row: dict[str, Any] | None = None
+                error: str | None = None
                 try:
-                    row = future.result()
+                    made = future.result()
                 except BrokenProcessPool:
                     reason = "a process was ended from outside, perhaps for want of memory"
                     raise ChildProcessError(f"{reason}; the runs that are finished are in {results}") from None
-                # A model that diverged, a setting that does not fit, a model larger than the memory.
-                except (ValueError, ArithmeticError, RuntimeError, MemoryError) as fault:
-                    error = " ".join(str(fault).split()) or type(fault).__name__
+                except (RuntimeError, MemoryError) as fault:  # a model larger than the memory of this machine
+                    error = _message(fault)
                     failed.add(job.key)
                 else:
-                    clock.add(job, row)
-                    rows.append(row)
-                    append_result(results, row)
+                    rows.append(made)
+                    append_result(results, made)
+                    error = made.get("error")
+                    if error is None:
+                        row = made
+                        clock.add(job, row)
                 missing = [*running.values(), *left]
                 yield Progress(job, row, error, len(rows), len(rows) + len(missing), clock.seconds_left(missing))
-
-
-def make_row(job: Job, dataset: DialogueDataset, result: Result) -> dict[str, Any]:
-    """A finished run as `results.read_results` has it; the timeline by epoch, `by_length` as the mean over epochs.
-
-    Example:
-        >>> from spcl_fast.merc.runner import make_row
-        >>> from spcl_fast.merc.study import Job
-        >>> from spcl_fast.merc.synthetic import make_synthetic
-        >>> from spcl_fast.merc.trainer import TrainConfig, Trainer
-        >>> corpus = make_synthetic("meld-like", dialogues={"train": 4, "dev": 2, "test": 2})
-        >>> config = TrainConfig(threshold=0.4, growth=1.2, epochs=1, hidden=4)
-        >>> job = Job("main", "MELD", "late_fusion", "spcl", {"threshold": 0.4, "growth": 1.2}, config)
-        >>> row = make_row(job, corpus, Trainer(corpus, config).fit())
-        >>> row["label"], row["timeline"]["threshold"]
-        ('SPCL', [0.4])
-    """
-    history = result.history
-    stats = [entry["curriculum"] for entry in history]
-    lengths = [entry["by_length"] for entry in history]
-    seconds = sum(entry["seconds"] for entry in history)
-    return {
-        "version": VERSION,
-        "key": job.key,
-        "part": job.part,
-        "data": job.data,
-        "modalities": list(dataset.features),
-        "backbone": job.backbone,
-        "curriculum": job.curriculum,
-        "label": CURRICULA[job.curriculum].label,
-        "setting": job.setting,
-        "seed": job.config.seed,
-        "class_names": list(dataset.class_names),
-        "config": asdict(job.config),
-        "best_epoch": result.best_epoch,
-        "epochs": len(history),
-        "dev": _rounded(result.dev._asdict()),
-        "test": None if result.test is None else _rounded(result.test._asdict()),
-        "take_rate": round(sum(s["selected"] for s in stats) / max(1, sum(s["scored"] for s in stats)), 5),
-        "seconds_per_epoch": round(seconds / len(history), 4),
-        "curriculum_share": round(sum(entry["curriculum_seconds"] for entry in history) / seconds, 5),
-        "timeline": _rounded(
-            {
-                **{name: [s[name] for s in stats] for name in ("threshold", "take_rate", "loss", "modality_ratio")},
-                "dev_weighted_f1": [entry["dev"]["weighted_f1"] for entry in history],
-                "dev_modality_accuracy": [entry["dev"]["modality_accuracy"] for entry in history],
-            },
-            4,
-        ),
-        "by_length": _rounded(
-            {
-                "length": lengths[0]["length"],
-                **{name: _means([x[name] for x in lengths]) for name in ("difficulty", "take_rate")},
-            },
-            4,
-        ),
-        "versions": {"spcl_fast": spcl_fast.__version__, "torch": torch.__version__},
-        "device": "cpu",
-        "threads": torch.get_num_threads(),
-    }
 
 
 class _Pool(ProcessPoolExecutor):
@@ -242,23 +183,17 @@ def _end_with(parent: Any) -> None:
 
 def _train(job: Job, path: Path, modalities: str) -> dict[str, Any]:
     dataset = _dataset(path, modalities)
-    return make_row(job, dataset, Trainer(dataset, job.config).fit(score_test=job.part != "search"))
+    try:
+        result = make_trainer(dataset, job.config).fit(score_test=job.part != "search")
+    except (ValueError, ArithmeticError) as fault:  # it diverged, or a setting does not fit the data
+        return make_failed_row(job, dataset, _message(fault))
+    return make_row(job, dataset, result)
+
+
+def _message(fault: BaseException) -> str:
+    return " ".join(str(fault).split()) or type(fault).__name__
 
 
 @lru_cache(maxsize=4)
 def _dataset(path: Path, modalities: str) -> DialogueDataset:
     return read_npz(path, modalities)
-
-
-def _rounded(value: Any, digits: int = 6) -> Any:
-    if isinstance(value, dict):
-        return {k: _rounded(x, digits) for k, x in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_rounded(x, digits) for x in value]
-    return round(value, digits) if isinstance(value, float) else value
-
-
-def _means(rows: list[list[float]]) -> list[float]:
-    """Means of the columns over the rows that know them; NaN where none does."""
-    columns = ([x for x in column if math.isfinite(x)] for column in zip(*rows, strict=True))
-    return [statistics.fmean(column) if column else math.nan for column in columns]

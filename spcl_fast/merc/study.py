@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
+from itertools import product
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -18,8 +19,10 @@ from spcl_fast.merc.config import TrainConfig
 from spcl_fast.merc.curricula import CURRICULA
 
 BASELINE = "none"
+EVERYTHING = "all"  # modalities
 SEARCH_SEED = 1000  # the first seed of the search: none of them is reported
 _DEFAULTS = asdict(TrainConfig())
+Place = tuple[str, str]  # a data set, and what is available of it
 
 
 class StudyError(ValueError):
@@ -94,8 +97,10 @@ class Study(NamedTuple):
         backbones: name -> fields of `TrainConfig`, and under "per_data" those of a data set. To others than that of the
             search only what decides a curriculum is carried over, and where they do not say it themselves.
         curricula: name -> candidate settings, or the name of one with the same fields, whose choice it shares.
-        search: "backbone", which the settings are chosen for and carried over from, and "seeds".
-        parts: "part", "data", "backbones", "curricula", "seeds" of what is reported.
+        search: "backbone", which the settings are chosen for and carried over from, and "seeds": 0 where every
+            curriculum has one candidate, so that there is nothing to choose.
+        parts: "part", "data", "backbones", "curricula", "seeds" of what is reported; "available", a list of what
+            `TrainConfig` calls so, where that is not all modalities alone. Settings are chosen for each of these.
 
     Example:
         >>> from spcl_fast.merc.study_file import parse_study
@@ -124,10 +129,11 @@ class Study(NamedTuple):
 
         Returns:
             Runs in the order of the parts, in place of each that has to wait for a choice the runs of the search; empty
-            when the study is complete.
+            when the study is complete. A candidate with a run that failed is not chosen; where none is left, the runs
+            that it was to decide are not made.
 
         Raises:
-            StudyError: a run of the search without a score on dev.
+            StudyError: a run of the search that did not fail, and has no score on dev.
 
         Example:
             >>> from spcl_fast.merc.study_file import parse_study
@@ -147,26 +153,26 @@ class Study(NamedTuple):
         wanted: dict[str, Job] = {}
         for part in self.parts:
             for seed in range(part["seeds"]):  # seed by seed, so that an unfinished study can be read
-                for data in part["data"]:
-                    for backbone in part["backbones"]:
-                        for curriculum in part["curricula"]:
-                            setting = choices.setting(data, curriculum)
-                            if setting is None:
-                                jobs = choices.missing(data, curriculum)
-                            else:
-                                jobs = [self._job(part["part"], data, backbone, curriculum, setting, seed)]
-                            for job in jobs:
-                                wanted.setdefault(job.key, job)
+                of_part = product(_places(part), part["backbones"], part["curricula"])
+                for place, backbone, curriculum in of_part:
+                    setting = choices.setting(place, curriculum)
+                    if setting is None:
+                        jobs = choices.missing(place, curriculum)
+                    else:
+                        jobs = [self._job(part["part"], place, backbone, curriculum, setting, seed)]
+                    for job in jobs:
+                        wanted.setdefault(job.key, job)
         return [job for key, job in wanted.items() if key not in choices.known]
 
-    def _job(self, part: str, data: str, backbone: str, curriculum: str, setting: dict[str, Any], seed: int) -> Job:
+    def _job(self, part: str, place: Place, backbone: str, curriculum: str, setting: dict[str, Any], seed: int) -> Job:
+        data, available = place
         options = {k: x for k, x in self.backbones[backbone].items() if k != "per_data"}
         options |= self.backbones[backbone].get("per_data", {}).get(data, {})
         # The choice is for the backbone of the search; another takes over what is the curriculum's, and keeps its own.
         if backbone != self.search["backbone"]:
             own, recipe = options, CURRICULA[curriculum]
             setting = {k: x if recipe.carried else own.get(k, x) for k, x in setting.items() if k in recipe.settings}
-        options |= {**setting, "curriculum": curriculum, "seed": seed}
+        options |= {**setting, "curriculum": curriculum, "available": available, "seed": seed}
         # 1 and 1.0 are one setting, so they must make one key.
         options = {k: float(x) if isinstance(_DEFAULTS[k], float) else x for k, x in options.items()}
         return _made(part, data, backbone, curriculum, tuple(setting.items()), tuple(options.items()))
@@ -179,36 +185,45 @@ def _made(
     return Job(part, data, backbone, curriculum, dict(setting), TrainConfig(**dict(options)))
 
 
+def _places(part: Mapping[str, Any]) -> Iterable[Place]:
+    """Each data set of a part with each choice of what is available."""
+    return product(part["data"], part.get("available", [EVERYTHING]))
+
+
 class _Choices:
-    """The settings that the search has come to so far."""
+    """The settings that the search has come to so far, for each data set and what is available of it."""
 
     def __init__(self, study: Study, known: Mapping[str, Mapping[str, Any]]) -> None:
         self.study, self.known = study, known
-        self._settings: dict[tuple[str, str], dict[str, Any] | None] = {}
+        self._settings: dict[tuple[Place, str], dict[str, Any] | None] = {}
 
-    def setting(self, data: str, curriculum: str) -> dict[str, Any] | None:
-        """What was chosen; None while runs are missing."""
-        where = data, self._owner(curriculum)
+    def setting(self, place: Place, curriculum: str) -> dict[str, Any] | None:
+        """What was chosen; None while runs are missing, or where all candidates failed."""
+        where = place, self._owner(curriculum)
         if where not in self._settings:
             self._settings[where] = self._best(*where)
         return self._settings[where]
 
-    def missing(self, data: str, curriculum: str) -> list[Job]:
+    def missing(self, place: Place, curriculum: str) -> list[Job]:
         """The runs that a choice waits for: those of the baseline, and then its own."""
         of = self._owner(curriculum)
-        if self.setting(data, BASELINE) is None:
+        if self.setting(place, BASELINE) is None:
             of = BASELINE
-        return [job for jobs in self._candidates(data, of) for job in jobs]
+        return [job for _, jobs in self._candidates(place, of) for job in jobs]
 
-    def _best(self, data: str, curriculum: str) -> dict[str, Any] | None:
-        if curriculum != BASELINE and self.setting(data, BASELINE) is None:
+    def _best(self, place: Place, curriculum: str) -> dict[str, Any] | None:
+        if curriculum != BASELINE and self.setting(place, BASELINE) is None:
             return None
-        candidates = self._candidates(data, curriculum)
-        if any(job.key not in self.known for jobs in candidates for job in jobs):
+        candidates = self._candidates(place, curriculum)
+        if any(job.key not in self.known for _, jobs in candidates for job in jobs):
             return None
-        return max(candidates, key=self._dev_score)[0].setting  # of equals the first
+        whole = [c for c in candidates if not any(self.known[job.key].get("error") for job in c[1])]
+        if len(whole) > 1:
+            whole.sort(key=self._dev_score, reverse=True)  # stable: of equals the first
+        return whole[0][0] if whole else None
 
-    def _dev_score(self, jobs: list[Job]) -> float:
+    def _dev_score(self, candidate: tuple[dict[str, Any], list[Job]]) -> float:
+        jobs = candidate[1]
         scores: list[Any] = [(self.known[job.key].get("dev") or {}).get("weighted_f1") for job in jobs]
         if None in scores:
             raise StudyError(f"search: every run must have a weighted F1 on dev (got none for {jobs[0].setting})")
@@ -219,13 +234,14 @@ class _Choices:
         settings = self.study.curricula[curriculum]
         return settings if isinstance(settings, str) else curriculum
 
-    def _candidates(self, data: str, curriculum: str) -> list[list[Job]]:
-        base = {} if curriculum == BASELINE else self.setting(data, BASELINE) or {}
+    def _candidates(self, place: Place, curriculum: str) -> list[tuple[dict[str, Any], list[Job]]]:
+        """Each setting that may be chosen, with the runs that decide."""
+        base = {} if curriculum == BASELINE else self.setting(place, BASELINE) or {}
         settings, search = self.study.curricula[curriculum], self.study.search
         assert not isinstance(settings, str)
         seeds = range(SEARCH_SEED, SEARCH_SEED + search["seeds"])
         backbone = search["backbone"]
         return [
-            [self.study._job("search", data, backbone, curriculum, base | own, seed) for seed in seeds]
+            (base | own, [self.study._job("search", place, backbone, curriculum, base | own, seed) for seed in seeds])
             for own in settings
         ]

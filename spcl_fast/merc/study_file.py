@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import yaml
 
 from spcl_fast.merc.config import TrainConfig
 from spcl_fast.merc.curricula import CURRICULA
-from spcl_fast.merc.study import BASELINE, SEARCH_SEED, Data, Study
+from spcl_fast.merc.study import BASELINE, SEARCH_SEED, Data, Study, _places
 from spcl_fast.merc.study import StudyError as StudyError
 
 PARTS = ("main", "ablation")
 _KEYS = {"data", "backbones", "curricula", "search", "parts"}
-_FIELDS = {f.name for f in fields(TrainConfig)} - {"seed", "curriculum"}
+_FIELDS = {f.name for f in fields(TrainConfig)} - {"seed", "curriculum", "available"}
 
 
 def read_study(path: str | os.PathLike[str]) -> Study:
@@ -111,18 +112,22 @@ def _check(study: Study) -> None:
     if study.search.keys() != {"backbone", "seeds"}:
         raise StudyError(f"search: must have backbone and seeds (got {', '.join(map(str, study.search))})")
     _known("search.backbone", [study.search["backbone"]], study.backbones)
-    _seeds("search.seeds", study.search["seeds"])
+    several = [name for name, settings in study.curricula.items() if not isinstance(settings, str) and settings[1:]]
+    if study.search["seeds"] != 0 or several:  # 0 chooses nothing
+        _seeds("search.seeds", study.search["seeds"])
     if not study.parts:
         raise StudyError("parts: must have at least one part (got none)")
     for i, part in enumerate(study.parts):
         where = f"parts[{i}]"
-        if part.keys() != {"part", "data", "backbones", "curricula", "seeds"}:
-            got = ", ".join(map(str, part))
-            raise StudyError(f"{where}: must have part, data, backbones, curricula, seeds (got {got})")
+        if part.keys() - {"available"} != {"part", "data", "backbones", "curricula", "seeds"}:
+            rule = "must have part, data, backbones, curricula, seeds, and may have available"
+            raise StudyError(f"{where}: {rule} (got {', '.join(map(str, part))})")
         _known(f"{where}.part", [part["part"]], PARTS)
         _seeds(f"{where}.seeds", part["seeds"])
         for field, of in (("data", study.data), ("backbones", study.backbones), ("curricula", study.curricula)):
             _known(f"{where}.{field}", _list(f"{where}.{field}", part[field]), of)
+        if "available" in part:
+            _available(f"{where}.available", _list(f"{where}.available", part["available"]), part["data"], study)
     for name, options in study.backbones.items():
         on = _mapping(f"backbones.{name}.per_data", options.get("per_data", {}))
         _known(f"backbones.{name}.per_data", on, study.data)
@@ -131,6 +136,28 @@ def _check(study: Study) -> None:
     for name, settings in study.curricula.items():
         for setting in [] if isinstance(settings, str) else settings:
             _config(f"curricula.{name}", setting)
+    for i, part in enumerate(study.parts):
+        for place, backbone, curriculum in product(_places(part), part["backbones"], part["curricula"]):
+            asked = [(part["part"], backbone)]
+            if study.search["seeds"]:
+                asked.append(("search", study.search["backbone"]))
+            for of, by in asked:
+                try:
+                    study._job(of, place, by, curriculum, {}, 0)
+                except ValueError as error:
+                    raise StudyError(f"parts[{i}]: {by}: {error}") from error
+
+
+def _available(where: str, wanted: Sequence[Any], data: Iterable[str], study: Study) -> None:
+    from spcl_fast.hardy.protocols import parse_available  # which is a layer above this one
+
+    if not wanted:
+        raise StudyError(f"{where}: must have at least one entry (got none)")
+    for name, available in product(data, wanted):
+        try:
+            parse_available(available, study.data[name].modalities.split(","))
+        except (TypeError, ValueError) as error:
+            raise StudyError(f"{where}: {name}: {error}") from error
 
 
 def _config(where: str, options: dict[str, Any]) -> None:

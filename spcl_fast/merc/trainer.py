@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spcl_fast._state import differences
 from spcl_fast.batch import DialogueBatch
 from spcl_fast.merc.by_length import ByLength
 from spcl_fast.merc.config import TrainConfig as TrainConfig
-from spcl_fast.merc.curricula import make_curriculum
+from spcl_fast.merc.curricula import Curriculum, make_curriculum
 from spcl_fast.merc.dataset import DialogueDataset
 from spcl_fast.merc.device import find_device
 from spcl_fast.merc.evaluation import Evaluation, evaluate
@@ -98,16 +98,8 @@ class Trainer:
         }
         with self._forked_rng():
             torch.manual_seed(config.seed)
-            self.model = make_model(
-                config.model,
-                {m: x.shape[1] for m, x in dataset.features.items()},
-                dataset.num_classes,
-                num_speakers=max(1, min(int(dataset.speakers.max()) + 1, MAX_SPEAKERS)),
-                encoder=config.encoder,
-                hidden=config.hidden,
-                dropout=config.dropout,
-            ).to(self.device)
-        self.curriculum = make_curriculum(dataset, config)
+            self.model = self._make_model().to(self.device)
+        self.curriculum = self._make_curriculum()
         self.scheduler = self.curriculum.scheduler.to(self.device)
         self._by_length = ByLength(dataset, self.device)
         self.optimizer = torch.optim.Adam(
@@ -188,17 +180,45 @@ class Trainer:
         logits: list[list[Tensor]] = []
         labels = []
         with torch.no_grad():
-            for features, batch, _ in self._batches(self.dataset.dialogues(split)):
-                logits.append(list(self.model(features, batch).values()))
+            for features, batch, ids in self._batches(self.dataset.dialogues(split)):
+                logits.append(list(self._logits(features, batch, ids).values()))
                 labels.append(batch.labels)
         return evaluate([torch.cat(z) for z in zip(*logits, strict=True)], torch.cat(labels))
+
+    def _make_model(self) -> nn.Module:
+        data, config = self.dataset, self.config
+        return make_model(
+            config.model,
+            {m: x.shape[1] for m, x in data.features.items()},
+            data.num_classes,
+            num_speakers=max(1, min(int(data.speakers.max()) + 1, MAX_SPEAKERS)),
+            encoder=config.encoder,
+            hidden=config.hidden,
+            dropout=config.dropout,
+        )
+
+    def _make_curriculum(self) -> Curriculum:
+        return make_curriculum(self.dataset, self.config)
+
+    def _logits(self, features: dict[str, Tensor], batch: DialogueBatch, ids: Tensor) -> dict[str, Tensor]:
+        """What is evaluated; `ids` are the rows of the data set."""
+        return dict(self.model(features, batch))
+
+    def _end_epoch(self, epoch: int) -> dict[str, Any]:
+        """Closes the epoch of the curriculum: its `EpochStats`."""
+        return self.scheduler.end_epoch()._asdict()
+
+    def _may_be_best(self, epoch: int) -> bool:
+        """Whether the weights of this epoch can be the result."""
+        return True
 
     def _forked_rng(self) -> AbstractContextManager[None]:
         return torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
 
     def _finished(self) -> bool:
         epoch, patience = len(self.history), self.config.patience
-        return epoch >= self.config.epochs or (patience is not None and epoch - 1 - self._best["epoch"] >= patience)
+        best = self._best["epoch"]
+        return epoch >= self.config.epochs or (patience is not None and best >= 0 and epoch - 1 - best >= patience)
 
     def _train_epoch(self, epoch: int) -> dict[str, Any]:
         # Every epoch draws from a seed of its own, so a resumed run draws what an undisturbed one would have.
@@ -219,12 +239,12 @@ class Trainer:
         seconds, spent = whole.seconds(), self._watch.seconds()
 
         dev = self.score("dev")
-        stats = self.scheduler.end_epoch()._asdict()
+        stats = self._end_epoch(epoch)
         if not math.isfinite(dev.loss):
             raise ValueError(
                 f"epoch {epoch}: the dev loss is {dev.loss}: the model diverged; try a smaller learning rate"
             )
-        if dev.weighted_f1 > self._best["weighted_f1"]:
+        if self._may_be_best(epoch) and dev.weighted_f1 > self._best["weighted_f1"]:
             weights = {name: x.detach().cpu().clone() for name, x in self.model.state_dict().items()}
             self._best = {"epoch": epoch, "weighted_f1": dev.weighted_f1, "model": weights}
         entry = {
@@ -287,6 +307,11 @@ class Trainer:
             "best": self._best,
         }
 
+    def _load_parts(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["curriculum"])
+
     def _restore(self, path: Path) -> None:
         state = load_checkpoint(path)
         if state.get("version") != CHECKPOINT_VERSION:
@@ -298,11 +323,10 @@ class Trainer:
             self.history, self._best = list(state["history"]), {name: state["best"][name] for name in self._best}
             if not all(entry["epoch"] == epoch for epoch, entry in enumerate(self.history)):
                 raise ValueError("its epochs are not in order")
-            if not 0 <= self._best["epoch"] < len(self.history):
+            candidates = [epoch for epoch in range(len(self.history)) if self._may_be_best(epoch)]
+            if self._best["epoch"] not in (candidates or [-1]):
                 raise ValueError("its best epoch is not one of its epochs")
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scheduler.load_state_dict(state["curriculum"])
+            self._load_parts(state)
         except CheckpointError:
             raise
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:

@@ -9,6 +9,7 @@ from spcl_fast.reference.difficulty_quantile import difficulty_quantile
 from spcl_fast.reference.emotion_transitions import EmotionTransitions, emotion_transitions
 from spcl_fast.reference.modality_scores import ModalityScores, modality_scores
 from spcl_fast.reference.modality_spread import modality_spread
+from spcl_fast.reference.multiview_hardness import MultiviewHardness, entropy_proxy, multiview_hardness
 from spcl_fast.reference.select_easiest import select_easiest
 from spcl_fast.reference.self_paced_step import SelfPacedStep, StepTotals, self_paced_step
 from spcl_fast.reference.self_paced_weights import SCHEMES, self_paced_weights
@@ -19,14 +20,17 @@ __all__ = [
     "SCHEMES",
     "EmotionTransitions",
     "ModalityScores",
+    "MultiviewHardness",
     "SelfPacedStep",
     "StepTotals",
     "SuperLoss",
     "difficulty_histogram",
     "difficulty_quantile",
     "emotion_transitions",
+    "entropy_proxy",
     "modality_scores",
     "modality_spread",
+    "multiview_hardness",
     "select_easiest",
     "self_paced_step",
     "self_paced_weights",

@@ -14,7 +14,7 @@ FEWEST = 3  # with fewer seeds nothing is claimed
 
 
 #: The other random controls go by SPCL's rule, and so have about its take rate.
-CONTROLLED_BY_THINNING = ("stochastic", "stochastic_turn")
+CONTROLLED = {"thinning": ("stochastic", "stochastic_turn"), "random_hardness": ("hardy",)}
 
 
 class Comparison(NamedTuple):
@@ -69,7 +69,10 @@ def _is_compared(curriculum: str, control: str) -> bool:
     """Everything with no curriculum, and what is no control itself with the random choice that belongs to it."""
     if control == "none":
         return curriculum != "none"
-    return curriculum not in CONTROLS and (control == "thinning") == (curriculum in CONTROLLED_BY_THINNING)
+    if curriculum in CONTROLS:
+        return False
+    own = next((name for name, of in CONTROLLED.items() if curriculum in of), None)
+    return control == own if own else control not in CONTROLLED
 
 
 def _paired(group: Group, label: str, control: str, notes: list[str]) -> PairedComparison | None:

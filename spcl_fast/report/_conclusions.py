@@ -58,16 +58,20 @@ def _overall(comparisons: Sequence[Comparison], labels: Mapping[str, str]) -> st
         rest = len(tested) - up - down
         text += f"; in the other {rest} no difference is shown." if rest else "."
         found = [c for c in tested if c.verdict]
-        text += _rank_test(comparisons, found)
-        weak = sum(c.found.n < ENOUGH for c in found if c.found)
-        if weak:
-            text += (
-                f" Fewer than {ENOUGH} seeds carry {weak} of them, too few to show the bell shape that a t test needs."
-            )
+        text += certainty(comparisons, found)
     else:
         text += "on test is shown to differ in none."
     missing = len(asked) - len(tested)
     return text + (f" Not tested, for runs are missing: {missing}." if missing else "")
+
+
+def certainty(comparisons: Sequence[Comparison], found: Sequence[Comparison]) -> str:
+    """How far to trust the differences that were found among some comparisons."""
+    text = _rank_test(comparisons, found)
+    weak = sum(c.found.n < ENOUGH for c in found if c.found)
+    if weak:
+        text += f" Fewer than {ENOUGH} seeds carry {weak} of them, too few to show the bell shape that a t test needs."
+    return text
 
 
 def _rank_test(comparisons: Sequence[Comparison], found: Sequence[Comparison]) -> str:

@@ -8,6 +8,9 @@ from spcl_fast.report import _charts, _tables
 from spcl_fast.report._comparisons import FEWEST, LEVEL, Comparison, compare
 from spcl_fast.report._conclusions import conclusions
 from spcl_fast.report._document import Block, Chart, Document, Fold, Heading, Table, Text
+from spcl_fast.report._missing import make_trials
+from spcl_fast.report._missing_conclusions import missing_conclusions
+from spcl_fast.report._missing_sections import missing_section, missing_words
 from spcl_fast.report._study import Group, Run, Study, by_data, labels_of, listed
 from spcl_fast.report._words import CURRICULA, TERMS
 
@@ -20,16 +23,19 @@ def make_document(study: Study) -> Document:
     looks = _charts.looks_of([*study.main, *study.ablation])
     comparisons = compare(study.main, notes)
     ablations = compare(study.ablation, notes)
-    blocks: list[Block] = [
-        Heading(2, "What the numbers support"),
-        Text((_extent(study),)),
-        *conclusions(study.main, comparisons),
-    ]
+    trials = make_trials(study.lacking)
+    blocks: list[Block] = [Heading(2, "What the numbers support")]
+    if study.main or study.ablation or not trials:
+        blocks += [Text((_extent(study),)), *conclusions(study.main, comparisons)]
+    if trials:
+        blocks += missing_conclusions(trials)
     if study.main:
         blocks += _comparison_sections("", study.main, comparisons, looks, "main")
         blocks += _course_section(study.main, looks)
         blocks += _balance_section(study.main, looks)
         blocks += _length_section(study.main, looks)
+    if trials:
+        blocks += missing_section(trials, notes)
     if study.ablation:
         blocks += [
             Heading(2, "Ablations"),
@@ -44,7 +50,7 @@ def make_document(study: Study) -> Document:
             Text((f"{len(study.search)} run(s) tried settings; they count nowhere else.",)),
             _tables.search_table(study.search),
         ]
-    blocks += _words(study)
+    blocks += [*_words(study), *(missing_words(trials) if trials else ())]
     blocks += _origin(study, notes)
     return Document(TITLE, _with_unique_names(blocks))
 
@@ -151,6 +157,7 @@ def _words(study: Study) -> list[Block]:
 
 def _origin(study: Study, notes: Sequence[str]) -> list[Block]:
     runs = [run for group in [*study.main, *study.ablation] for arm in group.arms for run in arm.runs.values()]
+    runs += study.lacking
     lines = [
         "Every score is of the test part, at the epoch that was best on dev; pairs of runs share seed, data, "
         "modalities, backbone and the settings of the model.",
@@ -168,6 +175,7 @@ def _origin(study: Study, notes: Sequence[str]) -> list[Block]:
         ("Device", lambda run: run.get("device")),
         ("CPU threads", lambda run: run.get("threads")),
         ("Versions", lambda run: ", ".join(f"{k} {v}" for k, v in sorted((run.get("versions") or {}).items()))),
+        ("Code", lambda run: run.get("code")),
     )
     for name, value_of in seen:
         values = sorted({str(x) for run in [*runs, *study.search] if (x := value_of(run))})

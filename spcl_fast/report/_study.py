@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 Run = Mapping[str, Any]
 
 #: What others are compared with, in the order of the sections.
-CONTROLS = ("none", "random_utterances", "random_dialogues", "random", "thinning")
+CONTROLS = ("none", "random_utterances", "random_dialogues", "random", "thinning", "random_hardness")
 _ORDER = (*CONTROLS, "spcl", "spcl_mean", "loss", "spread", "extended", "extended_incoherence", "extended_transition")
 _DATA = {"iemocap_6way": "IEMOCAP (6-way)", "meld": "MELD", "mosi": "CMU-MOSI"}
 _BACKBONES = {
@@ -70,21 +70,28 @@ class Group(NamedTuple):
 
 
 class Study(NamedTuple):
-    """Groups of the main comparison and of the ablations, the rows of the search, and what there is to say of them."""
+    """Groups of the main comparison and of the ablations, the rows of the search, and what there is to say of them.
+
+    `lacking` are the runs of both that were to do without some modality, which are in no group.
+    """
 
     main: list[Group]
     ablation: list[Group]
     search: list[Run]
+    lacking: list[Run]
     notes: list[str]
 
 
 def make_study(rows: Sequence[Run], notes: Iterable[str] = ()) -> Study:
     """Orders the rows. A group of the ablations also has the runs that the main comparison made in it."""
     said = list(notes)
-    scored = [row for row in rows if row["part"] != "search"]
+    said += _failures([row for row in rows if row.get("error")])
+    scored = [row for row in rows if row["part"] != "search" and not row.get("error")]
     broken = sum(score(row, "weighted_f1") is None for row in scored)
     if broken:
         said.append(f"{broken} run(s) have no test weighted F1, so they count in no mean and no comparison of it.")
+    lacking = [row for row in scored if lacks_modalities(row)]
+    scored = [row for row in scored if not lacks_modalities(row)]
     main = [row for row in scored if row["part"] == "main"]
     ablation = [row for row in scored if row["part"] == "ablation"]
     also = {_place(row) for row in ablation}
@@ -92,8 +99,15 @@ def make_study(rows: Sequence[Run], notes: Iterable[str] = ()) -> Study:
         main=_groups(main, said),
         ablation=_groups([*ablation, *(row for row in main if _place(row) in also)], said),
         search=[row for row in rows if row["part"] == "search"],
+        lacking=lacking,
         notes=list(dict.fromkeys(said)),
     )
+
+
+def lacks_modalities(run: Run) -> bool:
+    """Whether a run was to do without some modality."""
+    config = run.get("config") or {}
+    return config.get("available", "all") != "all" or config.get("missing", "fixed") != "fixed"
 
 
 def score(run: Run, name: str, split: str = "test") -> float | None:
@@ -119,6 +133,11 @@ def by_data(groups: Iterable[Group]) -> dict[str, list[Group]]:
     for group in groups:
         found.setdefault(group.data_title, []).append(group)
     return found
+
+
+def data_rank(data: str) -> int:
+    """The place of a data set among others."""
+    return _position(data, _DATA)
 
 
 def data_title(data: str, modalities: Sequence[str]) -> str:
@@ -154,6 +173,18 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
+def _failures(rows: Iterable[Run]) -> list[str]:
+    """What was tried and failed, a line for each curriculum of a data set and backbone."""
+    found: dict[tuple[str, str, str], list[Run]] = {}
+    for row in rows:
+        found.setdefault((row["data"], row["backbone"], row["label"]), []).append(row)
+    return [
+        f"{data}, {backbone_title(backbone)}, {label}: {len(failed)} run(s) failed and have no score (seeds "
+        f"{', '.join(str(row['seed']) for row in failed)}): {failed[0]['error']}"
+        for (data, backbone, label), failed in found.items()
+    ]
+
+
 def _place(row: Run) -> tuple[str, tuple[str, ...], str]:
     return row["data"], tuple(row["modalities"]), row["backbone"]
 
@@ -177,7 +208,7 @@ def _groups(rows: Iterable[Run], notes: list[str]) -> list[Group]:
         groups.append(Group(data, modalities, backbone, names, _arms(runs, f"{data} with {backbone}", notes)))
 
     def order(group: Group) -> tuple[int, int]:
-        return _position(group.data, _DATA), _position(group.backbone, _BACKBONES)
+        return data_rank(group.data), _position(group.backbone, _BACKBONES)
 
     return sorted(groups, key=order)
 

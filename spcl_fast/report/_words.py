@@ -26,7 +26,32 @@ CURRICULA = {
     "stochastic": "a growing share of every batch by chance, whose odds depend on the loss.",
     "stochastic_turn": "the same, from favouring one end to favouring the other.",
     "thinning": "a control: the same share with equal odds for all.",
+    "hardy": "the harder an utterance is to reconstruct and to read, the more of its nearest neighbours are trained on "
+    "in its place (HARDY-MER, arXiv 2508.06800).",
+    "random_hardness": "a control: as HARDY, but the hardness is dealt out among the utterances by lot.",
     "anti": "the reverse: as many utterances as SPCL's rule would take, but from the hard end.",
+}
+
+#: what fills in or teaches where modalities are missing -> what it does; those that fill in by name train on everything
+METHODS = {
+    "none": "the network reconstructs what is missing from what is there; every utterance counts fully.",
+    "zero": "zeros stand for what is missing, and nothing is reconstructed.",
+    "mean": "the mean over the training utterances stands for what is missing, and nothing is reconstructed.",
+    "spcl": "reconstruction, with the weights of SPCL (arXiv 2605.21565).",
+    "hardy": "reconstruction; the harder an utterance is to reconstruct and to read, the more of its nearest "
+    "neighbours are trained on in its place (HARDY-MER, arXiv 2508.06800).",
+    "random_hardness": "a control: as HARDY, but the hardness is dealt out among the utterances by lot.",
+}
+
+MISSING_TERMS = {
+    "What is available": "the modalities that a method sees, in training, on dev and on test alike; the others are "
+    "missing from every utterance, unless a lot is named.",
+    "WA and UA": "accuracy, which papers on missing modalities call weighted accuracy, and the mean over the classes "
+    "of the share of their utterances that is recognised, which they call unweighted.",
+    "Preparation": "training the teacher that measures hardness, and finding the neighbours of all utterances, once a "
+    "run; a process that has trained the same teacher before does not do it again.",
+    "Average over the subsets": "of one seed, over all choices of what is available; the interval and the tests are "
+    "over seeds.",
 }
 
 TERMS = {

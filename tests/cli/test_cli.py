@@ -110,6 +110,25 @@ def test_train_without_curriculum_on_one_modality(capsys, tmp_path, corpus):
     assert json.loads((tmp_path / "metrics.json").read_text())["history"][0]["curriculum"]["take_rate"] == 1.0
 
 
+def test_train_with_missing_modalities(capsys, tmp_path, corpus):
+    arguments = [
+        *("train", "--data", corpus, "--modalities", "text,audio,visual", "--model", "hardy", "--epochs", 2),
+        *("--hidden", 4, "--neighbours", 1, "--teacher-epochs", 1),
+    ]
+    ways = {
+        "fixed": ("--curriculum", "hardy", "--available", "at"),
+        "lot": ("--curriculum", "none", "--missing", "utterance", "--missing-rate", 0.3, "--filling", "mean"),
+    }
+    for name, way in ways.items():
+        code, _, err = run(capsys, *arguments, *way, "--out", tmp_path / name)
+        assert (code, err) == (0, "")
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+        told = {f"--{k.replace('_', '-')}": x for k, x in metrics["config"].items()}
+        assert all(told[option] == x for option, x in zip(way[::2], way[1::2], strict=True))
+        assert 0 <= metrics["test"]["macro_recall"] <= 1
+        assert [entry["stage"] for entry in metrics["history"]] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -124,6 +143,16 @@ def test_train_without_curriculum_on_one_modality(capsys, tmp_path, corpus):
         (["TRAIN", "--curriculum", "x"], "none, spcl"),
         (["TRAIN", "--encoder", "x"], "gru, transformer"),
         (["TRAIN", "--growth", "0.5"], "growth must be at least 1"),
+        (["TRAIN", "--curriculum", "hardy"], "curriculum 'hardy' needs the model 'hardy' (got 'late_fusion')"),
+        (["TRAIN", "--available", "t"], "available must be 'all' but for the model 'hardy' (got 't', 'late_fusion')"),
+        (["HARDY", "--missing", "often"], "missing must be one of fixed, utterance, dialogue (got 'often')"),
+        (["HARDY", "--missing", "utterance", "--missing-rate", "1"], "missing_rate must lie in [0, 1) (got 1.0)"),
+        (["HARDY", "--missing-rate", "0.3"], "missing_rate must be 0 where missing is 'fixed'"),
+        (["HARDY", "--filling", "x"], "filling must be one of reconstruction, zero, mean (got 'x')"),
+        (["HARDY", "--neighbours", "0"], "neighbours must be at least 1"),
+        (["HARDY", "--available", "x"], "names or initials of text, audio, each once (got 'x')"),
+        (["HARDY", "--modalities", "text", "--curriculum", "none"], "must have 2 to 8 modalities (got 1)"),
+        (["HARDY", "--teacher-epochs", "0"], "teacher_epochs must be at least 1"),
         (["TRAIN", "--threshold", "nan"], "threshold must be at least 0"),
         (["TRAIN", "--epochs", "x"], "epochs"),
         (["TRAIN", "--device", "abacus"], "--device abacus"),
@@ -144,6 +173,8 @@ def test_mistakes_are_one_line_and_exit_code_2(capsys, tmp_path, corpus, argumen
     garbage = tmp_path / "garbage.npz"
     garbage.write_bytes(b"PK\x03\x04 this is not an archive")
     places = {"out": tmp_path / "out", "data": corpus, "garbage": garbage}
+    if arguments[0] == "HARDY":
+        arguments = ["TRAIN", "--model", "hardy", *arguments[1:]]
     if arguments[0] == "TRAIN":
         arguments = [*["train", "--data", "{data}", "--out", "{out}", "--modalities", "text,audio"], *arguments[1:]]
     code, _, err = run(capsys, *[a.format(**places) for a in arguments])

@@ -75,6 +75,29 @@ def test_import_reads_every_format(capsys, tmp_path):
         assert read_npz(out).features["text"].shape[1] == 2
 
 
+def test_import_does_not_replace_what_it_reads(capsys, tmp_path, source):
+    own = tmp_path / "own.npz"  # under whatever name
+    own.hardlink_to(source)
+    before = source.read_bytes()
+    code, said, err = run(capsys, source, "--out", own, "--force")
+    assert (code, said) == (2, "")
+    assert f"--out must be another file than what is read (got {own})" in err
+    code, _, err = run(capsys, own, "--format", "pickle", "--out", own, "--force")
+    assert (code, "another file than what is read" in err) == (2, True)
+    assert own.read_bytes() == source.read_bytes() == before
+
+    table, features = tmp_path / "dev_sent_emo.csv", tmp_path / "text.npz"
+    table.write_text("Speaker,Emotion,Dialogue_ID,Utterance_ID\nJoey,joy,3,0\n")
+    np.savez(features, np.ones((1, 2)))
+    before = features.read_bytes()
+    for place in (tmp_path, table):
+        code, _, err = run(
+            capsys, place, "--format", "meld-csv", "--features", "text=text.npz", "--out", features, "--force"
+        )
+        assert (code, "another file than what is read" in err) == (2, True)
+    assert features.read_bytes() == before
+
+
 class Wicked:
     def __reduce__(self):
         return os.system, ("exit 1",)

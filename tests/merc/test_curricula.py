@@ -16,6 +16,7 @@ from spcl_fast.merc.synthetic import make_synthetic
 from spcl_fast.merc.trainer import TrainConfig, Trainer
 
 CONFIG = TrainConfig(hidden=4, epochs=2, batch_size=8, threshold=0.7, growth=1.5, pace_epochs=4)
+OF_ANY_MODEL = [name for name, recipe in CURRICULA.items() if recipe.model is None]
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def dataset():
     return make_synthetic("meld-like", dialogues={"train": 16, "dev": 3, "test": 3})
 
 
-@pytest.mark.parametrize("name", CURRICULA)
+@pytest.mark.parametrize("name", OF_ANY_MODEL)
 def test_curriculum_trains_and_says_what_it_took(dataset, name):
     history = Trainer(dataset, replace(CONFIG, curriculum=name)).fit().history
     assert all(math.isfinite(entry["dev"]["loss"]) for entry in history)
@@ -34,7 +35,7 @@ def test_curriculum_trains_and_says_what_it_took(dataset, name):
         assert by_length["length"] == sorted(by_length["length"])
 
 
-@pytest.mark.parametrize("name", CURRICULA)
+@pytest.mark.parametrize("name", OF_ANY_MODEL)
 def test_curriculum_of_one_modality(dataset, name):
     single = replace(dataset, features={"text": dataset.features["text"]})
     config = replace(CONFIG, curriculum=name, epochs=1)
@@ -112,7 +113,7 @@ OF_CHANCE = ("stochastic", "stochastic_turn", "thinning", "random_utterances", "
 OF_DIALOGUES = ("dif", "wes", "competence")
 
 
-@pytest.mark.parametrize("name", CURRICULA)
+@pytest.mark.parametrize("name", OF_ANY_MODEL)
 def test_curriculum_is_decided_by_its_settings_and_nothing_else(dataset, name):
     config = replace(CONFIG, curriculum=name)
     before = decided(dataset, config)
@@ -124,9 +125,19 @@ def test_curriculum_is_decided_by_its_settings_and_nothing_else(dataset, name):
 
 def test_curricula_are_different_ones(dataset):
     # What is carried over differs in a study alone, and there in nothing but where its settings come from.
-    known = [decided(dataset, replace(CONFIG, curriculum=name)) for name, of in CURRICULA.items() if not of.carried]
+    known = [decided(dataset, replace(CONFIG, curriculum=name)) for name in OF_ANY_MODEL if not CURRICULA[name].carried]
     for i, one in enumerate(known):
         assert one not in known[:i]
+
+
+@pytest.mark.parametrize("name", [name for name in CURRICULA if name not in OF_ANY_MODEL])
+def test_curriculum_of_one_model_weighs_every_utterance_alike_and_needs_its_model(dataset, name):
+    model = CURRICULA[name].model
+    assert decided(dataset, replace(CONFIG, curriculum=name, model=model)) == decided(
+        dataset, replace(CONFIG, curriculum="none")
+    )
+    with pytest.raises(ValueError, match=f"curriculum '{name}' needs the model '{model}' .got 'late_fusion'"):
+        replace(CONFIG, curriculum=name)
 
 
 def test_thinning_has_the_pace_of_stochastic_and_no_odds(dataset):

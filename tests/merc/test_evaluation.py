@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import f1_score
+from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score
 
 from spcl_fast import balance
 from spcl_fast.merc.evaluation import evaluate, multimodal_gain
@@ -26,6 +27,7 @@ def test_evaluation_by_hand():
     f1 = (2 * 2 / (2 + 3), 2 * 1 / (2 + 1))  # of class 0: 2 right of 3 predicted, 2 there; of class 1: 1 of 1, 2
     assert got.weighted_f1 == pytest.approx((f1[0] * 2 + f1[1] * 2) / 4)
     assert got.accuracy == 0.75
+    assert got.macro_recall == (2 / 2 + 1 / 2) / 2
     assert got.modality_accuracy == (0.75, 0.5)
     joint = logits[0] + logits[1]
     assert got.loss == pytest.approx(float(torch.nn.functional.cross_entropy(joint[:4], labels[:4])))
@@ -76,6 +78,10 @@ def test_f1_is_that_of_scikit_learn_with_classes_that_are_absent_or_never_predic
     assert got.class_f1 == pytest.approx(f1_score(y, predicted, average=None, zero_division=0.0, **classes))
     assert got.weighted_f1 == pytest.approx(f1_score(y, predicted, average="weighted", zero_division=0.0, **classes))
     assert got.macro_f1 == pytest.approx(f1_score(y, predicted, average="macro", zero_division=np.nan, **classes))
+    assert got.macro_recall == pytest.approx(recall_score(y, predicted, average="macro", labels=np.unique(y)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "y_pred contains classes not in y_true")
+        assert got.macro_recall == pytest.approx(balanced_accuracy_score(y, predicted))
 
 
 def test_evaluation_measures_the_balance_of_labelled_utterances(make_problem):

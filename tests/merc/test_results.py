@@ -143,6 +143,9 @@ def test_row_that_no_reader_would_take_is_not_written(tmp_path):
         (row(timeline={"modality_ratio": 1.0}), r"timeline\.modality_ratio must be a list of lists"),
         (row(by_length={"length": [3], "take_rate": []}), r"by_length\.take_rate must be of length 1"),
         (row(setting=3), r"setting must be an object or null"),
+        (row(error=3), r"error must be a text or null \(got 3\)"),
+        (row(error="", test=None), r"error must be a text or null \(got ''\)"),
+        (row(data_checksum=7), r"data_checksum must be a text or null"),
     ],
 )
 def test_damaged_line_is_refused_with_its_number(tmp_path, bad, message):
@@ -156,6 +159,11 @@ def test_file_without_a_run_is_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ValueError, match=r"results\.jsonl: must hold at least one run \(got none\)"):
         read_results(path)
+
+
+def test_run_that_failed_has_no_score(tmp_path):
+    failed = row(test=None, error="the model diverged")
+    assert read_results(written(tmp_path, failed)).rows == [failed]
 
 
 def test_search_has_no_test_and_what_is_optional_may_be_absent(tmp_path):

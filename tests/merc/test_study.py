@@ -14,8 +14,10 @@ import torch
 
 from spcl_fast.merc.evaluation import evaluate
 from spcl_fast.merc.npz import read_npz, write_npz
+from spcl_fast.merc.provenance import code_version
 from spcl_fast.merc.results import append_result, read_results
-from spcl_fast.merc.runner import make_row, run_study
+from spcl_fast.merc.rows import make_row
+from spcl_fast.merc.runner import run_study
 from spcl_fast.merc.study import SEARCH_SEED, Job, StudyError
 from spcl_fast.merc.study_file import parse_study, read_study
 from spcl_fast.merc.synthetic import make_synthetic
@@ -231,6 +233,30 @@ def test_run_study_refuses_results_of_other_modalities(folder, tmp_path):
         list(run_study(parse_study(SMALL), folder, path, seconds=0))
 
 
+def test_run_study_refuses_results_of_other_data_of_the_same_name(folder, tmp_path):
+    path, study = tmp_path / "r.jsonl", parse_study(SMALL)
+    corpus = read_npz(folder / "b.npz", "text,audio")
+    job = study.ready([])[0]
+    row = make_row(job, corpus, Trainer(corpus, job.config).fit(score_test=False))
+    append_result(path, row)
+    with pytest.raises(StudyError, match=r"its runs of A must be of the data at hand, with checksum [0-9a-f]{8}"):
+        list(run_study(study, folder, path, seconds=0))
+    path.unlink()
+    append_result(path, {k: x for k, x in row.items() if k != "data_checksum"})  # as they were once written
+    assert list(run_study(study, folder, path, seconds=0)) == []
+
+
+def test_study_chooses_among_the_candidates_that_did_not_fail(folder):
+    study = parse_study(YAML)
+    jobs = study.ready([])
+    failed = [{"key": j.key, "dev": None, "error": "diverged"} for j in jobs if j.config.dropout == 0.5]
+    rows = [row(j, 0.1) for j in jobs if j.config.dropout == 0.3] + failed
+    assert {j.config.dropout for j in study.ready(rows) if j.backbone == "late_fusion"} == {0.3}
+    rows = [{"key": j.key, "dev": None, "error": "diverged"} for j in jobs if j.data == "A"]
+    rows += [row(j, 0.1) for j in jobs if j.data == "B"]
+    assert {j.data for j in study.ready(rows)} == {"B"}  # no candidate is left on A
+
+
 def test_run_study_goes_on_after_a_run_that_fails(folder, tmp_path):
     backbones = (
         "{late_fusion: {hidden: 4, epochs: 1}, mmgcn: {model: mmgcn, hidden: 4, epochs: 1, learning_rate: 1.e+30}, "
@@ -243,7 +269,13 @@ def test_run_study_goes_on_after_a_run_that_fails(folder, tmp_path):
     assert len(failed) == len(huge) == 4  # each tried once
     assert all(e.row is None and ("diverged" in e.error or "left out" in e.error) for e in failed)
     assert all(e.row is None and e.error for e in huge)  # no memory holds it
-    assert len(read_results(tmp_path / "failing.jsonl").rows) == len(events) - 8 == 2 + 4
+    rows = read_results(tmp_path / "failing.jsonl").rows
+    assert len(rows) == len(events) - 4 == 2 + 4 + 4
+    diverged = [r for r in rows if "error" in r]
+    assert {(r["key"], r["error"], r["test"]) for r in diverged} == {(e.job.key, e.error, None) for e in failed}
+    assert all(r["config"]["learning_rate"] == 1e30 and r["data_checksum"] for r in diverged)
+    again = list(run_study(parse_study(text), folder, tmp_path / "failing.jsonl"))
+    assert {e.job.backbone for e in again} == {"huge"}  # which other machines may hold
 
 
 def test_run_study_says_that_a_process_was_ended(folder, tmp_path):
@@ -289,7 +321,8 @@ def test_result_row_by_hand(folder):
     assert (timeline["dev_weighted_f1"], timeline["dev_modality_accuracy"]) == ([1.0, 1.0], [[1.0, 1.0]] * 2)
     assert (made["seed"], made["best_epoch"], made["epochs"], made["modalities"]) == (7, 1, 2, ["text", "audio"])
     assert (made["config"]["threshold"], made["setting"], made["key"]) == (0.5, {"threshold": 0.5}, job.key)
-    assert made["test"]["weighted_f1"] == made["dev"]["weighted_f1"] == 1.0
+    assert made["test"]["weighted_f1"] == made["dev"]["weighted_f1"] == made["test"]["macro_recall"] == 1.0
+    assert made["code"] == code_version()
 
 
 def test_result_rows_are_json(folder, tmp_path):

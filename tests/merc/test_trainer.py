@@ -144,6 +144,16 @@ def test_trainer_stops_when_the_model_diverges(dataset):
         ({"clip": float("nan")}, "clip must be positive"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
         ({"seed": -1}, "seed must lie in"),
+        ({"missing": "often"}, "missing must be one of fixed, utterance, dialogue"),
+        ({"filling": "median"}, "filling must be one of reconstruction, zero, mean"),
+        ({"model": "hardy", "missing": "utterance", "missing_rate": 1.0}, r"missing_rate must lie in \[0, 1\)"),
+        ({"model": "hardy", "missing": "dialogue", "missing_rate": math.nan}, r"missing_rate must lie in \[0, 1\)"),
+        ({"model": "hardy", "missing_rate": 0.3}, r"missing_rate must be 0 where missing is 'fixed' \(got 0.3\)"),
+        ({"model": "hardy", "available": ""}, "available must name a modality"),
+        ({"available": "at"}, r"available must be 'all' but for the model 'hardy' \(got 'at', 'late_fusion'\)"),
+        ({"missing": "utterance"}, r"missing must be 'fixed' but for the model 'hardy' \(got 'utterance', 'late_"),
+        ({"neighbours": 0}, "neighbours must be at least 1"),
+        ({"teacher_epochs": 0}, "teacher_epochs must be at least 1"),
     ],
 )
 def test_config_refuses_values_out_of_their_domain(options, message):
@@ -160,6 +170,9 @@ def test_config_refuses_values_out_of_their_domain(options, message):
         ({"seed": None}, r"seed must be an integer \(got NoneType\)"),
         ({"clip": "2"}, r"clip must be a number \(got str\)"),
         ({"dropout": None}, r"dropout must be a number \(got NoneType\)"),
+        ({"available": ["audio"]}, r"available must be a text \(got list\)"),
+        ({"missing_rate": "0.1"}, r"missing_rate must be a number \(got str\)"),
+        ({"neighbours": 2.5}, r"neighbours must be an integer \(got float\)"),
     ],
 )
 def test_config_refuses_values_of_another_type(options, message):

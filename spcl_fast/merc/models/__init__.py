@@ -28,14 +28,17 @@ MODELS: dict[str, type[nn.Module]] = {
     "biddin": BiDDIN,
 }
 
-__all__ = ["MMDFN", "MMGCN", "MODELS", "BiDDIN", "DialogueGCN", "LateFusion", "make_model"]
+#: the model of HARDY-MER: a teacher and a student, so that a trainer of its own makes it
+HARDY = "hardy"
+
+__all__ = ["HARDY", "MMDFN", "MMGCN", "MODELS", "BiDDIN", "DialogueGCN", "LateFusion", "make_model"]
 
 
 def make_model(name: str, feature_sizes: Mapping[str, int], num_classes: int, **options: Any) -> nn.Module:
     """A backbone of `MODELS`, with those of the options that it has.
 
     Raises:
-        ValueError: an unknown name, and what the backbone refuses.
+        ValueError: an unknown name, the model of HARDY-MER, and what the backbone refuses.
 
     Example:
         >>> from spcl_fast.merc.models import make_model
@@ -43,6 +46,8 @@ def make_model(name: str, feature_sizes: Mapping[str, int], num_classes: int, **
         >>> model.modalities
         ('text',)
     """
+    if name == HARDY:
+        raise ValueError(f"model {HARDY!r} is made by HardyTrainer, with its teacher: see training.make_trainer")
     if name not in MODELS:
         raise ValueError(f"model must be one of {', '.join(MODELS)} (got {name!r})")
     model = MODELS[name]
