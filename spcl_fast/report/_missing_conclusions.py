@@ -50,8 +50,8 @@ def _against(family: Sequence[Comparison], titles: Mapping[str, str]) -> list[Bl
     found = [c for c in family if c.verdict]
     over = ", averaged over the subsets" if all(c.group.backbone == AVERAGE for c in family) else ""
     lead = (
-        f"Weighted F1 on test{over}, against {family[0].against}, in points; verdicts after Holm's correction, intervals "
-        "without:"
+        f"Weighted F1 on test{over}, against {family[0].against}, in points; verdicts after Holm's correction, "
+        "intervals without:"
     )
     blocks: list[Block] = [Text((lead,)), Text(tuple(points), is_list=True)]
     return [*blocks, Text((certainty(family, found).strip(),))] if found else blocks

@@ -96,6 +96,28 @@ def test_experiment_refuses_a_damaged_results_file(capsys, folder, tmp_path):
     assert results.read_text() == '{"version": 2}\n'
 
 
+def test_experiment_says_what_failed_and_does_not_try_it_again(capsys, folder, tmp_path):
+    (tmp_path / "hot.yaml").write_text("""
+data: {A: {file: a.npz, modalities: "text,audio"}}
+backbones: {hot: {hidden: 4, epochs: 2, learning_rate: 1.e+30}}
+curricula: {none: [{}]}
+search: {backbone: hot, seeds: 0}
+parts: [{part: main, data: [A], backbones: [hot], curricula: [none], seeds: 1}]
+""")
+    results = tmp_path / "r.jsonl"
+    arguments = ("experiment", tmp_path / "hot.yaml", "--data", folder, "--out", results, "--processes", 1)
+    code, out, _ = run(capsys, *arguments)
+    assert code == 1
+    assert "FAILED A, hot, none, seed 0: " in out
+    assert "1 run(s) failed and have no score" in out
+    (row,) = read_results(results).rows
+    assert (row["test"], row["data"], bool(row["error"])) == (None, "A", True)
+    code, out, _ = run(capsys, *arguments)
+    assert (code, len(out.splitlines())) == (0, 1)
+    run(capsys, "report", results, "--out", tmp_path / "report", "--no-pictures")
+    assert "1 run(s) failed and have no score (seeds 0)" in (tmp_path / "report" / "report.md").read_text()
+
+
 def test_experiment_ends_in_silence(folder, tmp_path):
     command = [sys.executable, "-m", "spcl_fast", "experiment", str(folder / "study.yaml"), "--data", str(folder)]
     options = ["--out", str(tmp_path / "r.jsonl"), "--processes", "2"]
