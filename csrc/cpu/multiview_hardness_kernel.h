@@ -14,12 +14,12 @@ inline constexpr int64_t kHardnessTile = 16;
 /// Features that are summed in float32 before the sum goes on in float64.
 inline constexpr int64_t kHardnessPiece = 1024;
 
-/// What is summed over a row: feature i in lane i % 32 of float, i % 16 of double, whatever the registers hold.
+/// What is summed over a row: feature i in lane i % 16 of float, i % 8 of double, whatever the registers hold.
 template <class Real>
 struct RowLanes {
   using Traits = Lanes<Real>;
   using Vector = typename Traits::Vector;
-  static constexpr int parts = 128 / SPCL_VECTOR_BYTES, step = parts * Traits::count;
+  static constexpr int parts = 64 / SPCL_VECTOR_BYTES, step = parts * Traits::count;
   Vector part[parts];
 
   SPCL_HD explicit RowLanes(Real value) {
@@ -135,62 +135,85 @@ SPCL_HD Lanes<double>::Vector tail_of(Lanes<double>::Vector e, double scale) {
   return Lanes<double>::log(1.0 + u) / u;
 }
 
-/// Adds a row to the sums as number `k`. `exps` takes its exponentials: whole vectors past its end too.
+/// Calls piece(begin, size) for the pieces of `size` features that are summed in float32.
+template <class Piece>
+SPCL_HD void over_pieces(int64_t size, const Piece& piece) {
+  for (int64_t begin = 0; begin < size; begin += kHardnessPiece) {
+    piece(begin, size - begin < kHardnessPiece ? size - begin : kHardnessPiece);
+  }
+}
+
+/// sum e^(x - top) and sum (x - top) e^(x - top) of a row; `exps` takes the exponentials, whole vectors past its end
+/// too.
+template <bool near, class Row>
+SPCL_HD void sum_exponentials(Row row, int64_t units, typename Row::Real top, typename Row::Real* exps, double& total,
+                              double& moment) {
+  using Real = typename Row::Real;
+  using Traits = Lanes<Real>;
+  using Vector = typename Traits::Vector;
+  double totals = 0, moments = 0;
+  over_pieces(units, [&](int64_t begin, int64_t size) SPCL_INLINE {
+    RowLanes<Real> total_lanes(Real{}), moment_lanes(Real{});
+    over_row<Real>(size, [&](int64_t first, int count, int part) SPCL_INLINE {
+      Vector shift = row.load(begin + first, count) - top;
+      if constexpr (!near) shift = Traits::bounded(shift);
+      const Vector all = near ? Traits::exp_of_near(shift) : Traits::exp(shift);
+      const Vector e = kept_lanes<Real>(all, count, Real{});
+      std::memcpy(exps + begin + first, &e, sizeof e);
+      total_lanes.part[part] += e;
+      moment_lanes.part[part] =
+          Traits::multiply_add(e, kept_lanes<Real>(shift, count, Real{}), moment_lanes.part[part]);
+    });
+    totals += static_cast<double>(total_lanes.sum());
+    moments += static_cast<double>(moment_lanes.sum());
+  });
+  // NaN is seen in the moment for sure: bits that are added to those of a NaN may make a number of it.
+  total = moments == moments ? totals : moments, moment = moments;
+}
+
+/// Adds a row to the sums as number `k`. `exps` is memory for a row, and for whole vectors past its end.
 template <class Row>
-void entropy_sums(const Row& row, int64_t units, typename Row::Real* exps, EntropySums& sums, int64_t k) {
+void entropy_sums(Row row, int64_t units, typename Row::Real* exps, EntropySums& sums, int64_t k) {
   using Real = typename Row::Real;
   using Traits = Lanes<Real>;
   using Vector = typename Traits::Vector;
   constexpr Real infinity = static_cast<Real>(__builtin_inf());
 
-  RowLanes<Real> largest(-infinity);
+  RowLanes<Real> largest(-infinity), largest_below(-infinity);  // of x and of -x
   over_row<Real>(units, [&](int64_t first, int count, int part) SPCL_INLINE {
-    largest.part[part] = Traits::larger(kept_lanes<Real>(row.load(first, count), count, -infinity), largest.part[part]);
+    const Vector x = row.load(first, count);
+    largest.part[part] = Traits::larger(kept_lanes<Real>(x, count, -infinity), largest.part[part]);
+    largest_below.part[part] = Traits::larger(kept_lanes<Real>(-x, count, -infinity), largest_below.part[part]);
   });
-  const Real top = largest.folded([](Vector a, Vector b) SPCL_INLINE { return Traits::larger(a, b); });
+  const auto larger = [](Vector a, Vector b) SPCL_INLINE { return Traits::larger(a, b); };
+  const Real top = largest.folded(larger), depth = top + largest_below.folded(larger);
 
-  // In float32 a piece at a time, as above; a row without softmax is NaN from here on.
-  double total = 0, moment = 0;
-  RowLanes<Real> smallest(infinity);
-  for (int64_t begin = 0; begin < units; begin += kHardnessPiece) {
-    RowLanes<Real> total_lanes(Real{}), moment_lanes(Real{});
-    over_row<Real>(units - begin < kHardnessPiece ? units - begin : kHardnessPiece,
-                   [&](int64_t first, int count, int part) SPCL_INLINE {
-                     const Vector shift = Traits::bounded(row.load(begin + first, count) - top);
-                     const Vector e = Traits::exp(shift);
-                     std::memcpy(exps + begin + first, &e, sizeof e);
-                     const Vector own = kept_lanes<Real>(e, count, Real{});
-                     total_lanes.part[part] += own;
-                     moment_lanes.part[part] = Traits::multiply_add(own, shift, moment_lanes.part[part]);
-                     const Vector known = kept_lanes<Real>(e, count, infinity);
-                     smallest.part[part] = known < smallest.part[part] ? known : smallest.part[part];
-                   });
-    total += static_cast<double>(total_lanes.sum());
-    moment += static_cast<double>(moment_lanes.sum());
-  }
-  sums.total[k] = total;
-
-  // Where no probability is small, nothing is clamped and log1p(u) / u is 1 to 2e-8 of the entropy: for float32 enough.
-  if constexpr (sizeof(Real) == sizeof(float)) {
-    const Real least = smallest.folded([](Vector a, Vector b) SPCL_INLINE { return a < b ? a : b; });
-    const double enough = 2.5e-7 * static_cast<double>(units);
-    if (least >= total * (enough > kSmallestProbability ? enough : kSmallestProbability)) {
-      sums.sum[k] = total, sums.moment[k] = moment, sums.tail[k] = static_cast<double>(units);
+  // A row without softmax is NaN from here on.
+  double total, moment;
+  if (sizeof(Real) == sizeof(float) && depth < 80) {
+    sum_exponentials<true>(row, units, top, exps, total, moment);
+    // Where no probability is below the larger of 1e-6 and 4e-8 F, nothing is clamped, and log1p(u) / u taken as 1
+    // leaves the entropy right to 1.3e-7.
+    const double few = 4e-8 * static_cast<double>(units);
+    const double least = Traits::exp(Vector{} - depth)[0];
+    if (least >= total * (few > kSmallestProbability ? few : kSmallestProbability)) {
+      sums.total[k] = sums.sum[k] = total, sums.moment[k] = moment, sums.tail[k] = static_cast<double>(units);
       return;
     }
+  } else {
+    sum_exponentials<false>(row, units, top, exps, total, moment);
   }
   const Real floor = static_cast<Real>(kSmallestProbability * total);
   const Real scale = static_cast<Real>(kAddedProbability * total);
   const Vector log_floor = Traits::log(Vector{} + floor);
   double sum = 0, tail = 0;
   moment = 0;
-  for (int64_t begin = 0; begin < units; begin += kHardnessPiece) {
+  over_pieces(units, [&](int64_t begin, int64_t size) SPCL_INLINE {
     RowLanes<Real> sum_lanes(Real{}), moment_lanes(Real{}), tail_lanes(Real{});
-    over_row<Real>(units - begin < kHardnessPiece ? units - begin : kHardnessPiece, [&](int64_t first, int count,
-                                                                                        int part) SPCL_INLINE {
+    over_row<Real>(size, [&](int64_t first, int count, int part) SPCL_INLINE {
       Vector e;
       std::memcpy(&e, exps + begin + first, sizeof e);
-      const Vector shift = Traits::bounded(row.load(begin + first, count) - top);
+      const Vector shift = row.load(begin + first, count) - top;
       const Vector clamped = Traits::larger(e, Vector{} + floor);
       const Vector own = kept_lanes<Real>(clamped, count, Real{});
       sum_lanes.part[part] += own;
@@ -200,8 +223,8 @@ void entropy_sums(const Row& row, int64_t units, typename Row::Real* exps, Entro
     sum += static_cast<double>(sum_lanes.sum());
     moment += static_cast<double>(moment_lanes.sum());
     tail += static_cast<double>(tail_lanes.sum());
-  }
-  sums.sum[k] = sum, sums.moment[k] = moment, sums.tail[k] = tail;
+  });
+  sums.total[k] = total, sums.sum[k] = sum, sums.moment[k] = moment, sums.tail[k] = tail;
 }
 
 /// Calls body(row) with the row of an utterance, in the form its strides allow.

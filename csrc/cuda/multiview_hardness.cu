@@ -15,21 +15,33 @@ constexpr int kHeld = 2;
 template <class Stored>
 constexpr int kPiece = 16 / static_cast<int>(sizeof(Stored));
 
-/// Piece `piece` of a row: 16 bytes of it, or one number.
-template <class Stored, int size, class Real>
-__device__ __forceinline__ void load_piece(const char* row, int64_t stride, int64_t piece, Real (&values)[size]) {
-  if constexpr (size == 1) {
-    values[0] = load<Stored>(row + piece * stride);
-  } else {
-    alignas(16) Stored stored[size];
+/// How many numbers of a row piece `piece` has: the last one may have fewer than the others.
+template <class Stored, bool whole>
+__device__ __forceinline__ int size_of_piece(int64_t piece, int64_t columns) {
+  const int64_t left = columns - piece * kPiece<Stored>;
+  return whole || left > kPiece<Stored> ? kPiece<Stored> : static_cast<int>(left);
+}
+
+/// Loads a piece of a row: 16 bytes at once, or number by number. A lane has the same pieces either way, so that how
+/// the rows lie in memory changes no bit.
+template <class Stored, bool whole, class Real>
+__device__ __forceinline__ void load_piece(const char* row, int64_t stride, int64_t piece, int count,
+                                           Real (&values)[kPiece<Stored>]) {
+  if constexpr (whole) {
+    alignas(16) Stored stored[kPiece<Stored>];
     *reinterpret_cast<uint4*>(stored) = reinterpret_cast<const uint4*>(row)[piece];
 #pragma unroll
-    for (int i = 0; i < size; ++i) values[i] = widened(stored[i]);
+    for (int i = 0; i < kPiece<Stored>; ++i) values[i] = widened(stored[i]);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kPiece<Stored>; ++i) {
+      if (i < count) values[i] = load<Stored>(row + (piece * kPiece<Stored> + i) * stride);
+    }
   }
 }
 
 /// sum_f (r - x)^2 of a row, by a warp; every lane gets it. Without a target x is 0.
-template <class Stored, int size>
+template <class Stored, bool whole>
 __device__ __forceinline__ typename Computed<Stored>::Real squared_error(const HardnessOnDevice::Source& reconstruction,
                                                                          const HardnessOnDevice::Source& target,
                                                                          int64_t row, int64_t width) {
@@ -38,12 +50,15 @@ __device__ __forceinline__ typename Computed<Stored>::Real squared_error(const H
   const char* x = target.data + row * target.row_stride;
   Real sum = 0;
 #pragma unroll 2
-  for (int64_t piece = threadIdx.x % 32; piece < width / size; piece += 32) {
-    Real values[size], others[size] = {};
-    load_piece<Stored>(r, reconstruction.class_stride, piece, values);
-    if (target.data != nullptr) load_piece<Stored>(x, target.class_stride, piece, others);
+  for (int64_t piece = threadIdx.x % 32; piece < parts_of(width, kPiece<Stored>); piece += 32) {
+    const int count = size_of_piece<Stored, whole>(piece, width);
+    Real values[kPiece<Stored>], others[kPiece<Stored>] = {};
+    load_piece<Stored, whole>(r, reconstruction.class_stride, piece, count, values);
+    if (target.data != nullptr) load_piece<Stored, whole>(x, target.class_stride, piece, count, others);
 #pragma unroll
-    for (int i = 0; i < size; ++i) sum = multiply_add(values[i] - others[i], values[i] - others[i], sum);
+    for (int i = 0; i < kPiece<Stored>; ++i) {
+      if (i < count) sum = multiply_add(values[i] - others[i], values[i] - others[i], sum);
+    }
   }
   return sum_of_group<32>(sum);
 }
@@ -59,17 +74,17 @@ struct EntropySums {
   Real total, sum, moment, tail;
 };
 
-/// `held` pieces of `size` numbers are in the registers of a lane; 0: any number of pieces, read again each time.
-template <class Stored, int size, int held>
+/// `held` pieces are in the registers of a lane; 0: any number of them, read again each time.
+template <class Stored, bool whole, int held>
 __device__ __forceinline__ EntropySums<typename Computed<Stored>::Real> entropy_sums(const char* row, int64_t stride,
                                                                                      int64_t units) {
   typedef typename Computed<Stored>::Real Real;
-  const int64_t lane = threadIdx.x % 32, pieces = units / size;
-  Real values[held > 0 ? held : 1][size];
+  const int64_t lane = threadIdx.x % 32, pieces = parts_of(units, kPiece<Stored>);
+  Real values[held > 0 ? held : 1][kPiece<Stored>];
   if constexpr (held > 0) {
 #pragma unroll
     for (int k = 0; k < held; ++k) {
-      if (lane + 32 * k < pieces) load_piece<Stored>(row, stride, lane + 32 * k, values[k]);
+      if (lane + 32 * k < pieces) load_piece<Stored, whole>(row, stride, lane + 32 * k, kPiece<Stored>, values[k]);
     }
   }
   const auto each = [&](const auto& visit) {
@@ -78,14 +93,17 @@ __device__ __forceinline__ EntropySums<typename Computed<Stored>::Real> entropy_
       for (int k = 0; k < held; ++k) {
         if (lane + 32 * k >= pieces) continue;
 #pragma unroll
-        for (int i = 0; i < size; ++i) visit(values[k][i]);
+        for (int i = 0; i < kPiece<Stored>; ++i) visit(values[k][i]);
       }
     } else {
 #pragma unroll 1
       for (int64_t piece = lane; piece < pieces; piece += 32) {
-        load_piece<Stored>(row, stride, piece, values[0]);
+        const int count = size_of_piece<Stored, whole>(piece, units);
+        load_piece<Stored, whole>(row, stride, piece, count, values[0]);
 #pragma unroll
-        for (int i = 0; i < size; ++i) visit(values[0][i]);
+        for (int i = 0; i < kPiece<Stored>; ++i) {
+          if (i < count) visit(values[0][i]);
+        }
       }
     }
   };
@@ -102,11 +120,12 @@ __device__ __forceinline__ EntropySums<typename Computed<Stored>::Real> entropy_
     least = e < least ? e : least;
   });
   sums.total = sum_of_group<32>(sums.total);
-  // Where no probability is small, nothing is clamped and log1p(u) / u is 1 to 2e-8 of the entropy: for float32 enough.
+  // Where no probability is below the larger of 1e-6 and 4e-8 F, nothing is clamped, and log1p(u) / u taken as 1 leaves
+  // the entropy right to 1.3e-7.
   if constexpr (sizeof(Real) == sizeof(float)) {
     least = over_lanes<32>(least, [](Real a, Real b) { return a < b ? a : b; });
-    const Real enough = 2.5e-7f * static_cast<Real>(units);
-    if (least >= sums.total * larger(enough, static_cast<Real>(kSmallestProbability))) {
+    const Real few = 4e-8f * static_cast<Real>(units);
+    if (least >= sums.total * larger(few, static_cast<Real>(kSmallestProbability))) {
       sums.sum = sums.total;
       sums.moment = sum_of_group<32>(sums.moment);
       sums.tail = static_cast<Real>(units);
@@ -144,9 +163,9 @@ __device__ __forceinline__ double information_of(const HardnessOnDevice& call, i
       const char* row = source.data + t * source.row_stride;
       EntropySums<Real> sums;
       if (held > 0 || call.hidden_pieces) {
-        sums = entropy_sums<Stored, kPiece<Stored>, held>(row, source.class_stride, call.units);
+        sums = entropy_sums<Stored, true, held>(row, source.class_stride, call.units);
       } else {
-        sums = entropy_sums<Stored, 1, 0>(row, source.class_stride, call.units);
+        sums = entropy_sums<Stored, false, 0>(row, source.class_stride, call.units);
       }
       if (lane != r - first) continue;
       own = sums;
@@ -164,9 +183,9 @@ __device__ __forceinline__ double no_bound(int k) {
 }
 __device__ __forceinline__ double wider(int k, double a, double b) { return (k % 2 == 0 ? b < a : b > a) ? b : a; }
 
-/// A warp an utterance.
+/// A warp an utterance. Where pieces of a row are held, all rows go by 16 bytes.
 template <class Stored, int held>
-__global__ void __launch_bounds__(kThreads, sizeof(Stored) == 8 ? 2 : (sizeof(Stored) == 2 ? 3 : 4))
+__global__ void __launch_bounds__(kThreads, held == 0 || sizeof(Stored) == 8 ? 2 : (sizeof(Stored) == 2 ? 3 : 4))
     multiview_hardness_fwd_kernel(const __grid_constant__ HardnessOnDevice call, double* block_ends) {
   typedef typename Computed<Stored>::Real Real;
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
@@ -182,8 +201,8 @@ __global__ void __launch_bounds__(kThreads, sizeof(Stored) == 8 ? 2 : (sizeof(St
         if (call.present.at(m, t)) continue;
         const HardnessOnDevice::Source &r = call.reconstruction[m], &x = call.target[m];
         const int64_t width = call.widths[m];
-        const Real sum = call.error_pieces[m] ? squared_error<Stored, kPiece<Stored>>(r, x, t, width)
-                                              : squared_error<Stored, 1>(r, x, t, width);
+        const Real sum = held > 0 || call.error_pieces[m] ? squared_error<Stored, true>(r, x, t, width)
+                                                          : squared_error<Stored, false>(r, x, t, width);
         direct += static_cast<double>(sum) / static_cast<double>(width);
       }
       d = static_cast<Real>(direct / static_cast<double>(call.modalities));
@@ -252,7 +271,8 @@ void multiview_hardness_cuda(const HardnessOnDevice& call, void* workspace, cuda
   auto* const block_ends = static_cast<double*>(workspace);
   if (blocks > 0) {
     with_float_type(call.type, [&]<class Stored>(Stored*) {
-      const bool held = call.hidden_pieces && call.units <= 32 * kHeld * kPiece<Stored>;
+      bool held = call.hidden_pieces && call.units <= 32 * kHeld * kPiece<Stored>;
+      for (int64_t m = 0; m < call.modalities; ++m) held = held && call.error_pieces[m];
       const auto kernel =
           held ? multiview_hardness_fwd_kernel<Stored, kHeld> : multiview_hardness_fwd_kernel<Stored, 0>;
       SPCL_LAUNCH(kernel, blocks, kThreads, 0, stream, call, block_ends);

@@ -54,7 +54,7 @@ def test_the_parts_are_those_of_the_reference(dtype: torch.dtype, F: int) -> Non
         inputs = [part.to(dtype) for part in problem(20, F, scale=scale)[:4]] + [torch.rand(3, 20) < 0.5]
         exact = reference.multiview_hardness(*(part.double() for part in inputs[:4]), inputs[4])
         got = raw(*inputs)
-        tol = (1e-12, 1e-12) if dtype == torch.float64 else (3e-7, 2e-6)
+        tol = (1e-12, 1e-12) if dtype == torch.float64 else (3e-7, 2e-6 if F <= 1024 else 5e-6)
         torch.testing.assert_close(got.direct.double(), exact.direct, rtol=tol[0], atol=0)
         torch.testing.assert_close(got.information.double(), exact.information, rtol=tol[0], atol=tol[1])
 
@@ -67,12 +67,24 @@ def test_many_modalities() -> None:
             torch.testing.assert_close(part, expected, rtol=1e-12, atol=1e-11)
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_halves_are_widened_exactly(dtype: torch.dtype) -> None:
     for F in (40, 256, 7):
         *kinds, present = problem(50, F)
         halves = [part.to(dtype) for part in kinds]
         assert same(raw(*halves, present), raw(*(part.float() for part in halves), present))
+
+
+@pytest.mark.parametrize("bits", [0x7FC00000, 0x7FC00001, 0x7FFFFFFF, -1, 0x7F800001, -0x400001])
+def test_every_nan_is_seen(bits: int) -> None:
+    nan = torch.tensor([bits], dtype=torch.int32).view(torch.float32)
+    for scale in (0.1, 4.0, 60.0):
+        r, x, z, c = (part.float() for part in problem(6, 50, scale=scale)[:4])
+        present = torch.tensor([[True] * 6, [False] * 6, [True] * 6])
+        r[1, 0, 3], x[1, 1, 49], z[2, 2, 20], c[0, 3, 0] = nan, nan, nan, nan
+        got = raw(r, x, z, c, present)
+        assert got.hardness.isnan().tolist() == got.information.isnan().tolist() == [True] * 4 + [False] * 2
 
 
 @pytest.mark.host_only
