@@ -24,6 +24,7 @@ def register() -> None:
         _modality_scores_out,
         _modality_scores_backward,
         _modality_spread,
+        _multiview_hardness,
         _self_paced_weights,
         _self_paced_step,
         _self_paced_step_backward,
@@ -114,6 +115,27 @@ def _modality_spread(confidence: Tensor, offsets: Tensor, present: Tensor | None
     _on_one_device("modality_spread", [confidence, offsets, present])
     dtype = torch.float64 if confidence.dtype == torch.float64 else torch.float32
     return confidence.new_empty(offsets.shape[0] - 1, dtype=dtype)
+
+
+def _multiview_hardness(
+    reconstruction: list[Tensor],
+    target: list[Tensor],
+    hidden: list[Tensor],
+    crossed: list[Tensor],
+    present: Tensor,
+    valid: Tensor | None,
+    scaling: Tensor | None,
+    mi_sign: int,
+    slope: float,
+    direct_weight: float,
+    information_weight: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    tensors = [*reconstruction, *target, *hidden, *crossed, present, valid, scaling]
+    _on_one_device("multiview_hardness", tensors)
+    first = hidden[0]
+    T, dtype = first.shape[-2], torch.float64 if first.dtype == torch.float64 else torch.float32
+    hardness, direct, information = (first.new_empty(T, dtype=dtype) for _ in range(3))
+    return hardness, direct, information, first.new_empty(4, dtype=torch.float64)
 
 
 def _self_paced_weights(

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 AGGREGATES = ("sum", "mean")
 NORMALIZERS = ("all", "selected")
+#: what a reconstruction is compared with: the true features, or the zeros of the published code
+TARGET_SOURCES = ("true", "code")
 #: what the difficulty of an utterance measures, each at the place of its number in the compiled library
 MEASURES = ("spcl", "loss", "spread", "none")
 #: the measures that need two modalities

@@ -79,14 +79,14 @@ def _why_not_triton() -> str | None:
 
 _BACKENDS = {
     "cpu": _Backend(
-        ops=frozenset(OPS) - {"multiview_hardness"},
+        ops=frozenset(OPS),
         differentiable=DIFFERENTIABLE,
         devices=frozenset({"cpu"}),
         ranks=True,
         why_not=lambda: _native.why_not_loaded(),
     ),
     "cuda": _Backend(
-        ops=frozenset(OPS) - {"multiview_hardness"},
+        ops=frozenset(OPS),
         differentiable=DIFFERENTIABLE,
         devices=frozenset({"cuda"}),
         ranks=False,

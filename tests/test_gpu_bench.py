@@ -164,7 +164,7 @@ def test_own_checks_pass_on_the_host_and_say_how_much_they_saw():
 RUN_OPS = (
     *("modality_scores", "modality_spread", "window_coherence", "emotion_transitions"),
     *("difficulty_histogram", "difficulty_quantile", "select_easiest", "self_paced_weights", "self_paced_step"),
-    "super_loss",
+    *("super_loss", "multiview_hardness"),
 )
 
 
@@ -248,6 +248,10 @@ def test_predicted_bytes_are_those_that_the_cells_count():
     assert found["self_paced_step", "T=1e6, forward and backward"] == 1000 * steps.traffic_of(batch, 6, True)
     assert found["difficulty_quantile", "T=1e8"] == part("gpu.cells_order").READS * 4 * 10**8
     T = torch.empty(10)
+    hardness = part("bench_multiview_hardness")
+    for dtype in ("float32", "bfloat16"):
+        inputs = hardness.problem(10_000, getattr(torch, dtype))
+        assert found["multiview_hardness", f"T=1e5, {dtype}"] == 10 * hardness.traffic_of(inputs)
     assert found["emotion_transitions", "D=1e6"] == 10**6 * transitions.traffic_of(T, T, torch.empty(2))
 
 

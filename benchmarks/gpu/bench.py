@@ -19,7 +19,7 @@ import torch
 from ..harness import Cell, quantile
 from ..providers.floors import copy_floor, read_floor
 from ..sizes import CellTooLargeError
-from . import cells_dialogues, cells_order, cells_scores, cells_step, child
+from . import cells_dialogues, cells_hardness, cells_order, cells_scores, cells_step, child
 from .measure import Bandwidth, GpuSettings, measure
 from .record import FAILED, NOT_RUN, OUT_OF_TIME, PASSED
 from .timing import HostTimer, timer_of
@@ -34,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[GpuSettings], dict[str, Callable[[], Cell]]]] = 
     "modality_scores_backward": cells_scores.backward_cells,
     "select_easiest": cells_order.select_cells,
     "self_paced_weights": cells_order.weight_cells,
+    "multiview_hardness": cells_hardness.cells,
 }
 COPIED = 1 << 30  # bytes of the array that is copied, so twice as many are moved
 COMPILED = 2  # cells of a benchmark in which plain forms are compiled too

@@ -16,7 +16,13 @@ from torch import Tensor
 
 from spcl_fast import ops, reference
 
-from .. import bench_modality_scores, bench_self_paced_step, bench_self_paced_weights, bench_window_coherence
+from .. import (
+    bench_modality_scores,
+    bench_multiview_hardness,
+    bench_self_paced_step,
+    bench_self_paced_weights,
+    bench_window_coherence,
+)
 from ..agreement import Expected, Tolerance
 from ..harness import Call
 
@@ -42,7 +48,7 @@ class Case:
 
 def every_case(device: str) -> Iterator[Case]:
     """All of them, op by op."""
-    for cases in (_scores, _spread, _coherence, _transitions, _order, _weights, _super_loss, _step):
+    for cases in (_scores, _spread, _coherence, _transitions, _order, _weights, _super_loss, _hardness, _step):
         yield from cases(device)
 
 
@@ -266,6 +272,29 @@ def _super_loss(device: str) -> Iterator[Case]:
         name = str(dtype)[6:]
         yield Case("super_loss", name, forward, expected)
         yield Case("super_loss", f"{name}, backward", backward, both, needs_grad=True)
+
+
+def _hardness(device: str) -> Iterator[Case]:
+    near = bench_multiview_hardness.TOLERANCES | {"scaling": Tolerance(1e-5, 1e-6)}
+    for T, M, F, dtype in (
+        *((77, 3, 256, torch.float32), (77, 3, 256, torch.bfloat16), (40, 2, 33, torch.float16)),
+        *((20, 8, 5, torch.float64), (9, 3, 1500, torch.float32), (0, 3, 7, torch.float32)),
+    ):
+        g = _generator(T)
+        sizes = (M, M, M, M * (M - 1) // 2)
+        kinds = [(2 * torch.randn(n, T, F, generator=g)).to(dtype) for n in sizes]
+        present, valid = torch.rand(M, T, generator=g) < 0.5, torch.rand(T, generator=g) < 0.9
+        if T > 8:
+            kinds[2][0, 3, 0], kinds[3][-1, 5, -1] = float("nan"), float("-inf")
+        exact = reference.multiview_hardness(*(part.double() for part in kinds), present, valid=valid)._asdict()
+        inputs = [part.to(device) for part in (*kinds, present)]
+        flags = valid.to(device)
+
+        def make(backend: str, inputs: Any = inputs, flags: Tensor = flags) -> Call:
+            return lambda: ops.multiview_hardness(*inputs, valid=flags, backend=backend)._asdict()
+
+        name = f"T={T}, M={M}, F={F}, {str(dtype)[6:]}"
+        yield Case("multiview_hardness", name, make, on(device, exact, near))
 
 
 def _step(device: str) -> Iterator[Case]:

@@ -14,7 +14,7 @@ from itertools import islice
 import torch
 
 from ..harness import Cell
-from . import cells_dialogues, cells_order, cells_scores, cells_step
+from . import cells_dialogues, cells_hardness, cells_order, cells_scores, cells_step
 from .contenders import SMALL
 from .measure import GpuSettings
 from .own_checks import NothingToCheckError, cannot, cases_of
@@ -67,6 +67,7 @@ def _large_cells(settings: GpuSettings, T: int) -> Iterator[tuple[str, Cell]]:
     yield "modality_scores", cells_scores.build_cell(T, torch.bfloat16, settings)
     yield "window_coherence", cells_dialogues.build_coherence(T // 4, torch.float32, False, settings)
     yield "emotion_transitions", cells_dialogues.build_transitions(T // 10, settings)
+    yield "multiview_hardness", cells_hardness.build(T // 10, torch.float32, settings)
     yield "difficulty_quantile", cells_order.build_quantile(T, settings)
     yield "self_paced_weights", cells_order.build_weights("hard", T, settings)
     lengths = (*islice(cells_step.IEMOCAP, 16),) * max(1, T // 1000)

@@ -122,6 +122,13 @@ PresentInput checked_present(const char* op, const std::optional<py::array>& pre
   return {bytes_of(*present), present->strides(0), present->strides(1)};
 }
 
+PresentInput checked_flags(const char* op, const char* name, const std::optional<py::array>& flags, int64_t size) {
+  if (!flags) return {};
+  check_type(op, flags->dtype().kind() == 'b', std::string(name) + " must be bool", *flags);
+  check(op, flags->ndim() == 1 && flags->shape(0) == size, std::string(name) + " must be [T]", shape_text(*flags));
+  return {bytes_of(*flags), 0, flags->strides(0)};
+}
+
 FloatRows checked_floats(const char* op, const char* name, const py::array& array,
                          std::initializer_list<int64_t> shape) {
   const FloatType type = float_type(op, name, array);

@@ -75,6 +75,9 @@ struct PresentInput {
 PresentInput checked_present(const char* op, const std::optional<py::array>& present, int64_t modalities,
                              int64_t utterances);
 
+/// The same for a bool array [size].
+PresentInput checked_flags(const char* op, const char* name, const std::optional<py::array>& flags, int64_t size);
+
 /// A floating point array of one shape: [size] or [rows, columns].
 FloatRows checked_floats(const char* op, const char* name, const py::array& array,
                          std::initializer_list<int64_t> shape);

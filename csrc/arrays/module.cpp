@@ -25,6 +25,10 @@ PYBIND11_MODULE(_arrays, m) {
         py::arg("ignore_index"), py::arg("breaks"), py::arg("by_speaker"), py::arg("weighs_both"));
   m.def("modality_spread", &spcl::arrays::modality_spread, py::arg("confidence"), py::arg("offsets"),
         py::arg("present").none(true), py::arg("of_means"));
+  m.def("multiview_hardness", &spcl::arrays::multiview_hardness, py::arg("reconstruction"), py::arg("target"),
+        py::arg("hidden"), py::arg("crossed"), py::arg("present"), py::arg("valid").none(true),
+        py::arg("scaling").none(true), py::arg("mi_sign"), py::arg("slope"), py::arg("direct_weight"),
+        py::arg("information_weight"));
   m.def("self_paced_weights", &spcl::arrays::self_paced_weights, py::arg("difficulty"), py::arg("threshold"),
         py::arg("scheme"), py::arg("parameter"), py::arg("groups").none(true));
   m.def("self_paced_step", &spcl::arrays::self_paced_step, py::arg("logits"), py::arg("labels"), py::arg("offsets"),

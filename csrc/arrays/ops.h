@@ -34,6 +34,15 @@ pybind11::tuple emotion_transitions(const pybind11::array& labels, const pybind1
 pybind11::array modality_spread(const pybind11::array& confidence, const pybind11::array& offsets,
                                 const std::optional<pybind11::array>& present, bool of_means);
 
+/// Hardness, direct hardness and information [T], and their scaling [4]; an empty target is zeros.
+pybind11::tuple multiview_hardness(const std::vector<pybind11::array>& reconstruction,
+                                   const std::vector<pybind11::array>& target,
+                                   const std::vector<pybind11::array>& hidden,
+                                   const std::vector<pybind11::array>& crossed, const pybind11::array& present,
+                                   const std::optional<pybind11::array>& valid,
+                                   const std::optional<pybind11::array>& scaling, int64_t mi_sign, double slope,
+                                   double direct_weight, double information_weight);
+
 /// The weight of each difficulty, of its shape; `groups`, of that shape too, for the scheme that ranks.
 pybind11::array self_paced_weights(const pybind11::array& difficulty, double threshold, int64_t scheme,
                                    double parameter, const std::optional<pybind11::array>& groups);

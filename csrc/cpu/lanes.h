@@ -64,20 +64,18 @@ struct Lanes<float> {
 
   /// exp(x) for x <= 0, gradual underflow included; exp(0) is exactly 1, NaN stays NaN.
   SPCL_HD static Vector exp(Vector x) {
-    x = bounded(x);
-    const Vector shifted = multiply_add(x, 1.44269504088896341f, round_to_integer);
-    const Vector n = shifted - round_to_integer;
-#if SPCL_VECTOR_BYTES >= 32
-    const Vector r = multiply_add(n, -0.693147180559945309f, x);  // exact but for the constant: n times 2e-9
+    const Exponential parts(bounded(x));
+    return times_power_of_two(parts.p, parts.n, parts.shifted);
+  }
+
+  /// The same for x >= -87, where nothing underflows, in fewer instructions.
+  SPCL_HD static Vector exp_of_near(Vector x) {
+    const Exponential parts(x);
+#if SPCL_VECTOR_BYTES == 64
+    return times_power_of_two(parts.p, parts.n, parts.shifted);
 #else
-    const Vector r = n * 2.12194440e-4f + (n * -0.693359375f + x);
+    return reinterpret_cast<Vector>(reinterpret_cast<Mask>(parts.p) + (reinterpret_cast<Mask>(parts.shifted) << 23));
 #endif
-    Vector p = multiply_add(r, 0x1.6a244cp-10f, 0x1.1239d4p-7f);
-    p = multiply_add(p, r, 0x1.5558f2p-5f);
-    p = multiply_add(p, r, 0x1.555492p-3f);
-    p = multiply_add(p, r, 0x1.fffffcp-2f);
-    p = multiply_add(p, r, 1.0f);
-    return times_power_of_two(multiply_add(p, r, 1.0f), n, shifted);
   }
 
   /// log(x) for every x that is a normal number above 0; log(1) is exactly 0, NaN stays NaN.
@@ -102,6 +100,27 @@ struct Lanes<float> {
 
  private:
   static constexpr float round_to_integer = 0x1.8p23f;  // adding it leaves no bit below one
+
+  /// exp(x) = p 2^n; `shifted` is n + round_to_integer, whose last bits are those of n.
+  struct Exponential {
+    Vector p, n, shifted;
+
+    SPCL_HD explicit Exponential(Vector x) {
+      shifted = multiply_add(x, 1.44269504088896341f, round_to_integer);
+      n = shifted - round_to_integer;
+#if SPCL_VECTOR_BYTES >= 32
+      const Vector r = multiply_add(n, -0.693147180559945309f, x);  // exact but for the constant: n times 2e-9
+#else
+      const Vector r = n * 2.12194440e-4f + (n * -0.693359375f + x);
+#endif
+      p = multiply_add(r, 0x1.6a244cp-10f, 0x1.1239d4p-7f);
+      p = multiply_add(p, r, 0x1.5558f2p-5f);
+      p = multiply_add(p, r, 0x1.555492p-3f);
+      p = multiply_add(p, r, 0x1.fffffcp-2f);
+      p = multiply_add(p, r, 1.0f);
+      p = multiply_add(p, r, 1.0f);
+    }
+  };
 
   /// p 2^n, rounded once; `shifted` is n + round_to_integer.
   SPCL_HD static Vector times_power_of_two(Vector p, [[maybe_unused]] Vector n, [[maybe_unused]] Vector shifted) {
@@ -152,6 +171,7 @@ struct Lanes<double> {
 #endif
   }
 
+  SPCL_HD static Vector exp_of_near(Vector x) { return exp(x); }
   /// As in float32; at most two units in the last place from the C library's.
   SPCL_HD static Vector exp(Vector x) {
     x = bounded(x);

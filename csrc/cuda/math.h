@@ -10,6 +10,7 @@
 #include "math/modality_scores.h"
 #include "math/modality_scores_backward.h"
 #include "math/modality_spread.h"
+#include "math/multiview_hardness.h"
 #include "math/self_paced_weights.h"
 #include "math/super_loss.h"
 #include "math/window_coherence.h"

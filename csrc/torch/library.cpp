@@ -23,6 +23,7 @@ STABLE_TORCH_LIBRARY_IMPL(spcl_fast, CPU, m) {
   m.impl("emotion_transitions", TORCH_BOX(&spcl::emotion_transitions_cpu));
   m.impl("modality_scores_backward", TORCH_BOX(&spcl::modality_scores_backward_cpu));
   m.impl("modality_spread", TORCH_BOX(&spcl::modality_spread_cpu));
+  m.impl("multiview_hardness", TORCH_BOX(&spcl::multiview_hardness_cpu));
   m.impl("select_easiest", TORCH_BOX(&spcl::select_easiest_cpu));
   m.impl("self_paced_weights", TORCH_BOX(&spcl::self_paced_weights_cpu));
   m.impl("super_loss", TORCH_BOX(&spcl::super_loss_cpu));

@@ -70,6 +70,17 @@ TransitionsTensors emotion_transitions_cpu(const torch::stable::Tensor& labels, 
 torch::stable::Tensor modality_spread_cpu(const torch::stable::Tensor& confidence, const torch::stable::Tensor& offsets,
                                           const std::optional<torch::stable::Tensor>& present, bool of_means);
 
+/// Hardness, direct hardness and information [T] of rows of features of each modality, of none in place of the target
+/// where that is zeros, of hidden units and of those of each pair; and the scaling [4], that which is given or their own.
+std::tuple<torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor>
+multiview_hardness_cpu(const std::vector<torch::stable::Tensor>& reconstruction,
+                       const std::vector<torch::stable::Tensor>& target,
+                       const std::vector<torch::stable::Tensor>& hidden,
+                       const std::vector<torch::stable::Tensor>& crossed, const torch::stable::Tensor& present,
+                       const std::optional<torch::stable::Tensor>& valid,
+                       const std::optional<torch::stable::Tensor>& scaling, int64_t mi_sign, double slope,
+                       double direct_weight, double information_weight);
+
 /// True for the ceil(pace n) smallest of them, of equal ones the first: bool [T].
 torch::stable::Tensor select_easiest_cpu(const torch::stable::Tensor& difficulty, std::optional<double> pace,
                                          const std::optional<torch::stable::Tensor>& pace_tensor);

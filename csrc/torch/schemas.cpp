@@ -19,6 +19,10 @@ STABLE_TORCH_LIBRARY(spcl_fast, m) {
       "modality_scores_backward(Tensor[] logits, Tensor labels, Tensor? present, int ignore_index, "
       "Tensor? grad_loss, Tensor? grad_confidence, Tensor? grad_entropy, Tensor? grad_margin) -> Tensor");
   m.def("modality_spread(Tensor confidence, Tensor offsets, Tensor? present, bool of_means) -> Tensor");
+  m.def(
+      "multiview_hardness(Tensor[] reconstruction, Tensor[] target, Tensor[] hidden, Tensor[] crossed, Tensor present, "
+      "Tensor? valid, Tensor? scaling, int mi_sign, float slope, float direct_weight, float information_weight) -> "
+      "(Tensor hardness, Tensor direct, Tensor information, Tensor scaling)");
   m.def("select_easiest(Tensor difficulty, float? pace, Tensor? pace_tensor=None) -> Tensor");
   m.def(
       "self_paced_weights(Tensor difficulty, Tensor? threshold_tensor, float? threshold, int scheme, float parameter, "

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from spcl_fast import backends, reference
+from spcl_fast._options import TARGET_SOURCES
 from spcl_fast.ops import _check
 from spcl_fast.ops._engines import tensor_list
 from spcl_fast.reference import MultiviewHardness
 
 OP = "multiview_hardness"
-TARGET_SOURCES = ("true", "code")
 MOST_MODALITIES = 8
 
 
@@ -120,11 +120,25 @@ def multiview_hardness(
         _check_scaling("scaling", scaling)
         _check.shaped(OP, "scaling", scaling, (4,), z.device, "hidden")
 
-    backends.choose(OP, backend, z.device, needs_grad=False)
     with torch.no_grad():
-        names = dict(zip(numbers, options, strict=True))
-        return reference.multiview_hardness(
-            r.rows, x and x.rows, z.joined, c.joined, present, scaling=scaling, mi_sign=mi_sign, valid=valid, **names
+        if backends.choose(OP, backend, z.device, needs_grad=False) == "reference":
+            names = dict(zip(numbers, options, strict=True))
+            result = reference.multiview_hardness(
+                r.rows,
+                x and x.rows,
+                z.joined,
+                c.joined,
+                present,
+                scaling=scaling,
+                mi_sign=mi_sign,
+                valid=valid,
+                **names,
+            )
+            return result if scaling is None else result._replace(scaling=scaling.clone())
+        target_tensors = [] if x is None else x.tensors
+        kinds = (r.tensors, target_tensors, z.tensors, c.tensors)
+        return MultiviewHardness(
+            *torch.ops.spcl_fast.multiview_hardness(*kinds, present, valid, scaling, mi_sign, *options)
         )
 
 

@@ -81,6 +81,15 @@ for M, F in ((2, 5), (3, 16), (3, 70), (4, 300), (5, 40), (3, 2100)):
                 grad.to(c.dtype), counts, [e.to(dtype)], cut, has, 7, of_predictions).float()]
     extreme = e.float() * torch.tensor([1e30] + [1e-30] * (M - 1)).view(M, 1, 1)
     scored.append(torch.ops.spcl_fast.window_coherence([extreme], cut, has, 7, False, False)[0])
+for F, scale in ((1, 1), (7, 1), (33, 3), (256, 0.5), (256, 2), (256, 30), (1500, 1)):
+    x, target, z, c = (scale * torch.randn(3, 200, F, generator=g, dtype=torch.float64) for _ in range(4))
+    z[0, ::50, 0], c[1, ::70, -1] = float("-inf"), float("nan")
+    has, valid = torch.rand(3, 200, generator=g) < 0.6, torch.rand(200, generator=g) < 0.9
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        kinds = [[part.to(dtype)] for part in (x, target, z, c)]
+        h, d, i, ends = torch.ops.spcl_fast.multiview_hardness(*kinds, has, valid, None, 1, 4.0, 0.6, 0.4)
+        scored += [d, i, ends[2:]]
+        weighed += [h, ends[:2]]  # nearly equal parts are pulled far apart
 exact = []
 for T in (100, 20001, 90001):
     x = torch.exp(9 * torch.randn(T, generator=g, dtype=torch.float64))

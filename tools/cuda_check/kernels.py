@@ -16,7 +16,7 @@ from libraries import find_nvcc
 #: kernels that memory limits, by a pattern of their names: each has to load 16 bytes at a time
 BANDWIDTH_BOUND = (
     *(r"modality_scores_[fb]wd_kernel", r"coherence_embeddings_[fb]wd_kernel", r"order_statistic_pass_kernel"),
-    r"difficulty_histogram_fwd_kernel",
+    *(r"difficulty_histogram_fwd_kernel", r"multiview_hardness_fwd_kernel"),
     *(r"self_paced_weights_fwd_kernel", r"self_paced_step_fwd_kernel\w*FixedRows", r"self_paced_step_bwd_kernel"),
 )
 _ARCHITECTURE = re.compile(r"^arch = (sm_\w+)")

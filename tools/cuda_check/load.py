@@ -7,6 +7,7 @@ import torch
 OPS = (
     *("modality_scores", "modality_scores_out", "modality_scores_backward", "modality_spread"),
     *("window_coherence", "window_coherence_out", "window_coherence_backward", "emotion_transitions"),
+    "multiview_hardness",
     *(
         "difficulty_histogram",
         "difficulty_quantile",
