@@ -23,6 +23,8 @@ MOST_TENSORS = 32
 
 def tensor_list(vectors: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> list[Tensor]:
     """The tensors of all modalities as the raw ops take them; what they are, the ops look at."""
+    if type(vectors) is list:
+        return vectors
     if isinstance(vectors, Tensor):
         return [vectors]
     return list(vectors.values()) if isinstance(vectors, Mapping) else list(vectors)
