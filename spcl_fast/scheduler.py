@@ -240,8 +240,10 @@ class SelfPacedScheduler(KeepsDtypes):
         """Measures first, for a schedule that looks at the difficulties or a weighting that is a function of them."""
         with torch.no_grad():
             difficulty = inputs.step(measure, extra, validate=self.validate).difficulty
-            moved = self.schedule.before_step(self.threshold, difficulty, inputs)
-            self._set_threshold(parts.threshold(self.schedule, moved, self.threshold))
+            threshold = self.threshold
+            moved = self.schedule.before_step(threshold, difficulty, inputs)
+            if moved is not threshold:
+                self._set_threshold(parts.threshold(self.schedule, moved, threshold))
             weight = None
             if self._weigh is not None:
                 weight = self._weigh(difficulty, self.threshold, **self._weighting_parameters)

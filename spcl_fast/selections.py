@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from spcl_fast._lots import place, select_as_many, select_by_odds
 from spcl_fast._paces import integer
 from spcl_fast._sampling import as_pace
 from spcl_fast._scheduler_state import described
@@ -94,18 +95,15 @@ class MatchedSelection(ThresholdSchedule):
     def select(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs) -> Tensor:
         """As many as the schedule selects."""
         selected = self.schedule.select(threshold, difficulty, inputs)
+        ids = None if self.take == "hardest" else inputs.ids
+        if ids is None and self.take != "hardest":
+            raise ValueError(f"MatchedSelection: take={self.take!r} needs ids= (got none)")
+        if self.take != "dialogues":
+            return select_as_many(difficulty, ids, self.epoch, self.seed, threshold, selected, inputs.backend)
         if selected is None:
             selected = difficulty <= threshold
         unknown = difficulty.isnan()
-        if self.take == "hardest":
-            order = -difficulty
-        elif inputs.ids is None:
-            raise ValueError(f"MatchedSelection: take={self.take!r} needs ids= (got none)")
-        elif self.take == "utterances":
-            order = uniform(inputs.ids, self.epoch, self.seed)
-        else:
-            order = self._by_dialogue(selected, unknown, inputs)
-        return (_place(order, unknown) < selected.sum()) & ~unknown
+        return (place(self._by_dialogue(selected, unknown, inputs), unknown) < selected.sum()) & ~unknown
 
     def _by_dialogue(self, selected: Tensor, unknown: Tensor, inputs: StepInputs) -> Tensor:
         """An order in which each dialogue gives about the share that one of its length gave to the curriculum."""
@@ -220,11 +218,8 @@ class StochasticSelection(ThresholdSchedule):
         """Those that the lot falls on."""
         if inputs.ids is None:
             raise ValueError("StochasticSelection: needs ids= (got none)")
-        unknown = difficulty.isnan()
-        easier = (_place(difficulty, unknown) + 0.5) / (~unknown).sum().clamp(min=1)
-        pace = self.pace_now
-        odds = pace + self.tilt_now * torch.minimum(pace, 1 - pace) * (1 - 2 * easier)
-        return (uniform(inputs.ids, self.epoch, self.seed) < odds) & ~unknown
+        draw = inputs.ids, self.epoch, self.seed
+        return select_by_odds(difficulty, *draw, self.pace_now, self.tilt_now, inputs.backend)
 
     def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> Tensor:
         """Pace, tilt and lots of the next epoch."""
@@ -232,12 +227,6 @@ class StochasticSelection(ThresholdSchedule):
         self.pace_now.fill_(self.pace(epoch + 1))
         self.tilt_now.fill_(self.tilt + (self.last_tilt - self.tilt) * min(1.0, (epoch + 1) / self.epochs))
         return threshold
-
-
-def _place(key: Tensor, unknown: Tensor) -> Tensor:
-    """The place of each in ascending order, from 0, ties by index, what is unknown last."""
-    order = torch.where(unknown, torch.inf, key).argsort(stable=True)
-    return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
 
 
 def _ordered(key: Tensor, then: Tensor) -> Tensor:
