@@ -205,9 +205,21 @@ class SelfPacedScheduler(KeepsDtypes):
         inputs, extra_difficulty = flat_inputs(
             name,
             "dialogues" in measurer.needs,
-            *(logits, labels, offsets, extra_difficulty, joint, present, speakers, embeddings, ids),
-            *(self._buffers["class_weight"], self.label_smoothing, self.aggregate, self.ignore_index),
-            *(self.process_group, self.backend),
+            logits,
+            labels,
+            offsets,
+            extra_difficulty,
+            joint,
+            present,
+            speakers,
+            embeddings,
+            ids,
+            self._buffers["class_weight"],
+            self.label_smoothing,
+            self.aggregate,
+            self.ignore_index,
+            self.process_group,
+            self.backend,
         )
         extra = parts.extra(name, measurer, inputs, extra_difficulty, training=self.training)
         measure = measurer.fused
@@ -253,7 +265,7 @@ class SelfPacedScheduler(KeepsDtypes):
         if weight is None:
             return self._step(inputs, "none", difficulty)
         # What has no difficulty is still to be counted as undefined.
-        weight = torch.where(difficulty.isnan(), difficulty, weight.to(difficulty.dtype))
+        weight = torch.where(difficulty.isnan(), difficulty, weight)
         step = inputs.step(
             "none", weight, threshold=0.0, scheme="given", normalizer=self.normalizer, validate=self.validate
         )

@@ -34,8 +34,8 @@ def native_step(
         logits = at_most(logits, backend)
     level, number = (threshold, None) if isinstance(threshold, Tensor) else (None, threshold)
     # The raw op knows no autograd; to detach what has a gradient is a third of the cost of `torch.no_grad`.
-    rows = [_constant(z) for z in logits]
-    others = (_constant(level), number, *map(_constant, (joint, extra_difficulty, class_weight)), present)
+    rows = [z.detach() if z.requires_grad else z for z in logits]
+    others = (_constant(level), number, _constant(joint), _constant(extra_difficulty), _constant(class_weight), present)
     loss, weight, difficulty, utterance_loss, confidence, spread, gradient, counts, sums = engine(
         backend
     ).self_paced_step(rows, labels, offsets, *others, *options, needs_grad)
@@ -48,7 +48,7 @@ def native_step(
     return SelfPacedStep(loss, weight, difficulty, utterance_loss, confidence, spread, StepTotals(counts, sums))
 
 
-def _constant(value: Any) -> Any:
+def _constant(value: Tensor | None) -> Tensor | None:
     return value.detach() if value is not None and value.requires_grad else value
 
 
