@@ -60,9 +60,15 @@ def _select_by_odds(difficulty: Tensor, ids: Tensor, epoch: Tensor, seed: int, p
 
 
 def _select_as_many(
-    difficulty: Tensor, ids: Tensor | None, epoch: Tensor, seed: int, threshold: Tensor, instead_of: Tensor | None
+    difficulty: Tensor,
+    ids: Tensor | None,
+    epoch: Tensor,
+    seed: int,
+    threshold: Tensor,
+    instead_of: Tensor | None,
+    offsets: Tensor | None,
 ) -> Tensor:
-    _on_one_device("select_as_many", [difficulty, ids, epoch, threshold, instead_of])
+    _on_one_device("select_as_many", [difficulty, ids, epoch, threshold, instead_of, offsets])
     return difficulty.new_empty(difficulty.shape[0], dtype=torch.bool)
 
 

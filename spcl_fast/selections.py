@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from spcl_fast._lots import place, select_as_many, select_by_odds
+from spcl_fast._lots import select_as_many, select_by_odds
 from spcl_fast._paces import integer
 from spcl_fast._sampling import as_pace
 from spcl_fast._scheduler_state import described
 from spcl_fast.difficulty import StepInputs
-from spcl_fast.difficulty.random import MAX_SEED, uniform
+from spcl_fast.difficulty.random import MAX_SEED
 from spcl_fast.ops import _check
 from spcl_fast.thresholds import ThresholdSchedule
 
@@ -98,38 +98,9 @@ class MatchedSelection(ThresholdSchedule):
         ids = None if self.take == "hardest" else inputs.ids
         if ids is None and self.take != "hardest":
             raise ValueError(f"MatchedSelection: take={self.take!r} needs ids= (got none)")
-        if self.take != "dialogues":
-            return select_as_many(difficulty, ids, self.epoch, self.seed, threshold, selected, inputs.backend)
-        if selected is None:
-            selected = difficulty <= threshold
-        unknown = difficulty.isnan()
-        return (place(self._by_dialogue(selected, unknown, inputs), unknown) < selected.sum()) & ~unknown
-
-    def _by_dialogue(self, selected: Tensor, unknown: Tensor, inputs: StepInputs) -> Tensor:
-        """An order in which each dialogue gives about the share that one of its length gave to the curriculum."""
-        assert inputs.ids is not None
-        lots = uniform(inputs.ids, self.epoch, self.seed)
-        offsets, T = inputs.offsets.long(), len(lots)
-        D = len(offsets) - 1
-        if not T or not D:
-            return lots
-        rows = torch.arange(T, device=lots.device)
-        dialogue = torch.bucketize(rows, offsets[1:-1], right=True) if D > 1 else torch.zeros_like(rows)
-        known = lots.new_zeros(D).index_add_(0, dialogue, (~unknown).to(lots.dtype))
-        taken = lots.new_zeros(D).index_add_(0, dialogue, (selected & ~unknown).to(lots.dtype))
-        share = taken / known.clamp(min=1)
-
-        # Neighbours by length, ties by lot, then the lots of other draws deal the shares within each group.
-        first = offsets[:-1].clamp(max=T - 1)
-        by_length = _ordered(known, uniform(inputs.ids[first], self.epoch, self.seed ^ 1))
-        group = torch.arange(D, device=lots.device) * max(D // 4, 1) // D
-        dealt = _ordered(group.to(lots.dtype), uniform(inputs.ids[first[by_length]], self.epoch, self.seed ^ 2))
-        share = torch.empty_like(share).scatter_(0, by_length, share[by_length][dealt])
-
-        # Within a dialogue by lot; the place of an utterance there against what its dialogue is to give.
-        within = _ordered(dialogue.to(lots.dtype), torch.where(unknown, 2.0, lots))
-        place = torch.empty_like(lots).scatter_(0, within, rows.to(lots.dtype)) - offsets[dialogue]
-        return (place + 0.5) / known[dialogue].clamp(min=1) - share[dialogue]
+        offsets = inputs.offsets if self.take == "dialogues" else None
+        draw = ids, self.epoch, self.seed
+        return select_as_many(difficulty, *draw, threshold, selected, offsets, inputs.backend)
 
     def after_step(self, difficulty: Tensor, inputs: StepInputs) -> None:
         """That of the schedule."""
@@ -227,9 +198,3 @@ class StochasticSelection(ThresholdSchedule):
         self.pace_now.fill_(self.pace(epoch + 1))
         self.tilt_now.fill_(self.tilt + (self.last_tilt - self.tilt) * min(1.0, (epoch + 1) / self.epochs))
         return threshold
-
-
-def _ordered(key: Tensor, then: Tensor) -> Tensor:
-    """The order by `key`, ties by `then`."""
-    by_second = then.argsort(stable=True)
-    return by_second[key[by_second].argsort(stable=True)]

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "cpu/dtypes.h"
 
@@ -29,12 +30,13 @@ struct Odds {
 void select_by_odds(const FloatRows& difficulty, int64_t count, const Ids& ids, const Draw& draw, const Odds& odds,
                     bool* selected);
 
-/// True for `taken` utterances of those whose difficulty is not NaN, or for all of them where they are fewer: by lot, or
-/// without ids the hardest, of equals the first.
-void select_as_many(const FloatRows& difficulty, int64_t count, const Ids& ids, const Draw& draw, int64_t taken,
-                    bool* selected);
+/// True for as many of those whose difficulty is not NaN as `others` [count] says, or for all of them where they are
+/// fewer: by lot, or without ids the hardest, of equals the first. With the offsets of `dialogues`, empty where nobody
+/// asks for them, each dialogue gives about as many as one of its length gave to the others.
+void select_as_many(const FloatRows& difficulty, int64_t count, const Ids& ids, const Draw& draw,
+                    const std::vector<bool>& others, const std::vector<int64_t>& dialogues, bool* selected);
 
-/// How many have a difficulty that is at most the threshold, rounded to the dtype of the difficulties.
-int64_t count_up_to(const FloatRows& difficulty, int64_t count, double threshold);
+/// Those whose difficulty is at most the threshold, rounded to the dtype of the difficulties.
+std::vector<bool> up_to(const FloatRows& difficulty, int64_t count, double threshold);
 
 }  // namespace spcl

@@ -57,21 +57,30 @@ Tensor select_by_odds_cpu(const Tensor& difficulty, const Tensor& ids, const Ten
 }
 
 Tensor select_as_many_cpu(const Tensor& difficulty, const std::optional<Tensor>& ids, const Tensor& epoch, int64_t seed,
-                          const Tensor& threshold, const std::optional<Tensor>& instead_of) {
+                          const Tensor& threshold, const std::optional<Tensor>& instead_of,
+                          const std::optional<Tensor>& offsets) {
   constexpr const char* op = "select_as_many";
   const Call call = checked_call(op, difficulty, ids, epoch, seed);
-  int64_t taken = 0;
+  const double limit = checked_number(op, "threshold", threshold);
+  std::vector<bool> others;
   if (instead_of) {
     SPCL_CHECK(instead_of->scalar_type() == ScalarType::Bool && instead_of->dim() == 1 &&
                    instead_of->size(0) == call.count,
                op, "instead_of must be bool [T]", shape_text(*instead_of));
-    const char* others = checked_extent(op, "instead_of", *instead_of).begin;
-    for (int64_t t = 0; t < call.count; ++t) taken += others[t * instead_of->stride(0)] != 0;
+    const char* given = checked_extent(op, "instead_of", *instead_of).begin;
+    others.resize(static_cast<size_t>(call.count));
+    for (int64_t t = 0; t < call.count; ++t) others[static_cast<size_t>(t)] = given[t * instead_of->stride(0)] != 0;
   } else {
-    taken = count_up_to(call.difficulty, call.count, checked_number(op, "threshold", threshold));
+    others = up_to(call.difficulty, call.count, limit);
+  }
+  std::vector<int64_t> dialogues;
+  if (offsets) {
+    SPCL_CHECK(ids.has_value(), op, "dialogues need ids", "none");
+    dialogues = checked_offsets(op, *offsets, call.count);
+    if (call.count == 0) dialogues.clear();
   }
   Tensor selected = new_tensor({call.count}, ScalarType::Bool);
-  select_as_many(call.difficulty, call.count, call.ids, call.draw, taken, data_of(selected));
+  select_as_many(call.difficulty, call.count, call.ids, call.draw, others, dialogues, data_of(selected));
   return selected;
 }
 

@@ -89,12 +89,13 @@ torch::stable::Tensor select_by_odds_cpu(const torch::stable::Tensor& difficulty
                                          const torch::stable::Tensor& pace, const torch::stable::Tensor& tilt);
 
 /// True for as many as lie up to the threshold, a 0-dim tensor, or as `instead_of` [T] takes, where it is given: by lot,
-/// or without ids the hardest. bool [T].
+/// or without ids the hardest; with offsets, each dialogue about as many as one of its length. bool [T].
 torch::stable::Tensor select_as_many_cpu(const torch::stable::Tensor& difficulty,
                                          const std::optional<torch::stable::Tensor>& ids,
                                          const torch::stable::Tensor& epoch, int64_t seed,
                                          const torch::stable::Tensor& threshold,
-                                         const std::optional<torch::stable::Tensor>& instead_of);
+                                         const std::optional<torch::stable::Tensor>& instead_of,
+                                         const std::optional<torch::stable::Tensor>& offsets);
 
 /// The weight of each difficulty, of its shape, at a threshold given as a tensor or as a number; `groups`, of that
 /// shape too, for the scheme that ranks.

@@ -27,8 +27,8 @@ STABLE_TORCH_LIBRARY(spcl_fast, m) {
   m.def(
       "select_by_odds(Tensor difficulty, Tensor ids, Tensor epoch, int seed, Tensor pace, Tensor tilt) -> Tensor");
   m.def(
-      "select_as_many(Tensor difficulty, Tensor? ids, Tensor epoch, int seed, Tensor threshold, Tensor? instead_of) -> "
-      "Tensor");
+      "select_as_many(Tensor difficulty, Tensor? ids, Tensor epoch, int seed, Tensor threshold, Tensor? instead_of, "
+      "Tensor? offsets) -> Tensor");
   m.def(
       "self_paced_weights(Tensor difficulty, Tensor? threshold_tensor, float? threshold, int scheme, float parameter, "
       "Tensor? groups) -> Tensor");

@@ -71,6 +71,20 @@ def test_selection_of_as_many_is_that_of_plain_torch(monkeypatch, T, dtype, by_l
                 assert got.sum() == min(int(wanted.sum()), T - int(difficulty.isnan().sum()))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("D", [1, 2, 3, 7, 8, 33, 400])
+def test_selection_by_dialogue_is_that_of_plain_torch(monkeypatch, D, dtype):
+    lengths = torch.randint(0, 12, (D,), generator=torch.Generator().manual_seed(D))
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    difficulty, ids = drawn(int(offsets[-1]), dtype)
+    for seed, limit in ((0, -0.3), (2**63 - 1, 0.5), (7, math.inf), (8, -math.inf)):
+        draw, threshold = (ids, torch.tensor(4), seed), torch.tensor(limit, dtype=torch.float64)
+        for instead_of in (None, ids % 3 == 0):
+            others = threshold, instead_of, offsets.int()
+            got, expected = both(monkeypatch, lambda d=draw, o=others: _lots.select_as_many(difficulty, *d, *o))
+            assert torch.equal(got, expected)
+
+
 def test_any_stride_and_any_integer_is_read(monkeypatch):
     difficulty, ids = drawn(300, torch.float32)
     spread = torch.stack([difficulty, difficulty + 1], 1)[:, 0]
@@ -112,11 +126,20 @@ def test_what_does_not_fit_is_refused(argument, value, words):
     with pytest.raises(RuntimeError, match=f"select_by_odds: .*{words}"):
         torch.ops.spcl_fast.select_by_odds(*arguments, torch.tensor(0.0))
     with pytest.raises(RuntimeError, match=f"select_as_many: .*{words}"):
-        torch.ops.spcl_fast.select_as_many(*arguments, None)
+        torch.ops.spcl_fast.select_as_many(*arguments, None, None)
 
 
 def test_a_mask_that_does_not_fit_is_refused():
     arguments = torch.zeros(3), torch.arange(3), torch.tensor(0), 0, torch.tensor(0.5)
     for mask in (torch.zeros(3), torch.zeros(4).bool(), torch.zeros(3, 1).bool()):
         with pytest.raises(RuntimeError, match="select_as_many: instead_of must be bool"):
-            torch.ops.spcl_fast.select_as_many(*arguments, mask)
+            torch.ops.spcl_fast.select_as_many(*arguments, mask, None)
+
+
+def test_dialogues_need_ids_and_offsets_that_fit():
+    arguments = torch.tensor(0), 0, torch.tensor(0.5), None
+    with pytest.raises(RuntimeError, match="select_as_many: dialogues need ids"):
+        torch.ops.spcl_fast.select_as_many(torch.zeros(3), None, *arguments, torch.tensor([0, 3]))
+    for offsets in ([0, 2], [1, 3], [0, 4, 3], []):
+        with pytest.raises(RuntimeError, match="select_as_many: offsets must"):
+            torch.ops.spcl_fast.select_as_many(torch.zeros(3), torch.arange(3), *arguments, torch.tensor(offsets).int())
