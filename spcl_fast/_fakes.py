@@ -19,6 +19,9 @@ def register() -> None:
         _difficulty_histogram,
         _difficulty_quantile,
         _select_easiest,
+        _select_by_odds,
+        _select_as_many,
+        _extended_difficulty,
         _emotion_transitions,
         _modality_scores,
         _modality_scores_out,
@@ -50,6 +53,46 @@ def _difficulty_quantile(difficulty: Tensor, pace: float | None, pace_tensor: Te
 def _select_easiest(difficulty: Tensor, pace: float | None, pace_tensor: Tensor | None = None) -> Tensor:
     _on_one_device("select_easiest", [difficulty, pace_tensor])
     return difficulty.new_empty(difficulty.shape[0], dtype=torch.bool)
+
+
+def _select_by_odds(difficulty: Tensor, ids: Tensor, epoch: Tensor, seed: int, pace: Tensor, tilt: Tensor) -> Tensor:
+    _on_one_device("select_by_odds", [difficulty, ids, epoch, pace, tilt])
+    return difficulty.new_empty(difficulty.shape[0], dtype=torch.bool)
+
+
+def _select_as_many(
+    difficulty: Tensor,
+    ids: Tensor | None,
+    epoch: Tensor,
+    seed: int,
+    threshold: Tensor,
+    instead_of: Tensor | None,
+    offsets: Tensor | None,
+) -> Tensor:
+    _on_one_device("select_as_many", [difficulty, ids, epoch, threshold, instead_of, offsets])
+    return difficulty.new_empty(difficulty.shape[0], dtype=torch.bool)
+
+
+def _extended_difficulty(
+    vectors: list[Tensor],
+    labels: Tensor,
+    speakers: Tensor | None,
+    offsets: Tensor,
+    present: Tensor | None,
+    similarity: Tensor | None,
+    fitted: Tensor | None,
+    num_classes: int,
+    window: int,
+    of_predictions: bool,
+    incoherence: float,
+    transition: float,
+    surprisal: float,
+    ignore_index: int,
+    breaks: bool,
+    is_wide: bool,
+) -> Tensor:
+    _on_one_device("extended_difficulty", [*vectors, labels, speakers, offsets, present, similarity, fitted])
+    return labels.new_empty(labels.shape[0], dtype=torch.float64 if is_wide else torch.float32)
 
 
 def _modality_scores(logits: list[Tensor], labels: Tensor, present: Tensor | None, ignore_index: int) -> Tensor:

@@ -15,15 +15,19 @@ from spcl_fast.ops import _check
 
 def flat_inputs(
     name: str,
+    needs_dialogues: bool,
     logits: Vectors,
     labels: Tensor | DialogueBatch,
     offsets: Tensor | None,
-    *,
-    needs_dialogues: bool,
     extra_difficulty: Tensor | None,
-    **given: Any,
+    joint: Tensor | None,
+    present: Tensor | None,
+    speakers: Tensor | None,
+    embeddings: Vectors | None,
+    ids: Tensor | None,
+    *settings: Any,
 ) -> tuple[StepInputs, Tensor | None]:
-    """The inputs of a step and the extra difficulty, from what the caller gave.
+    """The inputs of a step and the extra difficulty, from what the caller gave; `settings` end those of `StepInputs`.
 
     Contract: `SelfPacedScheduler.forward`.
     """
@@ -32,18 +36,19 @@ def flat_inputs(
             raise ValueError(f"{name}: give a batch or labels and offsets (got both)")
         batch = labels
         labels, offsets, logits = batch.labels, batch.offsets, _flat_vectors(logits, batch)
-        given["speakers"] = batch.speakers if given["speakers"] is None else _flat(given["speakers"], batch, 2)
-        given["ids"] = _flat(given["ids"], batch, 2)
-        extra_difficulty = _flat(extra_difficulty, batch, 2)
-        given["joint"] = _flat(given["joint"], batch, 3)
-        if given["embeddings"] is not None:
-            given["embeddings"] = _flat_vectors(given["embeddings"], batch)
-        present = given["present"]
+        speakers = batch.speakers if speakers is None else _flat(speakers, batch, 2)
+        if ids is not None:
+            ids = _flat(ids, batch, 2)
+        if extra_difficulty is not None:
+            extra_difficulty = _flat(extra_difficulty, batch, 2)
+        if joint is not None:
+            joint = _flat(joint, batch, 3)
+        if embeddings is not None:
+            embeddings = _flat_vectors(embeddings, batch)
         if isinstance(present, Tensor) and present.ndim == 3:
-            given["present"] = torch.stack([batch.flatten(p) for p in present])
+            present = torch.stack([batch.flatten(p) for p in present])
     if not isinstance(labels, Tensor) or labels.ndim != 1:
         _check.tensor(name, "labels", labels, 1, _check.INTEGERS, "integers")
-    ids = given["ids"]
     if ids is not None:  # here, for all that look at them
         _check.tensor(name, "ids", ids, 1, _check.INTEGERS, "integers")
         _check.shaped(name, "ids", ids, tuple(labels.shape), labels.device, "labels")
@@ -54,7 +59,7 @@ def flat_inputs(
             raise ValueError(f"{name}: labels need offsets (got none)")
         T = labels.shape[0]
         offsets = torch.arange(0, T + 1, max(T, 1), device=labels.device)  # one dialogue, made on the device
-    return StepInputs(logits, labels, offsets, **given), extra_difficulty
+    return StepInputs(logits, labels, offsets, joint, present, speakers, embeddings, ids, *settings), extra_difficulty
 
 
 def _flat(value: Tensor | None, batch: DialogueBatch, ndim: int) -> Tensor | None:
@@ -64,6 +69,6 @@ def _flat(value: Tensor | None, batch: DialogueBatch, ndim: int) -> Tensor | Non
 def _flat_vectors(vectors: Vectors, batch: DialogueBatch) -> Vectors:
     if isinstance(vectors, Tensor):
         return [batch.flatten(z) for z in vectors] if vectors.ndim == 4 else vectors
-    if isinstance(vectors, Mapping):
+    if type(vectors) is not list and isinstance(vectors, Mapping):
         return {name: _flat(z, batch, 3) for name, z in vectors.items()}  # type: ignore[misc]
     return [_flat(z, batch, 3) for z in vectors]  # type: ignore[misc]

@@ -13,8 +13,8 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 
@@ -35,6 +35,10 @@ IN_TRITON = frozenset({"modality_scores", "window_coherence", "self_paced_step"}
 _log = logging.getLogger("spcl_fast")
 _missed: set[str] = set()  # backends whose absence has been logged
 _chosen: dict[tuple[object, ...], str] = {}  # by what was asked, with the library on
+# The mapping behind `os.environ`, which raises and catches an error for a variable that is not there: in the middle of
+# a training step that takes ten microseconds.
+_variables: Mapping[Any, Any] = getattr(os.environ, "_data", os.environ)
+_VARIABLE = ENVIRONMENT if _variables is os.environ else os.environ.encodekey(ENVIRONMENT)
 
 
 class _Backend(NamedTuple):
@@ -169,8 +173,7 @@ def choose(op: str, backend: str | None, device: torch.device, *, needs_grad: bo
             ...
         ValueError: self_paced_step: backend 'triton' cannot do this call: it runs on cuda (got a tensor on cpu)
     """
-    environment = os.environ.get(ENVIRONMENT)
-    key = (op, backend, environment, device, needs_grad, ranks)
+    key = (op, backend, _variables.get(_VARIABLE), device, needs_grad, ranks)
     if _native.is_loaded() and key in _chosen:  # nothing that the choice depends on can have changed
         return _chosen[key]
     name, passed_over = choice(op, backend, device, needs_grad, ranks)

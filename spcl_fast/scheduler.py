@@ -198,27 +198,30 @@ class SelfPacedScheduler(KeepsDtypes):
             >>> batch.pad(step.weight).tolist()
             [[1.0, 1.0], [1.0, 0.0]]
         """
-        measurer, schedule = self.difficulty, self.schedule  # a module looks for its parts at every dot
+        # A module looks for its parts and buffers at every dot, which costs a microsecond each.
+        measurer: Difficulty = self._modules["difficulty"]  # type: ignore[assignment]
+        schedule: ThresholdSchedule = self._modules["schedule"]  # type: ignore[assignment]
+        name = type(self).__name__
         inputs, extra_difficulty = flat_inputs(
-            type(self).__name__,
+            name,
+            "dialogues" in measurer.needs,
             logits,
             labels,
             offsets,
-            needs_dialogues="dialogues" in measurer.needs,
-            extra_difficulty=extra_difficulty,
-            joint=joint,
-            present=present,
-            speakers=speakers,
-            embeddings=embeddings,
-            ids=ids,
-            class_weight=self.class_weight,
-            label_smoothing=self.label_smoothing,
-            aggregate=self.aggregate,
-            ignore_index=self.ignore_index,
-            process_group=self.process_group,
-            backend=self.backend,
+            extra_difficulty,
+            joint,
+            present,
+            speakers,
+            embeddings,
+            ids,
+            self._buffers["class_weight"],
+            self.label_smoothing,
+            self.aggregate,
+            self.ignore_index,
+            self.process_group,
+            self.backend,
         )
-        extra = parts.extra(type(self).__name__, measurer, inputs, extra_difficulty, training=self.training)
+        extra = parts.extra(name, measurer, inputs, extra_difficulty, training=self.training)
         measure = measurer.fused
         if not self.training:
             return inputs.step(measure, extra, validate=self.validate, normalizer=self.normalizer)
@@ -226,7 +229,8 @@ class SelfPacedScheduler(KeepsDtypes):
             step = self._step(inputs, measure, extra)
         else:
             step = self._step_in_two_passes(inputs, measure, extra)
-        schedule.after_step(step.difficulty, inputs)
+        if type(schedule).after_step is not ThresholdSchedule.after_step:
+            schedule.after_step(step.difficulty, inputs)
         self._count(step)
         if self.process_group is not None:
             _distributed.keep_own_buffers(self, but="threshold")
@@ -237,7 +241,7 @@ class SelfPacedScheduler(KeepsDtypes):
         return inputs.step(
             measure,
             extra,
-            threshold=self.threshold,
+            threshold=self._buffers["threshold"],
             scheme=self._weighting,
             scheme_parameters=self._weighting_parameters,
             normalizer=self.normalizer,
@@ -248,8 +252,10 @@ class SelfPacedScheduler(KeepsDtypes):
         """Measures first, for a schedule that looks at the difficulties or a weighting that is a function of them."""
         with torch.no_grad():
             difficulty = inputs.step(measure, extra, validate=self.validate).difficulty
-            moved = self.schedule.before_step(self.threshold, difficulty, inputs)
-            self._set_threshold(parts.threshold(self.schedule, moved, self.threshold))
+            threshold = self.threshold
+            moved = self.schedule.before_step(threshold, difficulty, inputs)
+            if moved is not threshold:
+                self._set_threshold(parts.threshold(self.schedule, moved, threshold))
             weight = None
             if self._weigh is not None:
                 weight = self._weigh(difficulty, self.threshold, **self._weighting_parameters)
@@ -259,7 +265,7 @@ class SelfPacedScheduler(KeepsDtypes):
         if weight is None:
             return self._step(inputs, "none", difficulty)
         # What has no difficulty is still to be counted as undefined.
-        weight = torch.where(difficulty.isnan(), difficulty, weight.to(difficulty.dtype))
+        weight = torch.where(difficulty.isnan(), difficulty, weight)
         step = inputs.step(
             "none", weight, threshold=0.0, scheme="given", normalizer=self.normalizer, validate=self.validate
         )
@@ -282,7 +288,7 @@ class SelfPacedScheduler(KeepsDtypes):
 
     def _count(self, step: SelfPacedStep) -> None:
         counts, sums = step.totals
-        of_epoch = self.sums
+        of_epoch: Tensor = self._buffers["sums"]  # type: ignore[assignment]
         if of_epoch.shape != sums.shape:
             if of_epoch.numel() > 0:
                 had, got = (x.numel() // 2 - 1 for x in (of_epoch, sums))
@@ -291,7 +297,7 @@ class SelfPacedScheduler(KeepsDtypes):
                 )
             with torch.inference_mode(False):  # the counters outlive the mode that the first step ran in
                 of_epoch = self.sums = torch.zeros(sums.shape, dtype=sums.dtype, device=sums.device)
-        self.counts.add_(counts)
+        self._buffers["counts"].add_(counts)  # type: ignore[union-attr]
         of_epoch.add_(sums)
 
     def check(self) -> EpochStats:

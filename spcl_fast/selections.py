@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from spcl_fast._lots import select_as_many, select_by_odds
 from spcl_fast._paces import integer
 from spcl_fast._sampling import as_pace
 from spcl_fast._scheduler_state import described
 from spcl_fast.difficulty import StepInputs
-from spcl_fast.difficulty.random import MAX_SEED, uniform
+from spcl_fast.difficulty.random import MAX_SEED
 from spcl_fast.ops import _check
 from spcl_fast.thresholds import ThresholdSchedule
 
@@ -94,44 +95,12 @@ class MatchedSelection(ThresholdSchedule):
     def select(self, threshold: Tensor, difficulty: Tensor, inputs: StepInputs) -> Tensor:
         """As many as the schedule selects."""
         selected = self.schedule.select(threshold, difficulty, inputs)
-        if selected is None:
-            selected = difficulty <= threshold
-        unknown = difficulty.isnan()
-        if self.take == "hardest":
-            order = -difficulty
-        elif inputs.ids is None:
+        ids = None if self.take == "hardest" else inputs.ids
+        if ids is None and self.take != "hardest":
             raise ValueError(f"MatchedSelection: take={self.take!r} needs ids= (got none)")
-        elif self.take == "utterances":
-            order = uniform(inputs.ids, self.epoch, self.seed)
-        else:
-            order = self._by_dialogue(selected, unknown, inputs)
-        return (_place(order, unknown) < selected.sum()) & ~unknown
-
-    def _by_dialogue(self, selected: Tensor, unknown: Tensor, inputs: StepInputs) -> Tensor:
-        """An order in which each dialogue gives about the share that one of its length gave to the curriculum."""
-        assert inputs.ids is not None
-        lots = uniform(inputs.ids, self.epoch, self.seed)
-        offsets, T = inputs.offsets.long(), len(lots)
-        D = len(offsets) - 1
-        if not T or not D:
-            return lots
-        rows = torch.arange(T, device=lots.device)
-        dialogue = torch.bucketize(rows, offsets[1:-1], right=True) if D > 1 else torch.zeros_like(rows)
-        known = lots.new_zeros(D).index_add_(0, dialogue, (~unknown).to(lots.dtype))
-        taken = lots.new_zeros(D).index_add_(0, dialogue, (selected & ~unknown).to(lots.dtype))
-        share = taken / known.clamp(min=1)
-
-        # Neighbours by length, ties by lot, then the lots of other draws deal the shares within each group.
-        first = offsets[:-1].clamp(max=T - 1)
-        by_length = _ordered(known, uniform(inputs.ids[first], self.epoch, self.seed ^ 1))
-        group = torch.arange(D, device=lots.device) * max(D // 4, 1) // D
-        dealt = _ordered(group.to(lots.dtype), uniform(inputs.ids[first[by_length]], self.epoch, self.seed ^ 2))
-        share = torch.empty_like(share).scatter_(0, by_length, share[by_length][dealt])
-
-        # Within a dialogue by lot; the place of an utterance there against what its dialogue is to give.
-        within = _ordered(dialogue.to(lots.dtype), torch.where(unknown, 2.0, lots))
-        place = torch.empty_like(lots).scatter_(0, within, rows.to(lots.dtype)) - offsets[dialogue]
-        return (place + 0.5) / known[dialogue].clamp(min=1) - share[dialogue]
+        offsets = inputs.offsets if self.take == "dialogues" else None
+        draw = ids, self.epoch, self.seed
+        return select_as_many(difficulty, *draw, threshold, selected, offsets, inputs.backend)
 
     def after_step(self, difficulty: Tensor, inputs: StepInputs) -> None:
         """That of the schedule."""
@@ -220,11 +189,8 @@ class StochasticSelection(ThresholdSchedule):
         """Those that the lot falls on."""
         if inputs.ids is None:
             raise ValueError("StochasticSelection: needs ids= (got none)")
-        unknown = difficulty.isnan()
-        easier = (_place(difficulty, unknown) + 0.5) / (~unknown).sum().clamp(min=1)
-        pace = self.pace_now
-        odds = pace + self.tilt_now * torch.minimum(pace, 1 - pace) * (1 - 2 * easier)
-        return (uniform(inputs.ids, self.epoch, self.seed) < odds) & ~unknown
+        draw = inputs.ids, self.epoch, self.seed
+        return select_by_odds(difficulty, *draw, self.pace_now, self.tilt_now, inputs.backend)
 
     def end_epoch(self, threshold: Tensor, epoch: int, process_group: ProcessGroup | None = None) -> Tensor:
         """Pace, tilt and lots of the next epoch."""
@@ -232,15 +198,3 @@ class StochasticSelection(ThresholdSchedule):
         self.pace_now.fill_(self.pace(epoch + 1))
         self.tilt_now.fill_(self.tilt + (self.last_tilt - self.tilt) * min(1.0, (epoch + 1) / self.epochs))
         return threshold
-
-
-def _place(key: Tensor, unknown: Tensor) -> Tensor:
-    """The place of each in ascending order, from 0, ties by index, what is unknown last."""
-    order = torch.where(unknown, torch.inf, key).argsort(stable=True)
-    return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
-
-
-def _ordered(key: Tensor, then: Tensor) -> Tensor:
-    """The order by `key`, ties by `then`."""
-    by_second = then.argsort(stable=True)
-    return by_second[key[by_second].argsort(stable=True)]

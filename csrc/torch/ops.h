@@ -66,6 +66,15 @@ TransitionsTensors emotion_transitions_cpu(const torch::stable::Tensor& labels, 
                                            const std::optional<torch::stable::Tensor>& fitted, int64_t ignore_index,
                                            bool breaks, bool by_speaker, bool weighs_both);
 
+/// The weighted sum of incoherence, transition and surprisal, [T], float64 where `is_wide` and else float32. A term whose
+/// weight is 0 is left out, and with it what it alone needs; each product is added with one rounding.
+torch::stable::Tensor extended_difficulty_cpu(
+    const std::vector<torch::stable::Tensor>& vectors, const torch::stable::Tensor& labels,
+    const std::optional<torch::stable::Tensor>& speakers, const torch::stable::Tensor& offsets,
+    const std::optional<torch::stable::Tensor>& present, const std::optional<torch::stable::Tensor>& similarity,
+    const std::optional<torch::stable::Tensor>& fitted, int64_t num_classes, int64_t window, bool of_predictions,
+    double incoherence, double transition, double surprisal, int64_t ignore_index, bool breaks, bool is_wide);
+
 /// The spread of each dialogue, [D], of confidences [M, T].
 torch::stable::Tensor modality_spread_cpu(const torch::stable::Tensor& confidence, const torch::stable::Tensor& offsets,
                                           const std::optional<torch::stable::Tensor>& present, bool of_means);
@@ -84,6 +93,20 @@ multiview_hardness_cpu(const std::vector<torch::stable::Tensor>& reconstruction,
 /// True for the ceil(pace n) smallest of them, of equal ones the first: bool [T].
 torch::stable::Tensor select_easiest_cpu(const torch::stable::Tensor& difficulty, std::optional<double> pace,
                                          const std::optional<torch::stable::Tensor>& pace_tensor);
+
+/// True where the lot falls on an utterance, at the odds of a pace and a tilt, 0-dim tensors: bool [T].
+torch::stable::Tensor select_by_odds_cpu(const torch::stable::Tensor& difficulty, const torch::stable::Tensor& ids,
+                                         const torch::stable::Tensor& epoch, int64_t seed,
+                                         const torch::stable::Tensor& pace, const torch::stable::Tensor& tilt);
+
+/// True for as many as lie up to the threshold, a 0-dim tensor, or as `instead_of` [T] takes, where it is given: by lot,
+/// or without ids the hardest; with offsets, each dialogue about as many as one of its length. bool [T].
+torch::stable::Tensor select_as_many_cpu(const torch::stable::Tensor& difficulty,
+                                         const std::optional<torch::stable::Tensor>& ids,
+                                         const torch::stable::Tensor& epoch, int64_t seed,
+                                         const torch::stable::Tensor& threshold,
+                                         const std::optional<torch::stable::Tensor>& instead_of,
+                                         const std::optional<torch::stable::Tensor>& offsets);
 
 /// The weight of each difficulty, of its shape, at a threshold given as a tensor or as a number; `groups`, of that
 /// shape too, for the scheme that ranks.

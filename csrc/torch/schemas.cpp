@@ -16,6 +16,10 @@ STABLE_TORCH_LIBRARY(spcl_fast, m) {
       "Tensor same_speaker_shifts, Tensor cross_speaker_shifts, Tensor num_speakers, Tensor difficulty, "
       "Tensor surprisal)");
   m.def(
+      "extended_difficulty(Tensor[] vectors, Tensor labels, Tensor? speakers, Tensor offsets, Tensor? present, "
+      "Tensor? similarity, Tensor? fitted, int num_classes, int window, bool of_predictions, float incoherence, "
+      "float transition, float surprisal, int ignore_index, bool breaks, bool is_wide) -> Tensor");
+  m.def(
       "modality_scores_backward(Tensor[] logits, Tensor labels, Tensor? present, int ignore_index, "
       "Tensor? grad_loss, Tensor? grad_confidence, Tensor? grad_entropy, Tensor? grad_margin) -> Tensor");
   m.def("modality_spread(Tensor confidence, Tensor offsets, Tensor? present, bool of_means) -> Tensor");
@@ -24,6 +28,11 @@ STABLE_TORCH_LIBRARY(spcl_fast, m) {
       "Tensor? valid, Tensor? scaling, int mi_sign, float slope, float direct_weight, float information_weight) -> "
       "(Tensor hardness, Tensor direct, Tensor information, Tensor scaling)");
   m.def("select_easiest(Tensor difficulty, float? pace, Tensor? pace_tensor=None) -> Tensor");
+  m.def(
+      "select_by_odds(Tensor difficulty, Tensor ids, Tensor epoch, int seed, Tensor pace, Tensor tilt) -> Tensor");
+  m.def(
+      "select_as_many(Tensor difficulty, Tensor? ids, Tensor epoch, int seed, Tensor threshold, Tensor? instead_of, "
+      "Tensor? offsets) -> Tensor");
   m.def(
       "self_paced_weights(Tensor difficulty, Tensor? threshold_tensor, float? threshold, int scheme, float parameter, "
       "Tensor? groups) -> Tensor");

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +14,8 @@ from spcl_fast.difficulty.measurer import Difficulty, StepInputs, Vectors, order
 from spcl_fast.difficulty.transitions import of_utterances, require_similarity, transitions
 from spcl_fast.ops import _check
 from spcl_fast.ops._emotion_transitions import IGNORED
-from spcl_fast.ops._window_coherence import SOURCES
+from spcl_fast.ops._engines import has_host_ops, tensor_list
+from spcl_fast.ops._window_coherence import MOST_WINDOW, SOURCES
 
 
 class ExtendedDifficulty(Difficulty):
@@ -143,6 +145,9 @@ class ExtendedDifficulty(Difficulty):
         Raises:
             ValueError: embeddings or speakers that a term needs are missing; what the ops refuse.
         """
+        if has_host_ops(inputs.labels.device, inputs.backend):
+            with suppress(RuntimeError, TypeError, AttributeError, IndexError):  # what it refuses is explained below
+                return self._at_once(inputs)
         name = type(self).__name__
         z = _check.logits(name, inputs.logits)
         real = _check.real(z.dtype)
@@ -160,6 +165,32 @@ class ExtendedDifficulty(Difficulty):
                 term = _as(real, of_dialogues.surprisal)
                 difficulty.add_(term, alpha=self.surprisal / math.log(z.C))
         return difficulty
+
+    def _at_once(self, inputs: StepInputs) -> Tensor:
+        """The same from one call of the compiled library, which checks all that it is given."""
+        logits = tensor_list(inputs.logits)
+        C, is_prediction = logits[0].shape[-1], self.source == "prediction"
+        vectors = []
+        if self.incoherence > 0:
+            vectors = logits if is_prediction else tensor_list(ordered_embeddings(type(self).__name__, inputs))
+        return torch.ops.spcl_fast.extended_difficulty(
+            vectors,
+            inputs.labels,
+            inputs.speakers,
+            inputs.offsets,
+            inputs.present,
+            self.similarity,
+            self.transition_counts,
+            C,
+            min(self.window, MOST_WINDOW),
+            is_prediction,
+            self.incoherence,
+            self.transition,
+            self.surprisal / math.log(C) if C > 1 else 0.0,  # one class surprises nobody
+            inputs.ignore_index,
+            self.ignored == "break",
+            logits[0].dtype == torch.float64,
+        )
 
     def _incoherence(self, name: str, inputs: StepInputs) -> Tensor:
         """The term, times its weight."""

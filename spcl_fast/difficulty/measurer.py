@@ -60,7 +60,17 @@ class StepInputs(NamedTuple):
     process_group: ProcessGroup | None = None
     backend: str | None = None
 
-    def step(self, measure: str, extra: Tensor | None = None, **options: Any) -> ops.SelfPacedStep:
+    def step(
+        self,
+        measure: str,
+        extra: Tensor | None = None,
+        *,
+        threshold: Tensor | float | None = None,
+        scheme: str = "hard",
+        scheme_parameters: Mapping[str, Any] | None = None,
+        normalizer: str = "all",
+        validate: str = "cheap",
+    ) -> ops.SelfPacedStep:
         """The fused step of these inputs; by default at no threshold, which only measures.
 
         Example:
@@ -75,17 +85,20 @@ class StepInputs(NamedTuple):
             self.logits,
             self.labels,
             self.offsets,
-            options.pop("threshold", None),
+            threshold,
             measure=measure,
             joint=self.joint,
             extra_difficulty=extra,
+            scheme=scheme,
+            scheme_parameters=scheme_parameters,
+            normalizer=normalizer,
             aggregate=self.aggregate,
             class_weight=self.class_weight,
             label_smoothing=self.label_smoothing,
             present=self.present,
             ignore_index=self.ignore_index,
+            validate=validate,
             backend=self.backend,
-            **options,
         )
 
 

@@ -16,13 +16,15 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from spcl_fast import _native
+from spcl_fast import _native, backends
 
 MOST_TENSORS = 32
 
 
 def tensor_list(vectors: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> list[Tensor]:
     """The tensors of all modalities as the raw ops take them; what they are, the ops look at."""
+    if type(vectors) is list:
+        return vectors
     if isinstance(vectors, Tensor):
         return [vectors]
     return list(vectors.values()) if isinstance(vectors, Mapping) else list(vectors)
@@ -31,6 +33,15 @@ def tensor_list(vectors: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> li
 def takes_all(backend: str) -> bool:
     """Whether a usual call can go to the raw op before anything of it is checked in Python."""
     return (backend == "cpu" and not _native.acts_as_device) or backend == "cuda"
+
+
+def has_host_ops(device: torch.device, backend: str | None) -> bool:
+    """Whether the compiled library takes calls of this device for which it has ops of the host alone."""
+    return (
+        device.type == "cpu"
+        and backends.choose("self_paced_step", backend, device, needs_grad=False) == "cpu"
+        and (not _native.acts_as_device)
+    )
 
 
 def engine(backend: str) -> ModuleType:

@@ -16,7 +16,7 @@ from spcl_fast.ops._engines import at_most, engine, takes_all, tensor_list
 OP = "window_coherence"
 SOURCES = ("embedding", "prediction")
 MOST_MODALITIES = 256
-_MOST_WINDOW = 2**62 + 1  # beyond every dialogue
+MOST_WINDOW = 2**62 + 1  # beyond every dialogue
 
 
 def window_coherence(
@@ -84,7 +84,7 @@ def window_coherence(
             needs_grad = torch.is_grad_enabled() and any(e.requires_grad for e in tensors)
             chosen = backends.choose(OP, backend, tensors[0].device, needs_grad=needs_grad)
             if takes_all(chosen):
-                options = (min(window, _MOST_WINDOW), source == "prediction")
+                options = (min(window, MOST_WINDOW), source == "prediction")
                 return native_coherence(chosen, tensors, offsets, present, options, needs_grad)
 
     _check.choice(OP, "source", source, SOURCES)
@@ -108,7 +108,7 @@ def window_coherence(
         _check.offsets(OP, offsets, z.T, z.device, "cheap")
         coherence = reference.window_coherence(z.joined, offsets, window=window, source=source, present=present)
         return coherence if out is None else out.copy_(coherence)
-    options = (min(window, _MOST_WINDOW), source == "prediction")
+    options = (min(window, MOST_WINDOW), source == "prediction")
     tensors = at_most(z.tensors, chosen)
     try:
         if out is None:
