@@ -96,7 +96,7 @@ def _table() -> np.ndarray:
     """What eight zero bits make of the lowest byte: uint32 [256]."""
     crc = np.arange(256, dtype=np.uint32)
     for _ in range(8):
-        crc = (crc >> 1) ^ np.where(crc & 1, np.uint32(_POLYNOMIAL), np.uint32(0))
+        crc = (crc >> np.uint32(1)) ^ np.where(crc & 1, np.uint32(_POLYNOMIAL), np.uint32(0))
     return crc
 
 
