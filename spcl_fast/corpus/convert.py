@@ -9,10 +9,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pyarrow import compute
 
 from spcl_fast.corpus import _utterances as rows
-from spcl_fast.corpus._arrow import pa
+from spcl_fast.corpus._arrow import compute, pa
 from spcl_fast.corpus._columns import columns_of, to_arrow
 from spcl_fast.corpus._tables import CLASS_NAMES, ROWS, class_names_of, tables_of
 from spcl_fast.corpus.atomic import atomic_file
