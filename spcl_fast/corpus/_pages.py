@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spcl_fast.corpus.checksum import _apply, _fastest, _shift_by
 
-_PIECE = 1 << 24
+_PIECE = 1 << 22
 
 
 def checksum_of_file(path: str | os.PathLike[str]) -> tuple[int, str]:

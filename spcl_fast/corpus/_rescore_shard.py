@@ -19,7 +19,7 @@ from spcl_fast.corpus._pages import checksum_of_file, release
 from spcl_fast.corpus._predict import Predictor
 from spcl_fast.corpus._records import HISTOGRAMS, Summary, input_identity, record_path, write_json
 from spcl_fast.corpus._scoring import IGNORED, Scoring
-from spcl_fast.corpus._slices import SLICE, slices
+from spcl_fast.corpus._slices import slice_rows, slices
 from spcl_fast.corpus._transition_counts import require_counted
 from spcl_fast.corpus.atomic import atomic_file
 from spcl_fast.corpus.manifest import StoreCorrupt
@@ -118,32 +118,36 @@ class _Slices:
     def __init__(self, job: Job, shard: Shard, index: int) -> None:
         self.job, self.shard = job, shard
         self.kernel = _inputs.kernels().rescore
-        longest = int(np.diff(shard.offsets).max(initial=0))
-        self.rows = min(max(SLICE, longest), shard.info.utterances)
         self.width = 2 * len(job.scoring.modalities) + 6
-        needed = self.rows * self._row_bytes()
-        if needed > job.memory:
-            raise ValueError(
-                f"{job.corpus.folder / shard.info.name}: shard {index} has a dialogue of {longest} utterances, which "
-                f"takes {-(-needed >> 20)} MB at a time: memory must be at least that for each worker "
-                f"(got {job.memory >> 20} MB)"
-            )
-        self.memory = np.empty(self.width * self.rows, np.float32)
-        self.releases = shard.info.bytes > job.memory // 4
         self.logits = [shard.logits[name] for name in job.scoring.modalities] if job.predictor is None else []
         embedded = job.scoring.source == "embedding" and job.scoring.wants_coherence
         self.embeddings = list(shard.embeddings.values()) if embedded else []
+        row_bytes = self._row_bytes()
+        self.rows = slice_rows(row_bytes)
+        longest = min(max(self.rows, int(np.diff(shard.offsets).max(initial=0))), shard.info.utterances)
+        needed, given = longest * row_bytes, job.memory - job.memory // 4  # the rest is for shards that are mapped
+        if needed > given:
+            raise ValueError(
+                f"{job.corpus.folder / shard.info.name}: shard {index} has {longest} utterances that are scored at a "
+                f"time, which takes {-(-needed // 3 * 4 >> 20) + 1} MB: memory must be at least that for each worker "
+                f"(got {job.memory >> 20} MB)"
+            )
+        self.memory = np.empty(self.width * longest, np.float32)
+        self.releases = shard.info.bytes > job.memory // 4
 
     def _row_bytes(self) -> int:
-        """Of one utterance: the buffer, what is converted for the file, the kernel's own, the model's logits."""
+        """Of one utterance: buffer, what is converted for the file, mapped pages, the kernel's own, a dialogue's."""
         scoring = self.job.scoring
-        of_model = 4 * len(scoring.modalities) * scoring.num_classes if self.job.predictor is not None else 0
-        return 4 * self.width + 16 + of_model
+        M = len(scoring.modalities)
+        stored = 2 * len(scoring.columns) if scoring.dtype == "float16" else 0
+        mapped = 8 + sum(rows.strides[0] for rows in (*self.logits, *self.embeddings))
+        of_model = 4 * M * scoring.num_classes if self.job.predictor is not None else 0
+        return 4 * self.width + stored + mapped + of_model + (20 + 4 * M) + 48
 
     def run(self, columns: ColumnFile, of_dialogues: ColumnFile, summary: Summary) -> None:
         """Scores every slice into the files, and adds what it comes to."""
         job = self.job
-        for first, last in slices(self.shard.offsets):
+        for first, last in slices(self.shard.offsets, self.rows):
             if job.is_stopped():
                 raise Stopped
             self._slice(first, last, columns, of_dialogues, summary)

@@ -7,8 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-#: utterances of a slice, unless a dialogue has more; sums are rounded slice by slice, so it decides their last bits
-SLICE = 1 << 16
+#: most utterances of a slice, unless a dialogue has more, and the least, unless there are no more
+SLICE, LEAST = 1 << 16, 1 << 10
+_BYTES = 1 << 25
+
+
+def slice_rows(row_bytes: int) -> int:
+    """Utterances of a slice, by what one takes. Sums are rounded slice by slice, so no memory that is given decides."""
+    return max(LEAST, min(SLICE, _BYTES // row_bytes))
 
 
 def slices(
