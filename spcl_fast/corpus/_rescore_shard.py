@@ -129,7 +129,7 @@ class _Slices:
         if needed > given:
             raise ValueError(
                 f"{job.corpus.folder / shard.info.name}: shard {index} has {longest} utterances that are scored at a "
-                f"time, which takes {-(-needed // 3 * 4 >> 20) + 1} MB: memory must be at least that for each worker "
+                f"time, which takes {-(-needed * 4 // 3 >> 20)} MB: memory must be at least that for each worker "
                 f"(got {job.memory >> 20} MB)"
             )
         self.memory = np.empty(self.width * longest, np.float32)

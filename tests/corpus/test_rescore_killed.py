@@ -27,7 +27,7 @@ def start(corpus, out, workers):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_at_random_moments_it_continues(tmp_path, workers):
-    corpus = helpers.write_corpus(tmp_path / "corpus", dialogues=120, longest=40, per_shard=160)
+    corpus = helpers.write_corpus(tmp_path / "corpus", dialogues=200, longest=40, per_shard=160)
     began = time.monotonic()
     undisturbed = start(corpus, tmp_path / "whole", workers)
     undisturbed.join()
@@ -35,9 +35,9 @@ def test_killed_at_random_moments_it_continues(tmp_path, workers):
     assert undisturbed.exitcode == 0
     rng = np.random.default_rng(workers)
     killed = 0
-    for _ in range(60):  # until one gets to the end, however slow the machine is
+    for _ in range(200):  # until one gets to the end, however slow the machine is
         child = start(corpus, tmp_path / "killed", workers)
-        child.join(seconds * rng.uniform(0.02, 0.5) * (1 + killed / 10))
+        child.join(seconds * rng.uniform(0.02, 0.2) * (1 + killed / 20))
         if child.exitcode is None:
             os.kill(child.pid, signal.SIGKILL)
             child.join()

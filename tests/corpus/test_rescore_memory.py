@@ -11,10 +11,12 @@ import numpy as np
 from spcl_fast.corpus import CorpusWriter, Modality
 
 CHILD = """
-import json, resource, sys
+import json, sys
 from spcl_fast.corpus import open_corpus, rescore
 from spcl_fast.corpus._rescore_shard import _inputs
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+def peak():  # of this program alone: what getrusage says has that of its parent in it
+    (line,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    return int(line.split()[1]) << 10
 rescore(open_corpus(sys.argv[1]), sys.argv[2])  # all that is imported and allocated once
 before = peak()
 scores = rescore(open_corpus(sys.argv[3]), sys.argv[4], memory=int(sys.argv[5]), workers=2).scores
@@ -43,4 +45,4 @@ def test_memory_is_bounded_whatever_the_shard(tmp_path):
     found = json.loads(done.stdout)
     assert (tmp_path / "large" / "shard-000000.arrow").stat().st_size > 2 * memory
     assert found["scored"] == 320_000
-    assert found["taken"] < memory
+    assert 4 << 20 < found["taken"] < memory
