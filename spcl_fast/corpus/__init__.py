@@ -1,6 +1,7 @@
 """Corpora past memory: stored in shards, read in place. Needs pyarrow (`spcl_fast[corpus]`)."""
 
 from spcl_fast.corpus.checksum import checksum
+from spcl_fast.corpus.convert import store_dataset, store_table, to_record_batches, write_parquet
 from spcl_fast.corpus.manifest import (
     CORPUS_FORMAT,
     SCORES_FORMAT,
@@ -33,5 +34,9 @@ __all__ = [
     "plan",
     "read_manifest",
     "rescore",
+    "store_dataset",
+    "store_table",
+    "to_record_batches",
     "write_manifest",
+    "write_parquet",
 ]

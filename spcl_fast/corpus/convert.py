@@ -9,10 +9,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pyarrow import compute
 
 from spcl_fast.corpus import _utterances as rows
-from spcl_fast.corpus._arrow import pa
+from spcl_fast.corpus._arrow import compute, pa
 from spcl_fast.corpus._columns import columns_of, to_arrow
 from spcl_fast.corpus._tables import CLASS_NAMES, ROWS, class_names_of, tables_of
 from spcl_fast.corpus.atomic import atomic_file
@@ -70,7 +69,7 @@ def store_table(
 
     Example:
         >>> import pyarrow as pa
-        >>> from spcl_fast.corpus.convert import store_table
+        >>> from spcl_fast.corpus import store_table
         >>> table = pa.table({
         ...     "dialogue_id": ["a", "a", "b"], "utterance_index": [0, 1, 0], "speaker": ["Ross", "Joey", "Ross"],
         ...     "label": [1, 0, 1], "logits.text": pa.array([[1.0, 2.0]] * 3, pa.list_(pa.float32(), 2)),
@@ -134,7 +133,7 @@ def store_dataset(
         ValueError: a split that the corpus does not have.
 
     Example:
-        >>> from spcl_fast.corpus.convert import store_dataset
+        >>> from spcl_fast.corpus import store_dataset
         >>> from spcl_fast.merc.synthetic import make_synthetic
         >>> store_dataset(make_synthetic("meld-like", dialogues={"train": 3, "dev": 2}), "train", split="train")
         Corpus('train': 3 dialogues, 29 utterances, 1 shard; text, audio, visual)
@@ -176,8 +175,7 @@ def to_record_batches(corpus: Corpus, *, rows_per_batch: int = ROWS) -> Iterator
 
     Example:
         >>> import numpy as np
-        >>> from spcl_fast.corpus import CorpusWriter, Modality, open_corpus
-        >>> from spcl_fast.corpus.convert import to_record_batches
+        >>> from spcl_fast.corpus import CorpusWriter, Modality, open_corpus, to_record_batches
         >>> with CorpusWriter("small", [Modality("text", num_classes=2)]) as writer:
         ...     writer.add([7, 8], [0, 1, 0], [1, 0, -100], {"text": np.zeros((3, 2), np.float32)}, offsets=[0, 2, 3])
         >>> for batch in to_record_batches(open_corpus("small"), rows_per_batch=2):
@@ -212,7 +210,7 @@ def write_parquet(corpus: Corpus, path: str | os.PathLike[str], *, rows_per_grou
         StoreCorrupt: a shard is damaged.
 
     Example:
-        >>> from spcl_fast.corpus.convert import store_dataset, store_table, write_parquet
+        >>> from spcl_fast.corpus import store_dataset, store_table, write_parquet
         >>> from spcl_fast.merc.synthetic import make_synthetic
         >>> corpus = store_dataset(make_synthetic("meld-like", dialogues={"train": 3}), "small")
         >>> write_parquet(corpus, "small.parquet")

@@ -21,6 +21,7 @@ from spcl_fast.corpus._columns import (
     to_numpy,
     utterance_schema,
 )
+from spcl_fast.corpus._ipc_form import is_compressed
 from spcl_fast.corpus.checksum import checksum
 from spcl_fast.corpus.manifest import Manifest, Modality, ShardInfo, StoreCorrupt, read_manifest
 
@@ -253,6 +254,8 @@ def _read(path: Path, schema: Any, rows: int, size: int, said: str | None, full:
             raise StoreCorrupt(wrong)
         if file.num_record_batches != 1:
             raise StoreCorrupt(f"must be one record batch (got {file.num_record_batches})")
+        if is_compressed(content):
+            raise StoreCorrupt("must be uncompressed")
         batch = file.get_batch(0)
     batch.validate(full=full)
     if full and any(column.null_count for column in batch.columns):
@@ -261,7 +264,7 @@ def _read(path: Path, schema: Any, rows: int, size: int, said: str | None, full:
         raise StoreCorrupt(f"must have {rows} rows (got {batch.num_rows})")
     for buffer in (buffer for column in batch.columns for buffer in column.buffers() if buffer is not None):
         if buffer.size and not 0 <= buffer.address - content.address <= content.size - buffer.size:
-            raise StoreCorrupt("must be uncompressed")
+            raise StoreCorrupt("must lie in the file")
     return batch
 
 

@@ -121,7 +121,8 @@ class CorpusWriter:
             offsets: `int [D + 1]`, from 0 to T without falling; a dialogue may be empty.
 
         Raises:
-            OSError: a shard cannot be written, such as on a full disk; the message names the file.
+            OSError: a shard cannot be written, such as on a full disk; the message names the file, and the writer is
+                closed without a corpus.
             TypeError: another dtype, or no array.
             ValueError: another shape, a modality that is missing or not known, offsets that fall, a number that int32
                 does not have, a writer that is closed.
@@ -154,7 +155,11 @@ class CorpusWriter:
             if rest:
                 raise ValueError(f"{unknown}: must be of modalities that store it (got {', '.join(map(repr, rest))})")
         self._id_type = kind if len(ids) else self._id_type
-        self._take(ids, ends, given)
+        try:
+            self._take(ids, ends, given)
+        except BaseException:  # nobody can know how much of it was taken
+            self.abandon()
+            raise
 
     def close(self) -> None:
         """Writes the last shard, then the manifest: now the corpus is there. Closing twice does nothing.
@@ -267,6 +272,7 @@ class CorpusWriter:
 
     def _release(self) -> None:
         if self._lock is not None:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)  # also for processes that were forked meanwhile
             os.close(self._lock)
             self._lock = None
 

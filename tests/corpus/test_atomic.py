@@ -202,6 +202,17 @@ def test_corpus_is_not_replaced_unasked(tmp_path):
     assert (value_of(tmp_path), names_in(tmp_path)) == (2.0, files_of(tmp_path))
 
 
+def test_writer_that_failed_is_closed(tmp_path):
+    writer = CorpusWriter(tmp_path, TEXT, utterances_per_shard=1)
+    rows = ([0, 0], [0, 0], {"text": np.ones((2, 2), np.float32)})
+    with room_for(100), pytest.raises(OSError, match="File too large"):
+        writer.add([1, 2], *rows, offsets=[0, 1, 2])
+    assert names_in(tmp_path) == set()
+    with pytest.raises(ValueError, match="the writer must be open"):
+        writer.add([1, 2], *rows, offsets=[0, 1, 2])
+    write(tmp_path, 1.0)  # the folder is free
+
+
 def test_two_writers_do_not_mix(tmp_path):
     with CorpusWriter(tmp_path, TEXT) as writer:
         with pytest.raises(OSError, match="another writer is at work"):

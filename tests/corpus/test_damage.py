@@ -188,6 +188,23 @@ def test_compressed_files_are_refused(store, codec):
     assert "must be uncompressed" in refusal(store, FILES[0])
 
 
+def test_nothing_is_unpacked_to_find_that_it_is_packed(store):
+    """A small file of large zeros took their memory before it was refused."""
+    path = store / FILES[0]
+    first = batch_of(path).slice(0, 1)
+    large = pa.Table.from_batches([first] * 100_000).combine_chunks().to_batches()[0]
+    rewritten(path, [large], options=pa.ipc.IpcWriteOptions(compression="zstd"))
+    assert path.stat().st_size < large.nbytes // 50
+    sealed(store, FILES[0])
+    pool = pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(pool)
+    try:
+        assert "must be uncompressed" in refusal(store, FILES[0])
+    finally:
+        pa.set_memory_pool(pa.default_memory_pool())
+    assert pool.max_memory() < large.nbytes // 50
+
+
 def test_files_of_other_tools_are_read(store):
     """Another alignment, nulls that could be there, and metadata of one's own say nothing else."""
     for name in FILES:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("pyarrow")
 
@@ -271,3 +277,32 @@ def test_a_corpus_travels_to_other_processes(tmp_path):
     write(tmp_path, make([2, 3]))
     again = pickle.loads(pickle.dumps(open_corpus(tmp_path)))
     assert again.shard(0).offsets.tolist() == [0, 2, 5]
+
+
+def test_missing_pyarrow_says_what_to_install():
+    code = "import sys; sys.modules['pyarrow'] = None; import spcl_fast.corpus"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: stores need pyarrow: install spcl_fast[corpus]"
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    lengths=st.lists(st.integers(0, 9), max_size=12),
+    cuts=st.lists(st.integers(0, 12), max_size=4),
+    per_shard=st.integers(1, 15),
+)
+def test_shards_are_whole_dialogues_in_their_order(tmp_path_factory, lengths, cuts, per_shard):
+    folder = tmp_path_factory.mktemp("store")
+    of = make(lengths)
+    edges = sorted({0, len(lengths), *(min(cut, len(lengths)) for cut in cuts)})
+    parts = [part(of, first, last) for first, last in itertools.pairwise(edges)]
+    write(folder, *parts, utterances_per_shard=per_shard)
+    shards = list(open_corpus(folder))
+    assert [n for shard in shards for n in np.diff(shard.offsets)] == lengths
+    assert [i for shard in shards for i in shard.dialogue_id] == list(of["dialogue_id"])
+    for values, name in ((of["logits"]["text"], "text"), (of["logits"]["audio"], "audio")):
+        np.testing.assert_array_equal(np.concatenate([values[:0], *(s.logits[name] for s in shards)]), values)
+    for shard, after in itertools.pairwise(shards):  # each took all it could
+        longer = shard.info.utterances + int(np.diff(after.offsets)[0])
+        assert longer > per_shard or shard.info.dialogues == per_shard
+        assert shard.info.utterances <= per_shard or shard.info.dialogues == 1
