@@ -184,7 +184,9 @@ class Slices(torch.utils.data.Dataset[Any]):
 
 
 @torch.inference_mode()
-def by_torch(z: torch.Tensor, y: torch.Tensor, who: torch.Tensor, offsets: torch.Tensor, counts: torch.Tensor) -> Columns:
+def by_torch(
+    z: torch.Tensor, y: torch.Tensor, who: torch.Tensor, offsets: torch.Tensor, counts: torch.Tensor
+) -> Columns:
     """A slice by eager PyTorch."""
     logits = z.float()
     lengths = offsets.diff()
@@ -274,7 +276,9 @@ def measure(folder: Path, utterances: int) -> dict[str, Any]:
     found["runs"] = {}
     for name, run in runs.items():
         found["runs"][name] = best = min((run() for _ in range(2)), key=lambda facts: facts["seconds"])
-        print(f"{name}: {best['seconds']:.2f} s, {best['seconds'] / floor:.2f} x the floor of {floor:.2f} s", flush=True)
+        print(
+            f"{name}: {best['seconds']:.2f} s, {best['seconds'] / floor:.2f} x the floor of {floor:.2f} s", flush=True
+        )
     found["speed of 2 processes"] = found["runs"]["1 process"]["seconds"] / found["runs"]["2 processes"]["seconds"]
     shutil.rmtree(out)
     shutil.rmtree(corpus.folder)
@@ -285,11 +289,16 @@ def measure(folder: Path, utterances: int) -> dict[str, Any]:
 def rivals(folder: Path, utterances: int) -> dict[str, Any]:
     """Ours with two workers and the rivals on two threads, on a corpus of their size."""
     corpus, out = write_corpus(folder / "corpus", utterances), folder / "scores"
-    found: dict[str, Any] = {"utterances": utterances, "ours": min(ours(corpus, out, workers=2)["seconds"] for _ in range(3))}
+    found: dict[str, Any] = {
+        "utterances": utterances,
+        "ours": min(ours(corpus, out, workers=2)["seconds"] for _ in range(3)),
+    }
     for name, columns_of in {"NumPy and pandas": of_pandas, "PyTorch and DataLoader": of_torch}.items():
         found[name] = rival(corpus, folder / "rival", columns_of)["seconds"]
         require_agreement(corpus, out, folder / "rival")
-        print(f"{name}: {found[name]:.2f} s, ours {found['ours']:.3f} s: {found[name] / found['ours']:.0f} x", flush=True)
+        print(
+            f"{name}: {found[name]:.2f} s, ours {found['ours']:.3f} s: {found[name] / found['ours']:.0f} x", flush=True
+        )
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spcl_fast.corpus.checksum import _apply, _fastest, _shift_by
+from spcl_fast.corpus.checksum import _fastest, _shift_by
 
 _PIECE = 1 << 22
 
@@ -27,7 +27,7 @@ def checksum_of_file(path: str | os.PathLike[str]) -> tuple[int, str]:
     while begin < size:  # the first piece is what is left over, so that all others are of one size
         end = begin + (_PIECE if begin else size % _PIECE or _PIECE)
         piece = mapped[begin:end]
-        crc = int(_apply(_by_a_piece(), np.array([crc], np.uint32))[0]) ^ _fastest()(piece)
+        crc = _followed_by_a_piece(crc) ^ _fastest()(piece)
         release(piece)
         begin = end
     return size, f"crc32c:{crc:08x}"
@@ -42,10 +42,19 @@ def release(values: NDArray[Any]) -> None:
         _madvise()(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)
 
 
+def _followed_by_a_piece(crc: int) -> int:
+    """What a piece of zeros makes of a checksum before it."""
+    result = 0
+    for bit, of_bit in enumerate(_by_a_piece()):
+        if crc >> bit & 1:
+            result ^= of_bit
+    return result
+
+
 @cache
-def _by_a_piece() -> NDArray[np.uint32]:
-    """What the bytes of a piece that follow do to a checksum."""
-    return _shift_by(_PIECE)
+def _by_a_piece() -> list[int]:
+    """The same of each of its 32 bits."""
+    return [int(word) for word in _shift_by(_PIECE)]
 
 
 @cache

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
 
 from spcl_fast import _options
 from spcl_fast.corpus.manifest import Manifest

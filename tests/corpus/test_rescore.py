@@ -36,7 +36,9 @@ def check(corpus, scores, C, **how):
             np.testing.assert_array_equal(scores.column(name, i, verify=True), wanted[name], err_msg=name)
 
 
-@pytest.mark.parametrize(("M", "C", "dtype"), [(3, 5, "float16"), (2, 7, "float32"), (3, 20, "bfloat16"), (3, 3, "float16")])
+@pytest.mark.parametrize(
+    ("M", "C", "dtype"), [(3, 5, "float16"), (2, 7, "float32"), (3, 20, "bfloat16"), (3, 3, "float16")]
+)
 def test_rescore_gives_the_numbers_of_the_ops(tmp_path, M, C, dtype):
     corpus = write_corpus(tmp_path / "corpus", M=M, C=C, dtype=dtype)
     assert len(corpus) > 3
@@ -135,7 +137,9 @@ def test_extended_difficulty_is_that_of_the_measurer(tmp_path):
 def test_columns_are_chosen_and_halves_are_rounded(tmp_path):
     corpus = write_corpus(tmp_path / "corpus")
     every = rescore(corpus, tmp_path / "all").scores
-    scores = rescore(corpus, tmp_path / "few", columns=["difficulty", "loss", "confidence.audio"], dtype="float16").scores
+    scores = rescore(
+        corpus, tmp_path / "few", columns=["difficulty", "loss", "confidence.audio"], dtype="float16"
+    ).scores
     assert scores.columns == ("loss.text", "loss.audio", "loss.visual", "confidence.audio", "difficulty")
     for name in scores.columns:
         with np.errstate(over="ignore"):
@@ -346,8 +350,11 @@ def test_model_gives_the_logits(tmp_path, monkeypatch, batch_utterances):
     for i, shard in enumerate(corpus):
         position = (np.arange(shard.info.utterances) - np.repeat(shard.offsets[:-1], np.diff(shard.offsets)))[:, None]
         logits = [
-            (torch.tensor(1.5) * torch.tensor(e[:, :3]) + 0.01 * torch.tensor(position)
-             + 0.1 * torch.tensor(shard.speaker)[:, None]).numpy()
+            (
+                torch.tensor(1.5) * torch.tensor(e[:, :3])
+                + 0.01 * torch.tensor(position)
+                + 0.1 * torch.tensor(shard.speaker)[:, None]
+            ).numpy()
             for e in shard.embeddings.values()
         ]
         step = arrays.self_paced_step(logits, shard.label, shard.offsets, None)

@@ -30,7 +30,9 @@ def write(folder, lengths, C=32):
     values = rng.standard_normal((4096, C)).astype(np.float32)
     logits = {name: np.resize(values, (T, C)) for name in ("text", "audio")}
     with CorpusWriter(folder, [Modality(name, num_classes=C) for name in logits], utterances_per_shard=T) as writer:
-        writer.add(np.arange(len(lengths)), np.zeros(T, int), np.arange(T) % C, logits, offsets=np.cumsum([0, *lengths]))
+        writer.add(
+            np.arange(len(lengths)), np.zeros(T, int), np.arange(T) % C, logits, offsets=np.cumsum([0, *lengths])
+        )
 
 
 def test_memory_is_bounded_whatever_the_shard(tmp_path):
