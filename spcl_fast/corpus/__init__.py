@@ -12,6 +12,8 @@ from spcl_fast.corpus.manifest import (
     read_manifest,
     write_manifest,
 )
+from spcl_fast.corpus.rescore import Rescored, plan, rescore
+from spcl_fast.corpus.scores import Scores
 from spcl_fast.corpus.store import Corpus, Shard, open_corpus
 from spcl_fast.corpus.writer import CorpusWriter
 
@@ -22,12 +24,16 @@ __all__ = [
     "CorpusWriter",
     "Manifest",
     "Modality",
+    "Rescored",
+    "Scores",
     "Shard",
     "ShardInfo",
     "StoreCorrupt",
     "checksum",
     "open_corpus",
+    "plan",
     "read_manifest",
+    "rescore",
     "store_dataset",
     "store_table",
     "to_record_batches",
