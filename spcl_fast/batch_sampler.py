@@ -10,7 +10,7 @@ import numpy as np
 
 from spcl_fast import _sampling
 from spcl_fast._paces import integer
-from spcl_fast._sampling import Vector
+from spcl_fast._sampling import RowOrder, SizeBounds, Vector
 from spcl_fast._sharded import Settings, ShardedSampler
 
 
@@ -86,20 +86,19 @@ class CurriculumBatchSampler(ShardedSampler[list[int]]):
             "drop_last": self.drop_last,
         }
 
-    def _units(self, order: np.ndarray) -> _Batches:
+    def _units(self, order: np.ndarray | RowOrder) -> _Batches:
         if self.batch_size is not None:
-            bounds = _sampling.size_bounds(len(order), self.batch_size, self.drop_last)
-        else:
-            assert self._lengths is not None
-            assert self.max_utterances is not None
-            bounds = _sampling.budget_bounds(self._lengths[order], self.max_utterances, self.drop_last)
-        return _Batches(order, bounds)
+            return _Batches(order, SizeBounds(len(order), self.batch_size, self.drop_last))
+        assert self._lengths is not None
+        assert self.max_utterances is not None
+        lengths = self._lengths[order[:]]
+        return _Batches(order, _sampling.budget_bounds(lengths, self.max_utterances, self.drop_last))
 
 
 class _Batches:
     """The batches of an epoch in their common order."""
 
-    def __init__(self, order: np.ndarray, bounds: np.ndarray) -> None:
+    def __init__(self, order: np.ndarray | RowOrder, bounds: np.ndarray | SizeBounds) -> None:
         self._order, self._bounds = order, bounds
 
     def __len__(self) -> int:
