@@ -28,7 +28,7 @@ NOT_FOR_USERS = ("spcl_fast.__main__", "spcl_fast.cli", "spcl_fast.kernels")
 # Their examples belong to the host. All others take tensors on any device, and run on each backend of it.
 ON_THE_HOST = (
     *("spcl_fast.arrays", "spcl_fast.backends", "spcl_fast.batch", "spcl_fast.integrations"),
-    *("spcl_fast.merc", "spcl_fast.report"),
+    *("spcl_fast.corpus", "spcl_fast.merc", "spcl_fast.report"),
 )
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

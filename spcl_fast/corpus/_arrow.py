@@ -1,0 +1,10 @@
+"""PyArrow, or what to install."""
+
+from __future__ import annotations
+
+try:
+    import pyarrow as pa
+except ModuleNotFoundError:
+    raise ModuleNotFoundError("stores need pyarrow: install spcl_fast[corpus]", name="pyarrow") from None
+
+__all__ = ["pa"]
