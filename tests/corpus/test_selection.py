@@ -81,7 +81,7 @@ def test_threshold_of_little_or_nothing():
     assert global_threshold(np.array([2.5, 1.0]), 0.5) == 1.0
 
 
-@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.settings(deadline=None, max_examples=30)
 @given(
     st.lists(st.lists(st.floats(width=32) | st.integers(0, 3).map(float), max_size=30), max_size=5),
     st.floats(1e-6, 1),
@@ -102,7 +102,7 @@ def test_selection_is_select_easiest_for_any_values_and_cuts(tmp_path_factory, s
 def test_selection_takes_exactly_as_many_with_ties_by_row(dtype, form, tmp_path):
     corpus = hostile(dtype)
     before = np.zeros(0, np.int64)
-    for pace in PACES:
+    for pace in (1e-9, 1 / 3, 1.0):
         expected = np.flatnonzero(ops.select_easiest(torch.from_numpy(corpus), pace).numpy())
         contents = set()
         for i, at in enumerate(CUTS):
@@ -213,7 +213,7 @@ def test_a_changed_or_shortened_file_is_refused_with_its_name(chosen):
     found, _, _ = chosen
     raw = found.path.read_bytes()
     rng = np.random.default_rng(1)
-    places = [*range(0, 400, 7), *rng.integers(0, len(raw), 60).tolist(), len(raw) - 1]
+    places = [*range(0, 300, 13), *rng.integers(0, len(raw), 20).tolist(), len(raw) - 1]
     for place in places:
         damaged = bytearray(raw)
         damaged[place] ^= 1 << int(rng.integers(8))
