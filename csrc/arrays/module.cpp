@@ -35,4 +35,9 @@ PYBIND11_MODULE(_arrays, m) {
   m.def("super_loss", &spcl::arrays::super_loss, py::arg("loss"), py::arg("threshold"), py::arg("regularization"));
   m.def("window_coherence", &spcl::arrays::window_coherence, py::arg("embeddings"), py::arg("offsets"),
         py::arg("present").none(true), py::arg("window"), py::arg("of_predictions"));
+  m.def("rescore", &spcl::arrays::rescore, py::arg("logits"), py::arg("labels"), py::arg("speakers").none(true),
+        py::arg("offsets"), py::arg("embeddings"), py::arg("counts").none(true), py::arg("measure"),
+        py::arg("of_means"), py::arg("window"), py::arg("incoherence"), py::arg("transition"), py::arg("surprisal"),
+        py::arg("wants_modalities"), py::arg("wants_coherence"), py::arg("wants_transitions"), py::arg("out"),
+        py::arg("of_dialogues"), py::arg("scored"));
 }

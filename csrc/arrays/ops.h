@@ -55,4 +55,16 @@ pybind11::tuple super_loss(const pybind11::array& loss, double threshold, double
 pybind11::array window_coherence(const std::vector<pybind11::array>& embeddings, const pybind11::array& offsets,
                                  const std::optional<pybind11::array>& present, int64_t window, bool of_predictions);
 
+/// What a corpus is rescored to, of one slice of whole dialogues, written into `out` float32 [2 M + 6, T] (loss and
+/// confidence of each modality, spread, coherence, transition, surprisal, utterance loss, difficulty; what is not
+/// wanted is left as it is), `of_dialogues` float32 [5, D] (spread, transition, mean and largest difficulty, mean
+/// utterance loss) and `scored` int64 [D]. Logits and embeddings are M arrays each, uint16 being bfloat16. Returns
+/// scored, nonfinite, bad_label, undefined, loss_sum, confidence_sum [M] and the counts of transitions [C, C].
+pybind11::tuple rescore(const std::vector<pybind11::array>& logits, const pybind11::array& labels,
+                        const std::optional<pybind11::array>& speakers, const pybind11::array& offsets,
+                        const std::vector<pybind11::array>& embeddings, const std::optional<pybind11::array>& fitted,
+                        int64_t measure, bool of_means, int64_t window, double incoherence, double transition,
+                        double surprisal, bool wants_modalities, bool wants_coherence, bool wants_transitions,
+                        pybind11::array out, pybind11::array of_dialogues, pybind11::array scored);
+
 }  // namespace spcl::arrays

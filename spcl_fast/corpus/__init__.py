@@ -11,6 +11,8 @@ from spcl_fast.corpus.manifest import (
     read_manifest,
     write_manifest,
 )
+from spcl_fast.corpus.rescore import Rescored, plan, rescore
+from spcl_fast.corpus.scores import Scores
 from spcl_fast.corpus.store import Corpus, Shard, open_corpus
 from spcl_fast.corpus.writer import CorpusWriter
 
@@ -21,11 +23,15 @@ __all__ = [
     "CorpusWriter",
     "Manifest",
     "Modality",
+    "Rescored",
+    "Scores",
     "Shard",
     "ShardInfo",
     "StoreCorrupt",
     "checksum",
     "open_corpus",
+    "plan",
     "read_manifest",
+    "rescore",
     "write_manifest",
 ]
