@@ -73,7 +73,7 @@ def write_selection(
 
     Example:
         >>> import numpy as np
-        >>> from spcl_fast.corpus.index import SelectionIndex, write_selection
+        >>> from spcl_fast.corpus import SelectionIndex, write_selection
         >>> masks = [np.array([True, False]), np.array([True])]
         >>> write_selection("own.selection", masks, rows=3, count=2)
         >>> np.asarray(SelectionIndex("own.selection")).tolist()
@@ -124,8 +124,8 @@ class SelectionIndex:
 
     Example:
         >>> import numpy as np
-        >>> from spcl_fast.corpus.index import SelectionIndex
-        >>> from spcl_fast.corpus.selection import select
+        >>> from spcl_fast.corpus import SelectionIndex
+        >>> from spcl_fast.corpus import select
         >>> shards = [np.array([0.5, 0.25, 0.75]), np.array([1.0, 0.125])]
         >>> _ = select(shards, pace=0.6, out="easy.selection")
         >>> index = SelectionIndex("easy.selection")
@@ -205,7 +205,7 @@ class SelectionIndex:
 
         Example:
             >>> import numpy as np
-            >>> from spcl_fast.corpus.index import SelectionIndex, write_selection
+            >>> from spcl_fast.corpus import SelectionIndex, write_selection
             >>> write_selection("own.selection", [np.array([True, False, True])], rows=3, count=2)
             >>> SelectionIndex("own.selection").mask(1, 3).tolist()
             [False, True]

@@ -7,15 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from spcl_fast import _distributed, arrays
+from spcl_fast import arrays
 from spcl_fast._paces import is_pace, number
 from spcl_fast.corpus.index import SelectionIndex, write_selection
-from spcl_fast.ops._radix_select import next_digit
-from spcl_fast.reference import keys
-from spcl_fast.reference.rank_of_pace import rank_of_pace
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -25,9 +21,9 @@ __all__ = ["GlobalThreshold", "global_threshold", "global_thresholds", "select"]
 Column = NDArray[np.floating[Any]]
 Columns = Iterable[Column] | Column
 
-PIECE = 1 << 17  # values that stay in the cache while several paces count them
-DTYPES = {np.dtype(np.float16): torch.float16, np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float64}
-NUMPY = {dtype: name for name, dtype in DTYPES.items()}
+PIECE = 1 << 17  # values that stay in the cache while several paces count them, or a mask is made of them
+MOST_AT_ONCE = 1 << 24
+DTYPES = tuple(map(np.dtype, (np.float16, np.float32, np.float64)))
 
 
 class GlobalThreshold(NamedTuple):
@@ -41,7 +37,7 @@ class GlobalThreshold(NamedTuple):
 
     Example:
         >>> import numpy as np
-        >>> from spcl_fast.corpus.selection import global_thresholds
+        >>> from spcl_fast.corpus import global_thresholds
         >>> (found,) = global_thresholds([np.array([0.5, np.nan]), np.array([0.5, 0.25])], [0.5])
         >>> float(found.value), found.taken, found.ties, found.known, found.total
         (0.5, 2, 1, 3, 4)
@@ -70,7 +66,7 @@ def global_threshold(columns: Columns, pace: float, *, process_group: ProcessGro
 
     Example:
         >>> import numpy as np
-        >>> from spcl_fast.corpus.selection import global_threshold
+        >>> from spcl_fast.corpus import global_threshold
         >>> shards = np.array([0.5, 2.0, 0.25], np.float32), np.array([np.nan, 0.25], np.float32)
         >>> float(global_threshold(shards, 0.6))  # the third of four
         0.5
@@ -105,31 +101,40 @@ def global_thresholds(
 
     Example:
         >>> import numpy as np
-        >>> from spcl_fast.corpus.selection import global_thresholds
+        >>> from spcl_fast.corpus import global_thresholds
         >>> shards = [np.arange(6, dtype=np.float32), np.arange(6, 10, dtype=np.float32)]
         >>> [float(found.value) for found in global_thresholds(shards, [0.1, 0.5, 1.0])]
         [0.0, 4.0, 9.0]
     """
+    import torch  # not before it is needed: scores are made and columns are read without
+
+    from spcl_fast import _distributed
+    from spcl_fast.ops._radix_select import next_digit
+    from spcl_fast.reference import keys
+    from spcl_fast.reference.rank_of_pace import rank_of_pace
+
     name = "global_threshold"
     paces = [number(name, "pace", pace, "in (0, 1]", is_pace) for pace in paces]
     group = None if process_group is None else _distributed.group(name, process_group)
     shards = _repeatable(name, columns)
-    dtype, total = _extent(name, shards, group)
+    extent = _distributed.all_sum(torch.from_numpy(_extent(name, shards)), group).numpy()
+    dtype, total = _common(name, extent)
+    like: torch.dtype = getattr(torch, dtype.name)
     prefixes = [torch.zeros((), dtype=torch.int64) for _ in paces]
     ranks, taken, known = prefixes, prefixes, 0
-    for level in range(keys.levels(dtype) if paces else 0):
-        wanted = {int(prefix): row for row, prefix in enumerate(sorted(set(map(int, prefixes))))}
-        counts = _distributed.all_sum(_counts(shards, list(wanted), level, dtype), group)
+    for level in range(keys.levels(like) if paces else 0):
+        bits = keys.digit_at(like, level).bits
+        rows = {prefix: row for row, prefix in enumerate(sorted(set(map(int, prefixes))))}
+        counts = _distributed.all_sum(torch.from_numpy(_counts(shards, list(rows), level, bits)), group)
         if level == 0:
             known = int(counts.sum())
             ranks = taken = [rank_of_pace(pace, torch.tensor(known)) for pace in paces]
-        bits = keys.digit_at(dtype, level).bits
         digits = [
-            next_digit(counts[wanted[int(prefix)]], prefix, rank, bits)
+            next_digit(counts[rows[int(prefix)]], prefix, rank, bits)
             for prefix, rank in zip(prefixes, ranks, strict=True)
         ]
         prefixes, ranks = [prefix for prefix, _ in digits], [rank for _, rank in digits]
-    values = [keys.value_of(prefix, dtype).numpy()[()] if known else NUMPY[dtype].type(np.nan) for prefix in prefixes]
+    values = [keys.value_of(prefix, like).numpy()[()] if known else dtype.type(np.nan) for prefix in prefixes]
     counted = zip(values, map(int, taken), map(int, ranks), strict=True)
     return [GlobalThreshold(value, rank, ties, known, total) for value, rank, ties in counted]
 
@@ -173,7 +178,7 @@ def select(
 
     Example:
         >>> import numpy as np
-        >>> from spcl_fast.corpus.selection import select
+        >>> from spcl_fast.corpus import select
         >>> shards = [np.array([0.5, 0.25, np.nan]), np.array([0.5, 0.125])]
         >>> np.asarray(select(shards, pace=0.75, out="easy.selection")).tolist()  # of the tie the first
         [0, 1, 4]
@@ -188,9 +193,9 @@ def select(
         value, ties, count, total = found.value, found.ties, found.taken, found.total
     else:
         level = number("select", "threshold", threshold, "a number that is not NaN", lambda x: x == x)
-        dtype, total = _extent("select", shards, None)
+        dtype, total = _common("select", _extent("select", shards))
         with np.errstate(over="ignore"):
-            value = NUMPY[dtype].type(level)
+            value = dtype.type(level)
         ties = total
         count = sum(int(np.count_nonzero(piece <= value)) for piece in _pieces(shards))
     about = {"pace": pace, "threshold": float(value)}
@@ -208,13 +213,13 @@ def _masks(shards: Iterable[Column], value: np.floating[Any], ties: int) -> Iter
         yield mask
 
 
-def _counts(shards: Iterable[Column], prefixes: list[int], level: int, dtype: torch.dtype) -> torch.Tensor:
+def _counts(shards: Iterable[Column], prefixes: list[int], level: int, bits: int) -> NDArray[np.int64]:
     """Histograms of one digit over the shards of this process, one for each prefix: `int64[P, 2**bits]`."""
-    counts = np.zeros((len(prefixes), 1 << keys.digit_at(dtype, level).bits), np.int64)
-    for piece in _pieces(shards, PIECE if len(prefixes) > 1 else 1 << 24):
+    counts = np.zeros((len(prefixes), 1 << bits), np.int64)
+    for piece in _pieces(shards, PIECE if len(prefixes) > 1 else MOST_AT_ONCE):
         for of, prefix in zip(counts, prefixes, strict=True):
             of += arrays.difficulty_histogram(piece, prefix, level)
-    return torch.from_numpy(counts)
+    return counts
 
 
 def _pieces(shards: Iterable[Column], size: int = PIECE) -> Iterator[Column]:
@@ -235,26 +240,25 @@ def _repeatable(name: str, columns: Any) -> Iterable[Column]:
     return columns
 
 
-def _extent(name: str, shards: Iterable[Column], group: ProcessGroup | None) -> tuple[torch.dtype, int]:
-    """The dtype of all shards, float32 where there is none, and how many values they have; looks at no value."""
-    there, total = torch.zeros(len(DTYPES) + 1, dtype=torch.int64), 0
-    fault = ""
+def _extent(name: str, shards: Iterable[Column]) -> NDArray[np.int64]:
+    """Whether there are shards of each dtype, then how many values there are in all; looks at no value."""
+    extent = np.zeros(len(DTYPES) + 1, np.int64)
     for i, shard in enumerate(shards):
         if not isinstance(shard, np.ndarray) or isinstance(shard, np.ma.MaskedArray):
-            fault = fault or f"must be NumPy arrays (got {type(shard).__name__} for shard {i})"
-            continue
+            raise TypeError(f"{name}: columns must be NumPy arrays (got {type(shard).__name__} for shard {i})")
         if shard.dtype not in DTYPES:
-            fault = fault or f"must be float16, float32 or float64 in native byte order (got {shard.dtype.str})"
-            continue
+            rule = "must be float16, float32 or float64 in native byte order"
+            raise TypeError(f"{name}: columns {rule} (got {shard.dtype.str} for shard {i})")
         if shard.ndim != 1:
             raise ValueError(f"{name}: columns must be [T] each (got shape {shard.shape} for shard {i})")
-        there[list(DTYPES).index(shard.dtype)] = 1
-        total += len(shard)
-    if fault:
-        raise TypeError(f"{name}: columns {fault}")
-    there[-1] = total
-    there = _distributed.all_sum(there, group)
-    found = [dtype for dtype, count in zip(DTYPES, there[:-1].tolist(), strict=True) if count]
+        extent[DTYPES.index(shard.dtype)] = 1
+        extent[-1] += len(shard)
+    return extent
+
+
+def _common(name: str, extent: NDArray[np.int64]) -> tuple[np.dtype[Any], int]:
+    """The one dtype of all shards, float32 where there is none, and how many values they have."""
+    found = [dtype for dtype, count in zip(DTYPES, extent[:-1], strict=True) if count]
     if len(found) > 1:
         raise TypeError(f"{name}: columns must be of one dtype (got {' and '.join(map(str, found))})")
-    return DTYPES[found[0]] if found else torch.float32, int(there[-1])
+    return found[0] if found else np.dtype(np.float32), int(extent[-1])

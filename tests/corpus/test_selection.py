@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from spcl_fast import arrays, ops
 from spcl_fast.corpus import StoreCorrupt, index
 from spcl_fast.corpus.checksum import checksum
-from spcl_fast.corpus.dialogues import dialogue_columns, dialogue_difficulty
+from spcl_fast.corpus.columns import dialogue_columns, dialogue_difficulty
 from spcl_fast.corpus.index import SelectionIndex, write_selection
 from spcl_fast.corpus.selection import global_threshold, global_thresholds, select
 
@@ -315,8 +315,8 @@ def test_an_open_index_keeps_what_it_has_when_the_file_is_replaced(tmp_path):
         ([[1.0]], TypeError, r"must be NumPy arrays \(got list for shard 0\)"),
         ([np.ma.array([1.0])], TypeError, "must be NumPy arrays"),
         ([np.zeros(2), np.zeros(2, np.float32)], TypeError, "must be of one dtype .got float32 and float64"),
-        ([np.zeros(2, np.int64)], TypeError, r"must be float16, float32 or float64 .*\(got <i8\)"),
-        ([np.zeros(2, ">f4")], TypeError, r"in native byte order \(got >f4\)"),
+        ([np.zeros(2, np.int64)], TypeError, r"must be float16, float32 or float64 .*\(got <i8 "),
+        ([np.zeros(2, ">f4")], TypeError, r"in native byte order \(got >f4 "),
         ([np.zeros((2, 1))], ValueError, r"must be \[T\] each \(got shape \(2, 1\) for shard 0\)"),
     ],
 )

@@ -1,18 +1,23 @@
-"""The difficulty of whole dialogues, from that of their utterances."""
+"""Columns that go by shard by shard, for thresholds and selections: of scores, of arrays in files, of dialogues."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spcl_fast._options import choice
 
-__all__ = ["dialogue_columns", "dialogue_difficulty"]
+if TYPE_CHECKING:
+    from spcl_fast.corpus.scores import Scores
+
+__all__ = ["dialogue_columns", "dialogue_difficulty", "score_columns"]
 
 AGGREGATES = ("mean", "max")
+#: what is looked at where no column is named
+DEFAULTS = {"utterance": "difficulty", "dialogue": "mean_difficulty"}
 
 
 def dialogue_difficulty(
@@ -35,7 +40,7 @@ def dialogue_difficulty(
 
     Example:
         >>> import numpy as np
-        >>> from spcl_fast.corpus.dialogues import dialogue_difficulty
+        >>> from spcl_fast.corpus.columns import dialogue_difficulty
         >>> difficulty, offsets = np.array([0.5, 1.0, np.nan, 0.25]), np.array([0, 2, 2, 4])
         >>> dialogue_difficulty(difficulty, offsets).tolist()  # the second is empty
         [0.75, nan, 0.25]
@@ -84,8 +89,8 @@ class dialogue_columns:  # noqa: N801 - a call that gives columns, as `map` is o
 
     Example:
         >>> import numpy as np
-        >>> from spcl_fast.corpus.dialogues import dialogue_columns
-        >>> from spcl_fast.corpus.selection import select
+        >>> from spcl_fast.corpus.columns import dialogue_columns
+        >>> from spcl_fast.corpus import select
         >>> shards, offsets = [np.array([0.5, 1.0, 0.25])], [np.array([0, 2, 3])]
         >>> of_dialogues = dialogue_columns(shards, offsets)
         >>> np.asarray(select(of_dialogues, pace=0.5, unit="dialogue", out="easy.selection")).tolist()
@@ -111,3 +116,41 @@ class dialogue_columns:  # noqa: N801 - a call that gives columns, as `map` is o
         """A shard at a time."""
         for column, offsets in zip(self._columns, self._offsets, strict=True):
             yield dialogue_difficulty(column, offsets, aggregate=self._aggregate)
+
+
+class score_columns:  # noqa: N801 - a call that gives columns
+    """One column of every shard of a store of scores, opened as it goes by.
+
+    Args:
+        scores: what `rescore` left.
+        column: its name; None for "difficulty", of dialogues "mean_difficulty".
+        unit: "utterance", or "dialogue" for the columns of dialogues.
+        verify: whether the checksum of every file is compared, in every pass.
+
+    Raises:
+        ValueError: an unknown unit; when a shard goes by, a column that is not there.
+        StoreCorrupt: when a shard goes by, a file that is missing or damaged.
+
+    Example:
+        >>> import numpy as np
+        >>> from spcl_fast.corpus import CorpusWriter, Modality, open_corpus, rescore, score_columns
+        >>> with CorpusWriter("corpus", [Modality("text", num_classes=2)]) as writer:
+        ...     writer.add([7], [0, 1], [0, -100], {"text": np.zeros((2, 2), np.float32)}, offsets=[0, 2])
+        >>> scores = rescore(open_corpus("corpus"), "scores", difficulty="loss").scores
+        >>> [column.round(3).tolist() for column in score_columns(scores)]
+        [[0.693, nan]]
+        >>> [column.round(3).tolist() for column in score_columns(scores, unit="dialogue")]
+        [[0.693]]
+    """
+
+    def __init__(
+        self, scores: Scores, column: str | None = None, *, unit: str = "utterance", verify: bool = False
+    ) -> None:
+        choice("score_columns", "unit", unit, tuple(DEFAULTS))
+        self._open = scores.column if unit == "utterance" else scores.dialogue_column
+        self._scores, self.column, self._verify = scores, column or DEFAULTS[unit], verify
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """A shard at a time."""
+        for shard in range(len(self._scores)):
+            yield self._open(self.column, shard, self._verify)
