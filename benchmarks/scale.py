@@ -106,7 +106,7 @@ def measured_selection(folder: Path) -> dict[str, float]:
     (found,) = global_thresholds(shards, [PACE])
     made = {form: select(shards, pace=PACE, out=folder / form, form=form) for form in ("rows", "bits")}
     assert np.array_equal(np.asarray(made["bits"]), np.flatnonzero(arrays.select_easiest(column, PACE)))
-    at_threshold = float(found.value)
+    at = float(found.value)
     drawn = 1 << 17
 
     def draw(form: str) -> Callable[[], None]:
@@ -117,7 +117,7 @@ def measured_selection(folder: Path) -> dict[str, float]:
     return {
         "threshold": processor_seconds(lambda: global_thresholds(shards, [PACE])) / rows,
         "threshold_of_five": processor_seconds(lambda: global_thresholds(shards, [0.1, 0.2, 0.4, 0.6, 0.8])) / rows,
-        "select": processor_seconds(lambda: select(shards, threshold=at_threshold, out=folder / "s", form="bits")) / rows,
+        "select": processor_seconds(lambda: select(shards, threshold=at, out=folder / "s", form="bits")) / rows,
         "open_and_verify": processor_seconds(lambda: SelectionIndex(folder / "bits")) / rows,
         "draw_from_rows": processor_seconds(draw("rows")) / drawn,
         "draw_from_bits": processor_seconds(draw("bits")) / drawn,
@@ -198,15 +198,16 @@ def constants(record: dict[str, Any]) -> str:
     ]
     table = ["| for 10^6 | processor, s | read, MB | written, MB |", "|---|---|---|---|"]
     table += [f"| {what} | {_short(1e6 * s)} | {_short(r)} | {_short(w)} |" for what, s, r, w in lines]
-    exponentials, flops = store["exponentials_per_utterance"], model["flops_per_utterance"]
+    exponentials, flops = store["exponentials_per_utterance"], model["flops_per_utterance"] / 1e6
+    shard, synced = (1e3 * store[name] for name in ("seconds_per_shard", "sync_seconds_per_shard"))
     environment = record["environment"]
     return "\n".join(
         [
             *table,
             "",
-            f"Arithmetic for an utterance: {exponentials} exponentials to rescore it, {flops / 1e6:.1f} million"
-            f" multiplications and additions in the model. A shard costs {_short(1e3 * store['seconds_per_shard'])} ms of"
-            f" the processor beside, and {_short(1e3 * store['sync_seconds_per_shard'])} ms until the disk has it."
+            f"Arithmetic for an utterance: {exponentials} exponentials to rescore it, {flops:.1f} million multiplications"
+            f" and additions in the model. A shard costs {_short(shard)} ms of the processor beside, and"
+            f" {_short(synced)} ms until the disk has it."
             f" One thread of {environment['device']}, load {environment['loadavg'][0]:.1f} meanwhile.",
         ]
     )
@@ -281,8 +282,8 @@ def shards(record: dict[str, Any]) -> str:
             "",
             f"Time over the ideal of {_time(stored)} and {_time(model)}: {_power(of['utterances'])} utterances,"
             f" {of['workers']} workers, {of['seeds']} seeds. Speeds vary by {100 * cluster['spread']:g} %,"
-            f" {100 * cluster['slow']:g} % of the workers take {cluster['slowness']:g} times as long, each fails once in"
-            f" {cluster['hours_to_failure']:g} hours and is back after {cluster['restart']:g} s; a shard costs"
+            f" {100 * cluster['slow']:g} % of the workers take {cluster['slowness']:g} times as long, each fails once"
+            f" in {cluster['hours_to_failure']:g} hours and is back after {cluster['restart']:g} s; a shard costs"
             f" {_short(1e3 * of['overhead'])} ms beside.",
         ]
     )
@@ -307,7 +308,7 @@ def _time(seconds: float) -> str:
     for unit, factor in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * factor:
             return f"{seconds / factor:.3g} {unit}"
-    return f"{seconds:.2g} s"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
 TABLES = {"constants": constants, "plans": plans, "shards": shards}

@@ -70,8 +70,9 @@ def test_processes_share_one_order(pool, uneven):
             list(CurriculumSampler(N, rows=pool, seed=3, rank=rank, world_size=world_size, uneven=uneven))
             for rank in range(world_size)
         ]
-        rounds = {"keep": len(whole) / world_size, "drop": len(whole) // world_size, "repeat": -(-len(whole) // world_size)}
-        assert dealt(shares) == (whole + whole)[: round(rounds[uneven] * world_size)]
+        turns = {"keep": len(whole) / world_size, "drop": len(whole) // world_size}
+        turns["repeat"] = -(-len(whole) // world_size)
+        assert dealt(shares) == (whole + whole)[: round(turns[uneven] * world_size)]
 
 
 @pytest.mark.parametrize("kind", [CurriculumSampler, CurriculumBatchSampler])

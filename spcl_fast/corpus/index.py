@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from spcl_fast._options import choice
 from spcl_fast.corpus.atomic import atomic_file
@@ -50,11 +50,12 @@ def write_selection(
     the data, by its form:
 
     - "rows": `int64[count]`, the chosen rows in ascending order; 8 bytes each.
-    - "bits": a bit a row, the lowest of a byte first, filled up with zeros to blocks of 64 bytes; then `int64`, how many
-      are chosen before each block and in all. 1.13 bits a row of the corpus, and any chosen row is found in one block.
+    - "bits": a bit a row, the lowest of a byte first, filled up with zeros to blocks of 64 bytes; then `int64`, how
+      many are chosen before each block and in all. 1.13 bits a row of the corpus, and any chosen row is found in one
+      block.
 
-    "auto" takes the smaller: "bits" where more than 1.8 % are chosen. 40 % of 10^10 rows are 32 GB as rows and 1.4 GB as
-    bits. The formats are ours.
+    "auto" takes the smaller: "bits" where more than 1.8 % are chosen. 40 % of 10^10 rows are 32 GB as rows and 1.4 GB
+    as bits. The formats are ours.
 
     Args:
         path: the file; its folder exists. One that is there is replaced.

@@ -79,13 +79,13 @@ def global_thresholds(
 ) -> list[GlobalThreshold]:
     """The thresholds at several paces over all shards, exact, in the passes that one takes.
 
-    A radix selection by `arrays.difficulty_histogram` (textbook; the digits are ours), as `ops.difficulty_quantile` does
-    it over processes: 2 passes over float16, 3 over float32, 6 over float64. Memory is 16 KB a pace and a piece of one
-    shard, however many there are; no shard is copied.
+    A radix selection by `arrays.difficulty_histogram` (textbook; the digits are ours), as `ops.difficulty_quantile`
+    does it over processes: 2 passes over float16, 3 over float32, 6 over float64. Memory is 16 KB a pace and a piece of
+    one shard, however many there are; no shard is copied.
 
     Args:
-        columns: the shards, each `[T]`, float16, float32 or float64, all of one dtype: NumPy arrays or memory maps, also
-            read-only and empty ones. A sequence, or anything that gives them anew for every pass; one array is one
+        columns: the shards, each `[T]`, float16, float32 or float64, all of one dtype: NumPy arrays or memory maps,
+            also read-only and empty ones. A sequence, or anything that gives them anew for every pass; one array is one
             shard. +Inf is the largest value, -Inf the smallest, -0 equals 0, NaN is left out.
         paces: each in (0, 1]; `ceil` is that of `ops.difficulty_quantile`.
         process_group: the processes that have shards of the corpus, of which this is one; None for this one alone. All

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 
 import hypothesis
 import numpy as np
@@ -361,7 +362,7 @@ def test_dialogues_by_mean_and_max(dtype, aggregate, tmp_path):
     rng = np.random.default_rng(5)
     offsets = np.sort(np.concatenate([[0, 0, 900, 900], rng.integers(0, 900, 60)]))
     of = {"mean": lambda x: x.astype(np.float64).sum() / len(x), "max": np.max}[aggregate]
-    parts = [corpus[a:b][~np.isnan(corpus[a:b])] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    parts = [corpus[a:b][~np.isnan(corpus[a:b])] for a, b in pairwise(offsets)]
     expected = np.array([of(part) if len(part) else np.nan for part in parts]).astype(dtype)
     found = dialogue_difficulty(corpus, offsets, aggregate=aggregate)
     assert found.dtype == dtype
