@@ -1,9 +1,9 @@
-"""`spcl-fast import`: a corpus as published, or as a table of your own, into the `.npz` format."""
+"""`spcl-fast import`: a corpus as published, or as a table of your own, into the `.npz` format or a store."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,7 @@ def import_(
     source: Annotated[
         Path, typer.Argument(help="Feature pickle, folder or file of MELD's CSV, Arrow or Parquet file.")
     ],
-    out: Annotated[Path, typer.Option(help="The .npz file to write.")],
+    out: Annotated[Path, typer.Option(help="The .npz file to write; with --store the folder.")],
     format: Annotated[
         str, typer.Option(help="auto (by the ending of the name), pickle, meld-csv, arrow or parquet.")
     ] = "auto",
@@ -28,6 +28,23 @@ def import_(
         str, typer.Option(help="How dev is made where there is none: own, or spcl for the rule of SPCL's code.")
     ] = "own",
     force: Annotated[bool, typer.Option("--force", help="Replace --out where it is there already.")] = False,
+    store: Annotated[
+        bool,
+        typer.Option(
+            "--store",
+            help="Write a store of shards, for corpora past memory: of tables a part at a time, also of a folder of "
+            "Parquet files, or of an .npz file.",
+        ),
+    ] = False,
+    logits: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODALITY=COLUMN", help="With --store: logits in a table; once for each modality."),
+    ] = None,
+    only: Annotated[str | None, typer.Option(help="With --store: the one split to take.")] = None,
+    class_names: Annotated[str | None, typer.Option(help="With --store: of the labels of a table, by commas.")] = None,
+    utterances_per_shard: Annotated[
+        int, typer.Option(help="With --store: where a shard ends, with the dialogue before.", min=1)
+    ] = 1 << 20,
 ) -> None:
     """Read a corpus without running anything in it, compare it with the published counts, and write it for `train`."""
     from spcl_fast.cli.console import console, refusing
@@ -35,11 +52,20 @@ def import_(
     from spcl_fast.merc.readers import read_corpus
 
     with refusing():
+        chosen = _columns("--features", features)
+        if store:
+            from spcl_fast.cli._import_store import import_store
+
+            names = class_names.split(",") if class_names is not None else None
+            tables: dict[str, Any] = {"logits": _columns("--logits", logits), "class_names": names}
+            options: dict[str, Any] = {"utterances_per_shard": utterances_per_shard, "replace": force}
+            written = import_store(source, out, format, corpus, chosen, split, only=only, **tables, **options)
+            console().print(f"Written to {out}: {written}")
+            return
         if out.suffix != ".npz":
             raise ValueError(f"--out must end in .npz (got {out})")
         if out.exists() and not force:
             raise ValueError(f"{out} is there already: replace it with --force, or choose another --out")
-        chosen = _features(features) if features else None
         dataset = read_corpus(source, format=format, corpus=corpus, features=chosen, split=split)
         write_npz(out, dataset)
     say = console().print
@@ -51,13 +77,13 @@ def import_(
     say(f"Written to {out}: train with --data {out} --modalities {','.join(dataset.features)}")
 
 
-def _features(options: list[str]) -> dict[str, str]:
+def _columns(option: str, given: list[str] | None) -> dict[str, str] | None:
     found: dict[str, str] = {}
-    for option in options:
-        modality, equals, source = option.partition("=")
+    for text in given or ():
+        modality, equals, source = text.partition("=")
         if not (modality and equals and source):
-            raise ValueError(f"--features must be MODALITY=SOURCE, such as text=roberta1 (got {option!r})")
+            raise ValueError(f"{option} must be MODALITY=SOURCE, such as text=roberta1 (got {text!r})")
         if modality in found:
-            raise ValueError(f"--features: {modality} is given twice")
+            raise ValueError(f"{option}: {modality} is given twice")
         found[modality] = source
-    return found
+    return found or None

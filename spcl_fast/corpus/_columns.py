@@ -86,12 +86,18 @@ def to_arrow(values: NDArray[Any]) -> Any:
 
 
 def to_numpy(array: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """What lies in an Arrow array, [n] or [n, columns], without a copy; ValueError where it has a null."""
+    """What lies in an Arrow array, [n] or [n, columns], without a copy.
+
+    Raises:
+        ValueError: a null, or numbers that do not lie at a multiple of their size, which compiled code counts on.
+    """
     if array.null_count:
         raise ValueError("must hold no null")
-    if not pa.types.is_fixed_size_list(array.type):
-        return array.to_numpy(zero_copy_only=True).view(dtype)
-    items = array.flatten()
+    is_list = pa.types.is_fixed_size_list(array.type)
+    items = array.flatten() if is_list else array
     if items.null_count:
         raise ValueError("must hold no null")
-    return items.to_numpy(zero_copy_only=True).view(dtype).reshape(len(array), array.type.list_size)
+    values = items.to_numpy(zero_copy_only=True).view(dtype)
+    if not values.flags.aligned:
+        raise ValueError("must lie at multiples of 8 bytes")
+    return values.reshape(len(array), array.type.list_size) if is_list else values

@@ -149,7 +149,9 @@ class _Slices:
             self._slice(first, last, columns, of_dialogues, summary)
             job.on_progress(int(self.shard.offsets[last] - self.shard.offsets[first]))
 
-    def _slice(self, first: int, last: int, columns: ColumnFile, of_dialogues: ColumnFile, summary: Summary) -> None:
+    def _slice(
+        self, first: int, last: int, columns: ColumnFile, of_dialogues: ColumnFile, summary: Summary
+    ) -> None:
         shard, scoring = self.shard, self.job.scoring
         offsets = shard.offsets[first : last + 1]
         begin, end = int(offsets[0]), int(offsets[-1])

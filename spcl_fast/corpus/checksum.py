@@ -57,20 +57,21 @@ def crc32c_reference(buffer: Any) -> int:
         '0xe3069283'
     """
     data = _bytes(buffer)
-    pieces = 1 << max((len(data).bit_length() - 1) // 2, 0)
+    pieces = 1 << (len(data).bit_length() // 2 - 3) if len(data) >= 4096 else 1
     size = len(data) // pieces
-    table = _table()
     crc = np.zeros(pieces, np.uint32)
     crc[0] = 0xFFFFFFFF
-    for column in np.ascontiguousarray(data[: pieces * size].reshape(pieces, size).T):
-        crc = table[(crc ^ column) & 0xFF] ^ (crc >> np.uint32(8))
-    shift = _shift_by(size)
-    while len(crc) > 1:
-        crc = _apply(shift, crc[::2]) ^ crc[1::2]
-        shift = _apply(shift, shift)
-    last = int(crc[0])
-    for byte in data[pieces * size :].tolist():
-        last = int(table[(last ^ byte) & 0xFF]) ^ (last >> 8)
+    if pieces > 1:
+        table = _table()
+        for column in np.ascontiguousarray(data[: pieces * size].reshape(pieces, size).T):
+            crc = table[(crc & 0xFF) ^ column] ^ (crc >> 8)
+        shift = _shift_by(size)
+        while len(crc) > 1:
+            crc = _apply(shift, crc[::2]) ^ crc[1::2]
+            shift = _apply(shift, shift)
+    last, of_byte = int(crc[0]), _table().tolist()
+    for byte in data[pieces * size if pieces > 1 else 0 :].tolist():
+        last = of_byte[(last ^ byte) & 0xFF] ^ (last >> 8)
     return last ^ 0xFFFFFFFF
 
 
@@ -102,7 +103,7 @@ def _table() -> np.ndarray:
 def _shift_by(count: int) -> np.ndarray:
     """What `count` zero bytes make of each of the 32 bits, uint32 [32]: a matrix over the field of two elements."""
     bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
-    by_power = _table()[bits & 0xFF] ^ (bits >> np.uint32(8))
+    by_power = _table()[bits & 0xFF] ^ (bits >> 8)
     result = bits
     while count:
         if count & 1:
@@ -115,5 +116,5 @@ def _shift_by(count: int) -> np.ndarray:
 def _apply(matrix: np.ndarray, crc: np.ndarray) -> np.ndarray:
     result = np.zeros_like(crc)
     for bit in range(32):
-        result ^= np.where((crc >> np.uint32(bit)) & 1, matrix[bit], np.uint32(0))
+        result ^= np.where((crc >> bit) & 1, matrix[bit], np.uint32(0))
     return result

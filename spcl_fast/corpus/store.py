@@ -255,8 +255,13 @@ def _read(path: Path, schema: Any, rows: int, size: int, said: str | None, full:
             raise StoreCorrupt(f"must be one record batch (got {file.num_record_batches})")
         batch = file.get_batch(0)
     batch.validate(full=full)
+    if full and any(column.null_count for column in batch.columns):
+        raise StoreCorrupt("must hold no null")
     if batch.num_rows != rows:
         raise StoreCorrupt(f"must have {rows} rows (got {batch.num_rows})")
+    for buffer in (buffer for column in batch.columns for buffer in column.buffers() if buffer is not None):
+        if buffer.size and not 0 <= buffer.address - content.address <= content.size - buffer.size:
+            raise StoreCorrupt("must be uncompressed")
     return batch
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -89,7 +90,7 @@ class CorpusWriter:
             self._old = self._before(replace)
         except BlockingIOError:
             self._release()
-            raise BlockingIOError(11, "another writer is at work in this folder", os.fspath(folder)) from None
+            raise BlockingIOError(errno.EWOULDBLOCK, "another writer is at work", os.fspath(folder)) from None
         except BaseException:
             self._release()
             raise
@@ -210,7 +211,8 @@ class CorpusWriter:
         old: tuple[ShardInfo, ...] = ()
         if (self.folder / MANIFEST).exists():
             if not replace:
-                raise FileExistsError(17, "holds a store already; replace=True replaces it", os.fspath(self.folder))
+                rule = "holds a store already; replace=True replaces it"
+                raise FileExistsError(errno.EEXIST, rule, os.fspath(self.folder))
             old = read_manifest(self.folder).shards
         sweep_partial(self.folder)
         kept = {name for shard in old for name in (shard.name, shard.dialogues_name)}

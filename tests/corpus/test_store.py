@@ -96,3 +96,178 @@ def test_how_it_is_added_does_not_matter(tmp_path):
     write(tmp_path / "b", *(part(of, d, d + 1) for d in range(len(lengths))), utterances_per_shard=6)
     write(tmp_path / "c", part(of, 0, 5), part(of, 5, 5), part(of, 5, 11), utterances_per_shard=6)
     assert content(tmp_path / "a") == content(tmp_path / "b") == content(tmp_path / "c")
+
+
+def test_columns_are_views_of_the_mapped_file(tmp_path):
+    write(tmp_path, make([2000] * 3))
+    (shard,) = open_corpus(tmp_path)
+    with open("/proc/self/maps") as file:
+        maps = [line.split() for line in file if line.rstrip().endswith(str(tmp_path / shard.info.name))]
+    ranges = [tuple(int(x, 16) for x in words[0].split("-")) for words in maps]
+    arrays = [shard.speaker, shard.label, *shard.logits.values(), *shard.embeddings.values()]
+    for values in arrays:
+        start = values.__array_interface__["data"][0]
+        assert any(low <= start and start + values.nbytes <= high for low, high in ranges)
+        assert values.flags.c_contiguous
+        assert not values.flags.writeable
+        assert start % 8 == 0
+    del shard
+    assert arrays[2].sum() == arrays[2].sum()  # an array keeps the map
+
+
+def resident() -> int:
+    """Bytes of this process that are no file's."""
+    with open("/proc/self/status") as file:
+        return next(1024 * int(line.split()[1]) for line in file if line.startswith("RssAnon"))
+
+
+def test_a_corpus_takes_no_memory(tmp_path):
+    T = 1_000_000
+    with CorpusWriter(tmp_path, [Modality("text", embedding_size=20)]) as writer:
+        values = np.ones((T, 20), np.float32)
+        writer.add([0], np.zeros(T, np.int32), np.zeros(T, np.int32), embeddings={"text": values}, offsets=[0, T])
+    del writer, values
+    before = resident()
+    shard = open_corpus(tmp_path).shard(0)
+    assert shard.embeddings["text"][::1000].sum() == T // 1000 * 20
+    assert shard.utterance_index is shard.utterance_index
+    assert shard.utterance_index[-1] == T - 1
+    assert resident() - before < 40_000_000  # of 88; the index is 4, and int64 on the way to it 16
+
+
+def test_one_dialogue_may_be_longer_than_a_shard(tmp_path):
+    of = make([2, 1000, 2])
+    write(tmp_path, of, utterances_per_shard=10)
+    assert [(s.dialogues, s.utterances) for s in open_corpus(tmp_path).shards] == [(1, 2), (1, 1000), (1, 2)]
+
+
+def test_empty_dialogues_fill_a_shard_too(tmp_path):
+    write(tmp_path, make([0] * 7), utterances_per_shard=3)
+    assert [(s.dialogues, s.utterances) for s in open_corpus(tmp_path).shards] == [(3, 0), (3, 0), (1, 0)]
+
+
+def test_what_cannot_be_a_number_is_stored(tmp_path):
+    of = make([4])
+    of["logits"]["audio"][:, 0] = [np.nan, np.inf, -np.inf, -0.0]
+    of["label"][:] = [-7, 99, 2**31 - 1, -(2**31)]
+    write(tmp_path, of)
+    shard = open_corpus(tmp_path).shard(0)
+    assert shard.logits["audio"].tobytes() == of["logits"]["audio"].tobytes()
+    assert shard.label.tolist() == of["label"].tolist()
+
+
+def test_inputs_of_any_layout_are_stored(tmp_path):
+    of = make([3, 2])
+    wanted = content_of(tmp_path / "a", of)
+    strange = dict(of)
+    strange["logits"] = {m: np.asfortranarray(x).astype(x.dtype.newbyteorder(">")) for m, x in of["logits"].items()}
+    strange["embeddings"] = {m: np.repeat(x, 2, 0)[::2] for m, x in of["embeddings"].items()}
+    strange |= {"speaker": of["speaker"].tolist(), "label": of["label"].astype(np.int16)[::-1][::-1]}
+    strange |= {"dialogue_id": of["dialogue_id"].tolist(), "offsets": tuple(of["offsets"].tolist())}
+    assert content_of(tmp_path / "b", strange) == wanted
+
+
+def content_of(folder, of: dict) -> dict[str, bytes]:
+    write(folder, of)
+    return content(folder)
+
+
+def test_torch_has_the_dtypes(tmp_path):
+    torch = pytest.importorskip("torch")
+    values = torch.randn(5, 3)
+    kinds = ("float16", "bfloat16", "float32")
+    stored = {kind: values.to(getattr(torch, kind)) for kind in kinds}
+    arrays = {k: (x.view(torch.uint16) if k == "bfloat16" else x).numpy() for k, x in stored.items()}
+    with CorpusWriter(tmp_path, [Modality(k, num_classes=3, logits_dtype=k) for k in kinds]) as writer:
+        writer.add([0], [0] * 5, [0] * 5, arrays, offsets=[0, 5])
+    shard = open_corpus(tmp_path).shard(0)
+    for kind, wanted in stored.items():
+        assert torch.equal(shard.tensor("logits", kind), wanted)
+        assert shard.tensor("logits", kind).dtype == wanted.dtype
+    with pytest.raises(KeyError):
+        shard.tensor("embedding", "float16")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        ("dialogue_id", [1], ValueError, "offsets: must have one entry more than the 1 dialogues (got 3)"),
+        ("dialogue_id", [1.0, 2.0], TypeError, "dialogue_id: must be integers (got float64)"),
+        ("dialogue_id", ["a", 1], TypeError, "all texts or all integers"),
+        ("dialogue_id", ["a", "\ud800"], ValueError, "must be Unicode text"),
+        ("dialogue_id", "ab", TypeError, "a sequence or an array"),
+        ("dialogue_id", np.array([1, 2**63], np.uint64), ValueError, "dialogue_id: must fit int64"),
+        ("speaker", [0] * 4, ValueError, "speaker: must have T = 5 entries, as offsets says (got 4)"),
+        ("speaker", [0.0] * 5, TypeError, "speaker: must be integers (got float64)"),
+        ("speaker", [True] * 5, TypeError, "speaker: must be integers (got bool)"),
+        ("label", [2**31] * 5, ValueError, "label: must fit int32 (got 2147483648 to 2147483648)"),
+        ("label", [[0] * 5], ValueError, "label: must have one dimension"),
+        ("offsets", [0, 6, 5], ValueError, "offsets: must not decrease (got offsets[2] = 5 after 6)"),
+        ("offsets", [1, 3, 5], ValueError, "offsets: must start at 0"),
+        ("offsets", [0, 3, -5], ValueError, "offsets: must not decrease"),
+        ("logits", None, ValueError, "logits.text: must be given (got none)"),
+        ("logits", {"text": 1, "audio": 1}, TypeError, "logits.text: must be a NumPy array (got int)"),
+        ("text", np.zeros((5, 3)), TypeError, "logits.text: must be float16 (got float64)"),
+        ("text", np.zeros((5, 4), np.float16), ValueError, "logits.text: must be [5, 3] (got shape (5, 4))"),
+        ("text", np.zeros((3, 5), np.float16).T[:4], ValueError, "logits.text: must be [5, 3]"),
+        ("smell", np.zeros((5, 3)), ValueError, "logits: must be of modalities that store it (got 'smell')"),
+    ],
+)
+def test_wrong_input_is_refused_before_any_of_it_is_taken(tmp_path, name, value, error, message):
+    of = make([3, 2])
+    wrong = dict(of)
+    if name in ("text", "smell"):
+        wrong["logits"] = {**of["logits"], name: value}
+    else:
+        wrong[name] = value
+    with CorpusWriter(tmp_path / "a", MODALITIES) as writer:
+        writer.add(**of)
+        with pytest.raises(error) as refused:
+            writer.add(**wrong)
+        assert message in str(refused.value)
+        writer.add(**of)
+    write(tmp_path / "b", of, of)
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+
+
+def test_kind_of_identifier_stays(tmp_path):
+    with CorpusWriter(tmp_path, MODALITIES) as writer:
+        writer.add(**make([]))  # says nothing of it
+        writer.add(**make([1], texts=True))
+        with pytest.raises(TypeError, match=r"dialogue_id: must be string as before \(got int64\)"):
+            writer.add(**make([1]))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"modalities": []}, ValueError, "modalities: at least one"),
+        ({"modalities": ["text"]}, TypeError, "must be of Modality"),
+        ({"modalities": [Modality("a", 2), Modality("a", 2)]}, ValueError, "names must be distinct"),
+        ({"modalities": [Modality("a", 2), Modality("b", 3)]}, ValueError, "must agree on the number of classes"),
+        ({"class_names": ["a"]}, ValueError, "must agree on the number of classes"),
+        ({"utterances_per_shard": 0}, ValueError, "utterances_per_shard: must be at least 1"),
+        ({"utterances_per_shard": 1.0}, TypeError, "utterances_per_shard: must be an integer"),
+    ],
+)
+def test_wrong_stores_are_refused_before_a_folder_is_made(tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        CorpusWriter(tmp_path / "a", **({"modalities": MODALITIES} | options))
+    assert not (tmp_path / "a").exists()
+
+
+def test_empty_corpus(tmp_path):
+    write(tmp_path)
+    corpus = open_corpus(tmp_path)
+    assert (len(corpus), list(corpus), corpus.num_utterances) == (0, [], 0)
+    for index in (0, -1):
+        with pytest.raises(IndexError, match=r"index must be in \[0, 0\)"):
+            corpus.shard(index)
+
+
+def test_a_corpus_travels_to_other_processes(tmp_path):
+    import pickle
+
+    write(tmp_path, make([2, 3]))
+    again = pickle.loads(pickle.dumps(open_corpus(tmp_path)))
+    assert again.shard(0).offsets.tolist() == [0, 2, 5]
