@@ -205,9 +205,9 @@ def constants(record: dict[str, Any]) -> str:
         [
             *table,
             "",
-            f"Arithmetic for an utterance: {exponentials} exponentials to rescore it, {flops:.1f} million multiplications"
-            f" and additions in the model. A shard costs {_short(shard)} ms of the processor beside, and"
-            f" {_short(synced)} ms until the disk has it."
+            f"Arithmetic for an utterance: {exponentials} exponentials to rescore it, {flops:.1f} million"
+            f" multiplications and additions in the model. A shard costs {_short(shard)} ms of the processor beside,"
+            f" and {_short(synced)} ms until the disk has it."
             f" One thread of {environment['device']}, load {environment['loadavg'][0]:.1f} meanwhile.",
         ]
     )

@@ -30,7 +30,7 @@ def threshold(
     say = console().print
     if as_json:
         rows = [
-            {"pace": p, "threshold": _finite(x.value), "taken": x.taken, "ties": x.ties}
+            {"pace": p, "threshold": _finite(float(x.value)), "taken": x.taken, "ties": x.ties}
             for p, x in zip(pace, found, strict=True)
         ]
         about = {"column": name, "unit": by, "total": found[0].total, "known": found[0].known}
@@ -43,5 +43,4 @@ def threshold(
 
 def _finite(value: float) -> float | str | None:
     """JSON has no infinity and no NaN; without any number there is no threshold."""
-    value = float(value)
     return None if math.isnan(value) else str(value) if math.isinf(value) else value

@@ -337,10 +337,11 @@ def _header(path: Path) -> dict[str, Any]:
         raise StoreCorrupt(f"{path}: header must be JSON (got something else)") from error
     if not isinstance(header, dict) or header.get("version") != VERSION:
         raise StoreCorrupt(f"{path}: must be a selection of version {VERSION} (got another)")
-    wholes = [header.get(key) for key in ("count", "rows")]
+    count, rows = header.get("count"), header.get("rows")
     is_sound = (
-        all(type(x) is int for x in wholes)
-        and 0 <= wholes[0] <= wholes[1] <= MOST_ROWS
+        type(count) is int
+        and type(rows) is int
+        and 0 <= count <= rows <= MOST_ROWS
         and header.get("form") in FORMS
         and header.get("unit") in UNITS
         and isinstance(header.get("about"), dict)

@@ -134,7 +134,7 @@ def global_thresholds(
             for prefix, rank in zip(prefixes, ranks, strict=True)
         ]
         prefixes, ranks = [prefix for prefix, _ in digits], [rank for _, rank in digits]
-    values = [keys.value_of(prefix, like).numpy()[()] if known else dtype.type(np.nan) for prefix in prefixes]
+    values = [dtype.type(keys.value_of(prefix, like).item() if known else np.nan) for prefix in prefixes]
     counted = zip(values, map(int, taken), map(int, ranks), strict=True)
     return [GlobalThreshold(value, rank, ties, known, total) for value, rank, ties in counted]
 
