@@ -12,6 +12,7 @@
 #include "cpu/emotion_transitions_run.h"
 #include "cpu/isa.h"
 #include "cpu/modality_scores.h"
+#include "cpu/rescore.h"
 #include "cpu/self_paced_step.h"
 #include "cpu/step_run.h"
 #include "cpu/window_coherence.h"
@@ -141,11 +142,8 @@ class Slice {
     totals.confidence = group_confidence_.data();
     totals.selected_confidence = selected_.data();
     StepRun(batch, offsets, kInTurn).step(totals);
-    sums_.scored += totals.sums.scored;
     sums_.nonfinite += totals.sums.nonfinite;
     sums_.bad_label += totals.sums.bad_label;
-    sums_.undefined += totals.sums.undefined;
-    sums_.loss += totals.sums.loss;
     for (size_t m = 0; m < confidence_.size(); ++m) confidence_[m] += group_confidence_[m];
   }
 
@@ -172,7 +170,7 @@ class Slice {
   }
 
   /// What a dialogue comes to: means and the largest of what is a number, NaN where nothing is; how many are scored.
-  void sum_up(size_t first, size_t last, int64_t* scored) const {
+  void sum_up(size_t first, size_t last, int64_t* scored) {
     constexpr float nan = std::numeric_limits<float>::quiet_NaN();
     for (size_t d = first; d < last; ++d) {
       double difficulty = 0, loss = 0;
@@ -191,7 +189,17 @@ class Slice {
       max_difficulty_[d] = most;
       mean_loss_[d] = losses > 0 ? static_cast<float>(loss / static_cast<double>(losses)) : nan;
       scored[d] = losses;
+      sums_.scored += losses;
+      sums_.undefined += losses - difficulties;  // a difficulty has a loss
+      sums_.loss += loss;
     }
+  }
+
+  /// Adds what was counted at once.
+  void take(const RescoreWork& work) {
+    sums_.nonfinite += work.nonfinite;
+    sums_.bad_label += work.bad_label;
+    for (size_t m = 0; m < confidence_.size(); ++m) confidence_[m] += work.confidence_sum[m];
   }
 
   const StepSums& sums() const { return sums_; }
@@ -312,35 +320,66 @@ py::tuple rescore(const std::vector<py::array>& logits, const py::array& labels,
     const auto of_surprisal = C > 1 ? static_cast<float>(surprisal / std::log(static_cast<double>(C))) : 0.0F;
     const auto of_transition = static_cast<float>(transition);
     std::vector<float> extra;
+    const auto set_extra = [&](int64_t begin, int64_t end) {
+      extra.assign(static_cast<size_t>(end - begin), 0.0F);
+      for (int64_t t = begin; t < end; ++t) {
+        float& sum = extra[static_cast<size_t>(t - begin)];
+        if (incoherence > 0) {
+          const float c = columns.coherence[t];
+          if (c == c) {
+            sum = half - half * c;
+          } else if (!std::ranges::all_of(vector_rows, [&](const FloatRows& rows) {
+                       return is_finite_row(rows, vectors.columns, t);
+                     })) {
+            sum = std::numeric_limits<float>::quiet_NaN();
+          }
+        }
+        if (transition > 0) sum += of_transition * columns.transition[t];
+        if (surprisal > 0) sum += of_surprisal * columns.surprisal[t];
+      }
+    };
+    RescoreBatch once{};
+    once.logits = batch.logits;
+    once.modalities = M;
+    once.utterances = T;
+    once.labels = label_rows;
+    once.offsets = bounds.data();
+    once.measure = batch.measure;
+    once.of_means = of_means;
+    once.wants_modalities = wants_modalities;
+    once.wants_coherence = wants_coherence && coherence.of_predictions;
+    once.windows = &coherence;
+    once.loss = columns.loss;
+    once.confidence = columns.confidence;
+    once.spread_of_row = columns.spread;
+    once.coherence = columns.coherence;
+    once.utterance_loss = columns.utterance_loss;
+    once.difficulty = columns.difficulty;
+    once.spread = slice.dialogue_spread();
+    RescoreWork work{};
+    work.confidence_sum.resize(static_cast<size_t>(M));
+    work.windows = memory ? memory->get() : nullptr;
+    const bool at_once = is_rescored_at_once(once);
     slice.each_group([&](size_t first, size_t last) {
       const int64_t begin = bounds[first], end = bounds[last];
-      if (wants_coherence) {
+      const auto d = static_cast<int64_t>(first), e = static_cast<int64_t>(last);
+      if (wants_coherence && !(at_once && once.wants_coherence)) {
         spcl::window_coherence(coherence, begin, end, memory->get(), columns.coherence, nullptr);
       }
+      if (at_once) rescore_dialogues(once, d, e, work);
       if (wants_transitions) slice.spread_over(first, last, slice.dialogue_transition(), columns.transition);
-      if (has_extra) {
-        extra.assign(static_cast<size_t>(end - begin), 0.0F);
-        for (int64_t t = begin; t < end; ++t) {
-          float& sum = extra[static_cast<size_t>(t - begin)];
-          if (incoherence > 0) {
-            const float c = columns.coherence[t];
-            if (c == c) {
-              sum = half - half * c;
-            } else if (!std::ranges::all_of(vector_rows, [&](const FloatRows& rows) {
-                         return is_finite_row(rows, vectors.columns, t);
-                       })) {
-              sum = std::numeric_limits<float>::quiet_NaN();
-            }
-          }
-          if (transition > 0) sum += of_transition * columns.transition[t];
-          if (surprisal > 0) sum += of_surprisal * columns.surprisal[t];
-        }
+      if (has_extra) set_extra(begin, end);
+      const float* const more = has_extra ? extra.data() : nullptr;
+      if (at_once) {
+        rate_dialogues(once, d, e, more, work);
+      } else {
+        slice.step(first, last, batch, more);
+        if (wants_modalities) slice.score_modalities(first, last);
+        slice.spread_over(first, last, slice.dialogue_spread(), columns.spread);
       }
-      slice.step(first, last, batch, has_extra ? extra.data() : nullptr);
-      if (wants_modalities) slice.score_modalities(first, last);
-      slice.spread_over(first, last, slice.dialogue_spread(), columns.spread);
       slice.sum_up(first, last, scored_data);
     });
+    slice.take(work);
     sums = slice.sums();
     std::ranges::copy(slice.confidence(), confidence_sum.mutable_data());
   }

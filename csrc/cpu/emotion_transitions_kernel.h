@@ -5,10 +5,13 @@
 namespace spcl {
 namespace SPCL_ISA {
 
-/// Number `index` of int64s that lie beside one another: what nearly every caller has.
+/// Number `index` of integers that lie beside one another: int64 is what nearly every caller has, int32 what a store.
+template <class Integer>
 struct ContiguousIntegers {
   const char* data;
-  SPCL_HD int64_t at(int64_t index) const { return load_as<int64_t>(data + index * 8); }
+  SPCL_HD int64_t at(int64_t index) const {
+    return load_as<Integer>(data + index * static_cast<int64_t>(sizeof(Integer)));
+  }
 };
 
 struct AnyIntegers {
@@ -106,17 +109,23 @@ void transitions_of_dialogues(const TransitionsBatch& batch, Integers labels, In
   for (int64_t d = first; d < last; ++d) dialogue_transitions<Number, weighs, plain>(batch, labels, speakers, d, work);
 }
 
+/// Whether labels and speakers are integers of one type that lie beside one another.
+inline bool are_contiguous(const TransitionsBatch& batch, IntegerType type, int64_t size) {
+  return batch.labels_type == type && batch.labels_stride == size && batch.speakers_type == type &&
+         batch.speakers_stride == size;
+}
+
 template <class Number, bool weighs>
 void transitions_of_dialogues(const TransitionsBatch& batch, int64_t first, int64_t last, TransitionsWork& work) {
-  constexpr auto wide = IntegerType::kInt64;
-  if (batch.labels_type == wide && batch.labels_stride == 8 && batch.speakers_type == wide &&
-      batch.speakers_stride == 8) {
-    const ContiguousIntegers labels{batch.labels}, speakers{batch.speakers};
+  const auto contiguous = [&]<class Integer>(Integer) {
+    const ContiguousIntegers<Integer> labels{batch.labels}, speakers{batch.speakers};
     if (batch.by_speaker || work.is_shared) {
       return transitions_of_dialogues<Number, weighs, false>(batch, labels, speakers, first, last, work);
     }
     return transitions_of_dialogues<Number, weighs, true>(batch, labels, speakers, first, last, work);
-  }
+  };
+  if (are_contiguous(batch, IntegerType::kInt64, sizeof(int64_t))) return contiguous(int64_t{});
+  if (are_contiguous(batch, IntegerType::kInt32, sizeof(int32_t))) return contiguous(int32_t{});
   const AnyIntegers labels{batch.labels, batch.labels_type, batch.labels_stride};
   const AnyIntegers speakers{batch.speakers, batch.speakers_type, batch.speakers_stride};
   transitions_of_dialogues<Number, weighs, false>(batch, labels, speakers, first, last, work);

@@ -26,6 +26,11 @@ int64_t class_labels(const LabelRows& labels, int64_t begin, int64_t end, int32_
     return decode_labels(labels, end - begin, classes,
                          [&](int64_t i) { return load_as<int64_t>(data + i * static_cast<int64_t>(sizeof(int64_t))); });
   }
+  if (labels.type == IntegerType::kInt32 && labels.stride == sizeof(int32_t)) {
+    return decode_labels(labels, end - begin, classes, [&](int64_t i) {
+      return static_cast<int64_t>(load_as<int32_t>(data + i * static_cast<int64_t>(sizeof(int32_t))));
+    });
+  }
   return decode_labels(labels, end - begin, classes,
                        [&](int64_t i) { return load_integer(labels.type, data + i * labels.stride); });
 }

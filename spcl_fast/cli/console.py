@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -48,6 +55,28 @@ def progress(unit: str = "epochs") -> Progress:
         console=Console(stderr=True, markup=False),
         disable=not sys.stderr.isatty(),
     )
+
+
+@contextmanager
+def progress_of_rows(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr with rate and remaining time, shown only where that is a terminal; yields what moves it."""
+    bar = Progress(
+        BarColumn(),
+        TaskProgressColumn(show_speed=False),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True, markup=False),
+        disable=not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task("", total=total, rate="")
+
+        def advance(rows: int) -> None:
+            bar.advance(task, rows)
+            speed = bar.tasks[0].speed
+            bar.update(task, rate="" if speed is None else f"{speed:,.0f} utterances/s")
+
+        yield advance
 
 
 def results_table(title: str, modalities: list[str], summaries: Mapping[str, Summary]) -> Table:

@@ -23,12 +23,13 @@ def checksum_of_file(path: str | os.PathLike[str]) -> tuple[int, str]:
         if size == 0:
             return 0, "crc32c:00000000"
         mapped = np.frombuffer(mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ), np.uint8)
-    crc, by_a_piece = 0, _shift_by(_PIECE)
-    for begin in range(0, size, _PIECE):
-        piece = mapped[begin : begin + _PIECE]
-        shift = by_a_piece if len(piece) == _PIECE else _shift_by(len(piece))
-        crc = int(_apply(shift, np.array([crc], np.uint32))[0]) ^ _fastest()(piece)
+    crc, begin = 0, 0
+    while begin < size:  # the first piece is what is left over, so that all others are of one size
+        end = begin + (_PIECE if begin else size % _PIECE or _PIECE)
+        piece = mapped[begin:end]
+        crc = int(_apply(_by_a_piece(), np.array([crc], np.uint32))[0]) ^ _fastest()(piece)
         release(piece)
+        begin = end
     return size, f"crc32c:{crc:08x}"
 
 
@@ -39,6 +40,12 @@ def release(values: NDArray[Any]) -> None:
     end = (at + values.nbytes) // size * size
     if end > begin:
         _madvise()(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)
+
+
+@cache
+def _by_a_piece() -> NDArray[np.uint32]:
+    """What the bytes of a piece that follow do to a checksum."""
+    return _shift_by(_PIECE)
 
 
 @cache
