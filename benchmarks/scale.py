@@ -1,6 +1,7 @@
 """What a corpus of any size costs: constants that are measured here, and what follows from them.
 
     python -m benchmarks.scale measure [FOLDER]   # a few minutes; FOLDER takes 400 MB for a while
+    python -m benchmarks.scale simulate           # the simulation again, from the constants of the record
     python -m benchmarks.scale tables [--check]   # writes the tables of docs/scale.md from the record
 
 The record is `benchmarks/results/scale.json`. One thread. Times are those of the processor (`time.process_time`), the
@@ -46,7 +47,8 @@ SIZES = [10**8, 10**10, 10**12]
 MACHINES = [1, 16, 256]
 #: what is assumed, and nowhere measured
 ASSUMED = {"cores": 16, "disk_bytes_per_second": 2e9, "gpu_flops_per_second": 1e14}
-SIMULATED = {"utterances": 10**10, "workers": 256, "seeds": 10, "sizes": [1 << k for k in range(16, 29, 2)]}
+SIMULATED: dict[str, Any] = {"utterances": 10**10, "workers": 256, "seeds": 10}
+SHARDS = [1 << k for k in range(16, 29, 2)]
 
 
 def processor_seconds(call: Callable[[], Any], times: int = 5) -> float:
@@ -150,18 +152,6 @@ def measure(folder: Path | None) -> None:
         store = measured_store(Path(name))
         selection = measured_selection(Path(name))
     model = measured_model()
-    overhead = store["seconds_per_shard"] + store["sync_seconds_per_shard"]
-    cluster = Cluster(SIMULATED["workers"])
-    simulated = {}
-    for what, seconds in (
-        ("stored", store["seconds_per_utterance"]),
-        ("model", store["seconds_per_utterance"] + model["seconds_per_utterance"]),
-    ):
-        of = SIMULATED["utterances"], SIMULATED["sizes"], 1e6 * seconds, overhead, cluster, SIMULATED["seeds"]
-        simulated[what] = {
-            "ideal_seconds": ideal(SIMULATED["utterances"], 1e6 * seconds, cluster),
-            "rows": by_shard_size(*of),
-        }
     processor = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     names = [line.partition(":")[2].strip() for line in processor.splitlines() if line.startswith("model name")]
     record = {
@@ -169,7 +159,6 @@ def measure(folder: Path | None) -> None:
         "size": {"M": M, "C": C, "length": LENGTH, "rows": ROWS, "features": FEATURES, "hidden": HIDDEN, "pace": PACE},
         "measured": {"store": store, "selection": selection, "model": model},
         "assumed": ASSUMED,
-        "simulated": {"cluster": vars(cluster), **SIMULATED, "overhead": overhead, **simulated},
         "environment": {
             "spcl_fast": spcl_fast.__version__,
             "torch": torch.__version__,
@@ -178,8 +167,31 @@ def measure(folder: Path | None) -> None:
             "loadavg": os.getloadavg(),
         },
     }
-    write_json(RECORD, record)
+    write_json(RECORD, record | {"simulated": simulated(record)})
     print(json.dumps(record["measured"], indent=2))
+
+
+def worker_seconds(record: dict[str, Any], what: str) -> float:
+    """What an utterance takes one of the workers of a machine, who share its disks."""
+    store, model, assumed = record["measured"]["store"], record["measured"]["model"], record["assumed"]
+    seconds, traffic = store["seconds_per_utterance"], store["scores_bytes_per_utterance"]
+    if what == "model":
+        seconds, traffic = seconds + model["seconds_per_utterance"], traffic + model["bytes_per_utterance"]
+    else:
+        traffic += store["corpus_bytes_per_utterance"]
+    return max(seconds, traffic * assumed["cores"] / assumed["disk_bytes_per_second"])
+
+
+def simulated(record: dict[str, Any], sizes: list[int] = SHARDS) -> dict[str, Any]:
+    """Time by the size of a shard; the same for the same constants."""
+    store, cluster = record["measured"]["store"], Cluster(SIMULATED["workers"])
+    overhead = store["seconds_per_shard"] + store["sync_seconds_per_shard"]
+    found: dict[str, Any] = {"cluster": vars(cluster), **SIMULATED, "overhead": overhead}
+    for what in ("stored", "model"):
+        seconds = 1e6 * worker_seconds(record, what)
+        rows = by_shard_size(SIMULATED["utterances"], sizes, seconds, overhead, cluster, SIMULATED["seeds"])
+        found[what] = {"ideal_seconds": ideal(SIMULATED["utterances"], seconds, cluster), "rows": rows}
+    return found
 
 
 def constants(record: dict[str, Any]) -> str:
@@ -326,14 +338,17 @@ def filled(text: str, record: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["measure", "tables"])
+    parser.add_argument("what", choices=["measure", "simulate", "tables"])
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--check", action="store_true", help="fail where docs/scale.md is out of date")
     options = parser.parse_args()
     if options.what == "measure":
         return measure(options.folder)
+    record = json.loads(RECORD.read_text())
+    if options.what == "simulate":
+        return write_json(RECORD, record | {"simulated": simulated(record)})
     old = DOC.read_text()
-    new = filled(old, json.loads(RECORD.read_text()))
+    new = filled(old, record)
     if options.check:
         sys.exit("docs/scale.md: out of date; run python -m benchmarks.scale tables" if new != old else 0)
     DOC.write_text(new)

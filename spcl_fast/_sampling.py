@@ -27,7 +27,7 @@ Vector = Tensor | np.ndarray
 
 
 class Rows(Protocol):
-    """The items of a pool in ascending order, which may lie on a disk: `corpus.index.SelectionIndex`, or an array."""
+    """The items of a pool in ascending order, which may lie on a disk: `corpus.SelectionIndex`, or an array."""
 
     def __len__(self) -> int:
         """How many there are."""

@@ -39,7 +39,7 @@ class CurriculumSampler(ShardedSampler[int]):
         weights: `[N]`, finite and at least 0, not all 0, any scale; copied. Items are drawn with probability
             proportional to them. Without replacement (Efraimidis and Spirakis 2006) "shuffled" is the order of the
             draws, which the heavier lead; an item of weight 0 is never drawn.
-        rows: the pool, chosen elsewhere: a `corpus.index.SelectionIndex` of the N items, or a NumPy array or memory map
+        rows: the pool, chosen elsewhere: a `corpus.SelectionIndex` of the N items, or a NumPy array or memory map
             of integers, ascending and each once. It is not loaded, and no order of it is kept: past 2^16 rows
             "shuffled" is a permutation that is computed where it is read, and memory does not grow. "easiest_first"
             goes by index. Without difficulty, weights, num_samples and replacement, at pace 1. A state has the
@@ -72,6 +72,12 @@ class CurriculumSampler(ShardedSampler[int]):
         >>> sampler.set_epoch(1)
         >>> sorted(sampler)
         [1, 2, 3]
+
+        A pool that was chosen elsewhere, on a disk or here:
+
+        >>> import numpy as np
+        >>> sorted(CurriculumSampler(4, rows=np.array([1, 3])))
+        [1, 3]
 
         A state taken after the first item is gone on with by two processes:
 

@@ -29,11 +29,11 @@ def pool(request, tmp_path, monkeypatch):
     if request.param == "memory map":
         np.save(tmp_path / "rows.npy", ROWS)
         return np.load(tmp_path / "rows.npy", mmap_mode="r")
-    index = pytest.importorskip("spcl_fast.corpus.index")
+    corpus = pytest.importorskip("spcl_fast.corpus")
     mask = np.zeros(N, bool)
     mask[ROWS] = True
-    index.write_selection(tmp_path / "s", [mask], rows=N, count=len(ROWS), form=request.param)
-    return index.SelectionIndex(tmp_path / "s")
+    corpus.write_selection(tmp_path / "s", [mask], rows=N, count=len(ROWS), form=request.param)
+    return corpus.SelectionIndex(tmp_path / "s")
 
 
 def saved(state):

@@ -1,8 +1,9 @@
 """Corpora past memory: stored in shards, read in place. Needs pyarrow (`spcl_fast[corpus]`)."""
 
+from spcl_fast.corpus._selection_file import write_selection
 from spcl_fast.corpus.checksum import checksum
 from spcl_fast.corpus.columns import dialogue_columns, dialogue_difficulty, score_columns
-from spcl_fast.corpus.index import SelectionIndex, write_selection
+from spcl_fast.corpus.index import SelectionIndex
 from spcl_fast.corpus.manifest import (
     CORPUS_FORMAT,
     SCORES_FORMAT,

@@ -137,9 +137,9 @@ class score_columns:  # noqa: N801 - a call that gives columns
         >>> with CorpusWriter("corpus", [Modality("text", num_classes=2)]) as writer:
         ...     writer.add([7], [0, 1], [0, -100], {"text": np.zeros((2, 2), np.float32)}, offsets=[0, 2])
         >>> scores = rescore(open_corpus("corpus"), "scores", difficulty="loss").scores
-        >>> [column.round(3).tolist() for column in score_columns(scores)]
+        >>> [column.astype(float).round(3).tolist() for column in score_columns(scores)]
         [[0.693, nan]]
-        >>> [column.round(3).tolist() for column in score_columns(scores, unit="dialogue")]
+        >>> [column.astype(float).round(3).tolist() for column in score_columns(scores, unit="dialogue")]
         [[0.693]]
     """
 

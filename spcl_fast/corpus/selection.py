@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from spcl_fast import arrays
 from spcl_fast._paces import is_pace, number
-from spcl_fast.corpus.index import SelectionIndex, write_selection
+from spcl_fast.corpus._selection_file import write_selection
+from spcl_fast.corpus.index import SelectionIndex
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

@@ -36,6 +36,15 @@ def test_default_size_of_a_shard_is_near_the_best_that_was_simulated():
         assert means[default] < 1.1 * min(means.values())
 
 
+def test_simulation_comes_out_as_recorded():
+    scale = module("scale")
+    record = json.loads(scale.RECORD.read_text())
+    for what in ("stored", "model"):
+        (again,) = scale.simulated(record, [1 << 24])[what]["rows"]
+        recorded = next(row for row in record["simulated"][what]["rows"] if row["utterances"] == 1 << 24)
+        assert again == pytest.approx(recorded, rel=0.1)  # another NumPy may draw other numbers
+
+
 def test_workers_alike_that_never_fail_take_what_arithmetic_says():
     of = module("stragglers")
     alike = {"spread": 0.0, "slow": 0.0, "hours_to_failure": 1e12}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from itertools import pairwise
 
 import hypothesis
@@ -14,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spcl_fast import arrays, ops
-from spcl_fast.corpus import StoreCorrupt, index
+from spcl_fast.corpus import SelectionIndex, StoreCorrupt, write_selection
+from spcl_fast.corpus import _selection_file as file_format
 from spcl_fast.corpus.checksum import checksum
 from spcl_fast.corpus.columns import dialogue_columns, dialogue_difficulty
-from spcl_fast.corpus.index import SelectionIndex, write_selection
 from spcl_fast.corpus.selection import global_threshold, global_thresholds, select
 
 DTYPES = (np.float16, np.float32, np.float64)
@@ -189,7 +190,7 @@ def test_index_is_an_array_that_is_not_loaded(chosen):
 
 def test_bits_are_those_that_other_tools_read(chosen):
     found, rows, mask = chosen
-    raw = found.path.read_bytes()[index.HEADER :]
+    raw = found.path.read_bytes()[file_format.HEADER :]
     if found.form == "rows":
         assert np.array_equal(np.frombuffer(raw, "<i8"), rows)
     else:
@@ -221,7 +222,7 @@ def test_a_changed_or_shortened_file_is_refused_with_its_name(chosen):
         found.path.write_bytes(damaged)
         with pytest.raises(StoreCorrupt, match=found.path.name):
             SelectionIndex(found.path)
-    for length in (0, 10, index.HEADER - 1, index.HEADER, len(raw) - 1):
+    for length in (0, 10, file_format.HEADER - 1, file_format.HEADER, len(raw) - 1):
         found.path.write_bytes(raw[:length])
         with pytest.raises(StoreCorrupt, match=found.path.name):
             SelectionIndex(found.path)
@@ -256,15 +257,15 @@ SOUND = {"version": 1, "form": "rows", "unit": "utterance", "rows": 9, "count": 
     ],
 )
 def test_a_header_that_lies_is_refused_before_anything_is_made(header, tmp_path):
-    text = json.dumps(header).encode().ljust(index.HEADER - len(f"{index.MAGIC} {checksum(b'')}\n"))
-    (tmp_path / "s").write_bytes(f"{index.MAGIC} {checksum(text)}\n".encode() + text)
+    text = json.dumps(header).encode().ljust(file_format.HEADER - len(f"{file_format.MAGIC} {checksum(b'')}\n"))
+    (tmp_path / "s").write_bytes(f"{file_format.MAGIC} {checksum(text)}\n".encode() + text)
     with pytest.raises(StoreCorrupt, match=str(tmp_path / "s")):
         SelectionIndex(tmp_path / "s")
 
 
 def test_a_header_of_deep_nesting_is_refused(tmp_path):
-    text = (b"[" * 4000).ljust(index.HEADER - len(f"{index.MAGIC} {checksum(b'')}\n"))
-    (tmp_path / "s").write_bytes(f"{index.MAGIC} {checksum(text)}\n".encode() + text)
+    text = (b"[" * 4000).ljust(file_format.HEADER - len(f"{file_format.MAGIC} {checksum(b'')}\n"))
+    (tmp_path / "s").write_bytes(f"{file_format.MAGIC} {checksum(text)}\n".encode() + text)
     with pytest.raises(StoreCorrupt, match="JSON"):
         SelectionIndex(tmp_path / "s")
 
@@ -344,6 +345,24 @@ def test_columns_at_fault_are_named(columns, error, message, tmp_path):
 def test_settings_out_of_their_domain_are_named(settings, error, message, tmp_path):
     with pytest.raises(error, match=message):
         select([np.zeros(3)], out=tmp_path / "s", **settings)
+
+
+def test_memory_does_not_grow_with_the_corpus(tmp_path):
+    class Shards:
+        """40 million values, of which one shard is held."""
+
+        shard = np.random.default_rng(0).random(1 << 18, dtype=np.float32)
+
+        def __iter__(self):
+            return iter([self.shard] * 152)
+
+    for form in ("rows", "bits"):
+        tracemalloc.start()
+        found = select(Shards(), pace=0.02, out=tmp_path / form, form=form)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert (found.rows, len(found)) == (152 << 18, -(-(152 << 18) // 50))
+        assert peak < 8e6  # a byte a row would be 40 MB
 
 
 def test_masks_and_words_that_do_not_fit_are_refused(tmp_path):
