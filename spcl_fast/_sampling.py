@@ -151,8 +151,8 @@ class RowOrder:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, part: slice) -> np.ndarray:
-        positions = np.arange(*part.indices(len(self)))
+    def __getitem__(self, at: slice | np.ndarray) -> np.ndarray:
+        positions = np.arange(*at.indices(len(self))) if isinstance(at, slice) else at
         rows = np.asarray(self._rows[positions if self._shuffled is None else self._shuffled(positions)])
         if rows.size and not (rows.min() >= 0 and rows.max() < self._num_items):
             raise ValueError(

@@ -13,6 +13,8 @@ from spcl_fast._paces import integer
 from spcl_fast._sampling import RowOrder, SizeBounds, Vector
 from spcl_fast._sharded import Settings, ShardedSampler
 
+AT_ONCE = 256  # batches whose rows are looked up at a time, where that takes more than a slice
+
 
 class CurriculumBatchSampler(ShardedSampler[list[int]]):
     """Batches of a `CurriculumSampler`'s order, for `DataLoader(batch_sampler=...)`.
@@ -105,9 +107,18 @@ class _Batches:
         return len(self._bounds) - 1
 
     def at(self, positions: range) -> Iterator[list[int]]:
-        for position in positions:
-            begin, end = self._bounds.item(position), self._bounds.item(position + 1)
-            yield self._order[begin:end].tolist()
+        if isinstance(self._order, np.ndarray):
+            for position in positions:
+                yield self._order[self._bounds.item(position) : self._bounds.item(position + 1)].tolist()
+            return
+        for start in range(0, len(positions), AT_ONCE):
+            part = positions[start : start + AT_ONCE]
+            spans = [(self._bounds.item(position), self._bounds.item(position + 1)) for position in part]
+            items = self._order[np.concatenate([np.arange(*span) for span in spans])].tolist()
+            begin = 0
+            for first, last in spans:
+                yield items[begin : begin + last - first]
+                begin += last - first
 
     @cached_property
     def checksum(self) -> int:
