@@ -10,7 +10,7 @@ import bisect
 import zlib
 from collections.abc import Iterator
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from spcl_fast import ops
 from spcl_fast._paces import ConstantPace, is_pace, number
+from spcl_fast._permutation import Permutation
 from spcl_fast.ops._check import FLOATS
 from spcl_fast.pacing import Pace
 from spcl_fast.reference.rank_of_pace import rank_of_pace
@@ -25,16 +26,28 @@ from spcl_fast.reference.rank_of_pace import rank_of_pace
 Vector = Tensor | np.ndarray
 
 
+class Rows(Protocol):
+    """The items of a pool in ascending order, which may lie on a disk: `corpus.SelectionIndex`, or an array."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, positions: np.ndarray, /) -> np.ndarray:
+        """Those at some positions, `int64[n]`."""
+
+
 class Items(NamedTuple):
     """What is known of the items; tensors lie on the host and are never written to.
 
     known: how many have a difficulty that is not NaN; all where there is none.
+    rows: the pool, where it has been chosen elsewhere.
     """
 
     num_items: int
     known: int
     difficulty: Tensor | None
     weights: Tensor | None
+    rows: Rows | None = None
 
 
 class Draw(NamedTuple):
@@ -58,8 +71,12 @@ def as_pace(owner: str, pace: float | Pace) -> Pace:
     return pace
 
 
-def as_items(owner: str, num_items: int, difficulty: Vector | None, weights: Vector | None) -> Items:
-    """Copies of difficulties and weights on the host, checked."""
+def as_items(
+    owner: str, num_items: int, difficulty: Vector | None, weights: Vector | None, rows: Rows | None = None
+) -> Items:
+    """Copies of difficulties and weights on the host, checked; rows as they are."""
+    if rows is not None:
+        return _chosen(owner, num_items, difficulty, weights, rows)
     known, rho, w = num_items, None, None
     if difficulty is not None:
         rho = _vector(owner, "difficulty", difficulty, num_items)
@@ -80,6 +97,19 @@ def as_items(owner: str, num_items: int, difficulty: Vector | None, weights: Vec
         if num_items and not bool(w.any()):
             raise ValueError(f"{owner}: weights must have an entry above 0 (got 0 {num_items} times)")
     return Items(num_items, known, rho, w)
+
+
+def _chosen(owner: str, num_items: int, difficulty: Any, weights: Any, rows: Rows) -> Items:
+    if difficulty is not None or weights is not None:
+        raise ValueError(f"{owner}: rows are a pool that is chosen, without difficulty and weights (got one of them)")
+    if isinstance(rows, np.ndarray) and (rows.dtype.kind not in "iu" or rows.ndim != 1):
+        raise TypeError(f"{owner}: rows must hold integers [n] (got {rows.dtype} of shape {rows.shape})")
+    if not (hasattr(rows, "__len__") and hasattr(rows, "__array__")) or isinstance(rows, Tensor):
+        raise TypeError(f"{owner}: rows must be a SelectionIndex or a NumPy array (got {type(rows).__name__})")
+    of = getattr(rows, "rows", num_items)
+    if of != num_items:
+        raise ValueError(f"{owner}: rows must be of {num_items} items (got a selection of {of})")
+    return Items(num_items, len(rows), None, None, rows)
 
 
 def as_lengths(owner: str, value: Vector, num_items: int) -> np.ndarray:
@@ -107,6 +137,39 @@ def _vector(owner: str, name: str, value: Any, num_items: int) -> Tensor:
     if tuple(value.shape) != (num_items,):
         raise ValueError(f"{owner}: {name} must have shape ({num_items},) (got {tuple(value.shape)})")
     return value
+
+
+class RowOrder:
+    """The rows of a pool in the order of an epoch, looked up when they are asked for."""
+
+    def __init__(self, owner: str, epoch: int, seed: int, items: Items, order: str) -> None:
+        assert items.rows is not None
+        self._owner, self._rows, self._num_items = owner, items.rows, items.num_items
+        entropy = np.random.SeedSequence(seed, spawn_key=(epoch,))
+        self._shuffled = Permutation(len(items.rows), entropy) if order == "shuffled" else None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, at: slice | np.ndarray) -> np.ndarray:
+        positions = np.arange(*at.indices(len(self))) if isinstance(at, slice) else at
+        rows = np.asarray(self._rows[positions if self._shuffled is None else self._shuffled(positions)])
+        if rows.size and not (rows.min() >= 0 and rows.max() < self._num_items):
+            raise ValueError(
+                f"{self._owner}: rows must be in [0, {self._num_items}) (got {rows.min()} to {rows.max()})"
+            )
+        return rows
+
+    @property
+    def checksum(self) -> int:
+        """Of the rows, and of their order."""
+        return zlib.crc32(identity(self._rows).encode(), 0 if self._shuffled is None else self._shuffled.checksum)
+
+
+def identity(rows: Rows) -> str:
+    """What tells one pool from another: the checksum of its file, or of the array."""
+    held = getattr(rows, "checksum", None)
+    return held if isinstance(held, str) else f"crc32:{checksum(np.asarray(rows)):08x}"
 
 
 def order_of_epoch(owner: str, epoch: int, seed: int, items: Items, pace: Pace, draw: Draw) -> np.ndarray:
@@ -208,10 +271,19 @@ def _at_most(draw: Draw, n: int) -> int:
     return n if draw.num_samples is None else draw.num_samples
 
 
-def size_bounds(n: int, batch_size: int, drop_last: bool) -> np.ndarray:
-    """Where batches of so many of n items begin, and where the last ends."""
-    bounds = np.arange(0, n + 1, batch_size)
-    return bounds if drop_last or bounds[-1] == n else np.append(bounds, n)
+class SizeBounds:
+    """Where batches of so many of n items begin, and where the last ends; no list of them."""
+
+    def __init__(self, n: int, batch_size: int, drop_last: bool) -> None:
+        self._n, self._batch_size = n, batch_size
+        self._batches = n // batch_size if drop_last else -(-n // batch_size)
+
+    def __len__(self) -> int:
+        return self._batches + 1
+
+    def item(self, i: int) -> int:
+        """Bound i, from 0."""
+        return min(i * self._batch_size, self._n)
 
 
 def budget_bounds(lengths: np.ndarray, budget: int, drop_last: bool) -> np.ndarray:
@@ -236,6 +308,8 @@ def budget_bounds(lengths: np.ndarray, budget: int, drop_last: bool) -> np.ndarr
     return np.append(starts, n) if n else np.zeros(1, np.int64)
 
 
-def checksum(values: np.ndarray) -> int:
-    """CRC-32 of an array."""
+def checksum(values: np.ndarray | RowOrder) -> int:
+    """CRC-32 of an array; of an order that is not made, what it has instead."""
+    if isinstance(values, RowOrder):
+        return values.checksum
     return zlib.crc32(np.ascontiguousarray(values).data)

@@ -13,7 +13,7 @@ from torch.utils.data import Sampler
 from spcl_fast import _sampling
 from spcl_fast._options import FORMULAS, choice
 from spcl_fast._paces import integer
-from spcl_fast._sampling import Draw, Items, Vector
+from spcl_fast._sampling import Draw, Items, RowOrder, Rows, Vector
 from spcl_fast._state import differences
 from spcl_fast.pacing import Pace
 
@@ -22,6 +22,8 @@ FIELDS = {"version", "config", "epoch", "position", "finished", "checksum", "ite
 POOLS = ("easiest", "bucket")
 ORDERS = ("shuffled", "easiest_first")
 UNEVEN = ("keep", "drop", "repeat")
+
+_WHOLE = _sampling.as_pace("", 1.0).config
 
 Unit = TypeVar("Unit")
 UnitOut = TypeVar("UnitOut", covariant=True)
@@ -36,6 +38,7 @@ class Settings(TypedDict, total=False):
     order: str
     formula: str
     weights: Vector | None
+    rows: Rows | None
     num_samples: int | None
     replacement: bool
     seed: int
@@ -81,6 +84,7 @@ class ShardedSampler(Sampler[Unit]):
         order: str = "shuffled",
         formula: str = "paper",
         weights: Vector | None = None,
+        rows: Rows | None = None,
         num_samples: int | None = None,
         replacement: bool = False,
         seed: int = 0,
@@ -110,13 +114,21 @@ class ShardedSampler(Sampler[Unit]):
         self.uneven = uneven
         self.epoch = 0
         self._draw = Draw(pool, order, formula, num_samples, replacement)
-        self._items = _sampling.as_items(name, self.num_items, difficulty, weights)
+        self._items = _sampling.as_items(name, self.num_items, difficulty, weights, self._pool_of(rows))
         self._next_items: Items | None = None  # of the epoch after the one under way
         self._pass = _Pass()
         self._made: Units[Unit] | None = None  # the units of this epoch
 
+    def _pool_of(self, rows: Rows | None) -> Rows | None:
+        """The rows; ValueError where another setting would choose or draw among them."""
+        if rows is not None and (self.pace.config, self._draw.pool) != (_WHOLE, POOLS[0]):
+            raise ValueError(f"{type(self).__name__}: rows are the pool of every epoch, at pace 1 (got another)")
+        if rows is not None and (self._draw.num_samples is not None or self._draw.replacement):
+            raise ValueError(f"{type(self).__name__}: rows are taken once each (got num_samples or replacement)")
+        return rows
+
     @abstractmethod
-    def _units(self, order: np.ndarray) -> Units[Unit]:
+    def _units(self, order: np.ndarray | RowOrder) -> Units[Unit]:
         """The items of an epoch as units."""
 
     @property
@@ -146,18 +158,25 @@ class ShardedSampler(Sampler[Unit]):
 
         An epoch under way stays as it is, and so does what a loaded state continues: they count from the next one on.
         """
-        self._set_items(difficulty, self._latest.weights)
+        self._set_items(difficulty, self._latest.weights, self._latest.rows)
 
     def set_weights(self, weights: Vector | None) -> None:
         """Takes new weights, `[N]` as at construction, in the same way."""
-        self._set_items(self._latest.difficulty, weights)
+        self._set_items(self._latest.difficulty, weights, self._latest.rows)
+
+    def set_rows(self, rows: Rows | None) -> None:
+        """Takes another pool, as at construction, in the same way; it is not copied. None: all items.
+
+        A state does not hold it: after `load_state_dict` it is to be set again, where the next epoch is to have it.
+        """
+        self._set_items(self._latest.difficulty, self._latest.weights, self._pool_of(rows))
 
     @property
     def _latest(self) -> Items:
         return self._items if self._next_items is None else self._next_items
 
-    def _set_items(self, difficulty: Vector | None, weights: Vector | None) -> None:
-        self._next_items = _sampling.as_items(type(self).__name__, self.num_items, difficulty, weights)
+    def _set_items(self, difficulty: Vector | None, weights: Vector | None, rows: Rows | None) -> None:
+        self._next_items = _sampling.as_items(type(self).__name__, self.num_items, difficulty, weights, rows)
         if not (self._pass.begin or self._pass.yielded):
             self._start_over()
 
@@ -169,8 +188,12 @@ class ShardedSampler(Sampler[Unit]):
     def _make(self) -> Units[Unit]:
         if self._made is None:
             name = type(self).__name__
-            order = _sampling.order_of_epoch(name, self.epoch, self.seed, self._items, self.pace, self._draw)
-            self._made = self._units(order)
+            if self._items.rows is not None:
+                pool = RowOrder(name, self.epoch, self.seed, self._items, self._draw.order)
+                self._made = self._units(pool)
+            else:
+                order = _sampling.order_of_epoch(name, self.epoch, self.seed, self._items, self.pace, self._draw)
+                self._made = self._units(order)
         return self._made
 
     def _positions(self, begin: int, total: int) -> range:
@@ -235,7 +258,7 @@ class ShardedSampler(Sampler[Unit]):
             "finished": finished,
             "checksum": units.checksum if units else None,
             "items": _tensors(self._items),
-            "next_items": None if following is None else _tensors(following),
+            "next_items": None if following is None or following.rows is not None else _tensors(following),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -269,8 +292,13 @@ class ShardedSampler(Sampler[Unit]):
     def _load(self, name: str, state: Mapping[str, Any]) -> None:
         epoch = integer(name, "epoch of the state", state["epoch"], 0)
         position = integer(name, "position of the state", state["position"], 0)
-        self._items = _sampling.as_items(name, self.num_items, **state["items"])
-        following = state["next_items"]
+        following, rows = state["next_items"], self._items.rows
+        own = None if rows is None else _sampling.identity(rows)
+        if own != state["items"].get("rows"):
+            raise ValueError(
+                f"{name}: rows must be those of the state, {state['items'].get('rows')} (got {own}): give them first"
+            )
+        self._items = _sampling.as_items(name, self.num_items, **state["items"] | {"rows": rows})
         self._next_items = None if following is None else _sampling.as_items(name, self.num_items, **following)
         named, self.epoch = self.epoch, epoch
         self._pass, self._made = _Pass(begin=position), None
@@ -290,4 +318,6 @@ class ShardedSampler(Sampler[Unit]):
 
 
 def _tensors(items: Items) -> dict[str, Any]:
-    return {"difficulty": items.difficulty, "weights": items.weights}
+    """What a state holds of the items; of rows what tells them from others."""
+    rows = {} if items.rows is None else {"rows": _sampling.identity(items.rows)}
+    return {"difficulty": items.difficulty, "weights": items.weights, **rows}

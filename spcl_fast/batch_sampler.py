@@ -10,8 +10,10 @@ import numpy as np
 
 from spcl_fast import _sampling
 from spcl_fast._paces import integer
-from spcl_fast._sampling import Vector
+from spcl_fast._sampling import RowOrder, SizeBounds, Vector
 from spcl_fast._sharded import Settings, ShardedSampler
+
+AT_ONCE = 256  # batches whose rows are looked up at a time, where that takes more than a slice
 
 
 class CurriculumBatchSampler(ShardedSampler[list[int]]):
@@ -86,29 +88,37 @@ class CurriculumBatchSampler(ShardedSampler[list[int]]):
             "drop_last": self.drop_last,
         }
 
-    def _units(self, order: np.ndarray) -> _Batches:
+    def _units(self, order: np.ndarray | RowOrder) -> _Batches:
         if self.batch_size is not None:
-            bounds = _sampling.size_bounds(len(order), self.batch_size, self.drop_last)
-        else:
-            assert self._lengths is not None
-            assert self.max_utterances is not None
-            bounds = _sampling.budget_bounds(self._lengths[order], self.max_utterances, self.drop_last)
-        return _Batches(order, bounds)
+            return _Batches(order, SizeBounds(len(order), self.batch_size, self.drop_last))
+        assert self._lengths is not None
+        assert self.max_utterances is not None
+        lengths = self._lengths[order[:]]
+        return _Batches(order, _sampling.budget_bounds(lengths, self.max_utterances, self.drop_last))
 
 
 class _Batches:
     """The batches of an epoch in their common order."""
 
-    def __init__(self, order: np.ndarray, bounds: np.ndarray) -> None:
+    def __init__(self, order: np.ndarray | RowOrder, bounds: np.ndarray | SizeBounds) -> None:
         self._order, self._bounds = order, bounds
 
     def __len__(self) -> int:
         return len(self._bounds) - 1
 
     def at(self, positions: range) -> Iterator[list[int]]:
-        for position in positions:
-            begin, end = self._bounds.item(position), self._bounds.item(position + 1)
-            yield self._order[begin:end].tolist()
+        if isinstance(self._order, np.ndarray):
+            for position in positions:
+                yield self._order[self._bounds.item(position) : self._bounds.item(position + 1)].tolist()
+            return
+        for start in range(0, len(positions), AT_ONCE):
+            part = positions[start : start + AT_ONCE]
+            spans = [(self._bounds.item(position), self._bounds.item(position + 1)) for position in part]
+            items = self._order[np.concatenate([np.arange(*span) for span in spans])].tolist()
+            begin = 0
+            for first, last in spans:
+                yield items[begin : begin + last - first]
+                begin += last - first
 
     @cached_property
     def checksum(self) -> int:

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from spcl_fast import _sampling
+from spcl_fast._sampling import RowOrder
 from spcl_fast._sharded import ShardedSampler
 
 AT_ONCE = 1 << 16  # items that become Python integers at a time
@@ -38,6 +39,11 @@ class CurriculumSampler(ShardedSampler[int]):
         weights: `[N]`, finite and at least 0, not all 0, any scale; copied. Items are drawn with probability
             proportional to them. Without replacement (Efraimidis and Spirakis 2006) "shuffled" is the order of the
             draws, which the heavier lead; an item of weight 0 is never drawn.
+        rows: the pool, chosen elsewhere: a `corpus.SelectionIndex` of the N items, or a NumPy array or memory map
+            of integers, ascending and each once. It is not loaded, and no order of it is kept: past 2^16 rows
+            "shuffled" is a permutation that is computed where it is read, and memory does not grow. "easiest_first"
+            goes by index. Without difficulty, weights, num_samples and replacement, at pace 1. A state has the
+            checksum of the rows, and needs a sampler that was given the same.
         num_samples: items to draw from the pool, at least 1; None for as many as the pool has. Without replacement no
             more than can be drawn.
         replacement: whether an item may be drawn again.
@@ -67,6 +73,12 @@ class CurriculumSampler(ShardedSampler[int]):
         >>> sorted(sampler)
         [1, 2, 3]
 
+        A pool that was chosen elsewhere, on a disk or here:
+
+        >>> import numpy as np
+        >>> sorted(CurriculumSampler(4, rows=np.array([1, 3])))
+        [1, 3]
+
         A state taken after the first item is gone on with by two processes:
 
         >>> first = next(iter(sampler))
@@ -81,14 +93,14 @@ class CurriculumSampler(ShardedSampler[int]):
         [1, 2, 3]
     """
 
-    def _units(self, order: np.ndarray) -> _Order:
+    def _units(self, order: np.ndarray | RowOrder) -> _Order:
         return _Order(order)
 
 
 class _Order:
     """The items of an epoch in their common order."""
 
-    def __init__(self, order: np.ndarray) -> None:
+    def __init__(self, order: np.ndarray | RowOrder) -> None:
         self._order = order
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from spcl_fast.cli import bench, demo, doctor, experiment, import_, report, rescore, train
+from spcl_fast.cli import bench, demo, doctor, experiment, import_, report, rescore, select, threshold, train
 
 # The base of everything that is raised for a wrong argument; typer does not name it in public.
 _Refusal: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (demo, import_, train, experiment, report, rescore, bench, doctor):
+for command in (demo, import_, train, experiment, report, rescore, threshold, select, bench, doctor):
     name = command.__name__.rpartition(".")[2]
     app.command(name.rstrip("_"))(getattr(command, name))
 

@@ -1,7 +1,10 @@
 """Corpora past memory: stored in shards, read in place. Needs pyarrow (`spcl_fast[corpus]`)."""
 
+from spcl_fast.corpus._selection_file import write_selection
 from spcl_fast.corpus.checksum import checksum
+from spcl_fast.corpus.columns import dialogue_columns, dialogue_difficulty, score_columns
 from spcl_fast.corpus.convert import store_dataset, store_table, to_record_batches, write_parquet
+from spcl_fast.corpus.index import SelectionIndex
 from spcl_fast.corpus.manifest import (
     CORPUS_FORMAT,
     SCORES_FORMAT,
@@ -14,6 +17,7 @@ from spcl_fast.corpus.manifest import (
 )
 from spcl_fast.corpus.rescore import Rescored, plan, rescore
 from spcl_fast.corpus.scores import Scores
+from spcl_fast.corpus.selection import GlobalThreshold, global_threshold, global_thresholds, select
 from spcl_fast.corpus.store import Corpus, Shard, open_corpus
 from spcl_fast.corpus.writer import CorpusWriter
 
@@ -22,21 +26,30 @@ __all__ = [
     "SCORES_FORMAT",
     "Corpus",
     "CorpusWriter",
+    "GlobalThreshold",
     "Manifest",
     "Modality",
     "Rescored",
     "Scores",
+    "SelectionIndex",
     "Shard",
     "ShardInfo",
     "StoreCorrupt",
     "checksum",
+    "dialogue_columns",
+    "dialogue_difficulty",
+    "global_threshold",
+    "global_thresholds",
     "open_corpus",
     "plan",
     "read_manifest",
     "rescore",
+    "score_columns",
+    "select",
     "store_dataset",
     "store_table",
     "to_record_batches",
     "write_manifest",
     "write_parquet",
+    "write_selection",
 ]

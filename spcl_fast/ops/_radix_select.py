@@ -58,10 +58,14 @@ def _value_at(count: Count, like: Tensor, rank_among: Callable[[Tensor], Tensor]
     prefix = rank = like.new_zeros((), dtype=torch.int64)
     for level in range(keys.levels(like.dtype)):
         histogram = count(prefix, level)
-        up_to = histogram.cumsum(0)
         if level == 0:
-            rank = rank_among(up_to[-1])
-        bucket = torch.searchsorted(up_to, rank[None]).clamp(max=len(histogram) - 1)  # [1]: the first that reaches it
-        prefix = (prefix << keys.digit_at(like.dtype, level).bits | bucket)[0]
-        rank = (rank - (up_to - histogram).gather(0, bucket))[0]
+            rank = rank_among(histogram.sum())
+        prefix, rank = next_digit(histogram, prefix, rank, keys.digit_at(like.dtype, level).bits)
     return keys.value_of(prefix, like.dtype), rank
+
+
+def next_digit(histogram: Tensor, prefix: Tensor, rank: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """The digit of a rank in a histogram of that many bits: the prefix with it, and the rank among those with both."""
+    up_to = histogram.cumsum(0)
+    bucket = torch.searchsorted(up_to, rank[None]).clamp(max=len(histogram) - 1)  # [1]: the first that reaches it
+    return (prefix << bits | bucket)[0], (rank - (up_to - histogram).gather(0, bucket))[0]
