@@ -45,10 +45,10 @@ class Summary:
         }
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes an object with its own checksum, whole or not at all."""
+def write_json(path: Path, value: Mapping[str, Any], *, replace: bool = True) -> None:
+    """Writes an object with its own checksum, whole or not at all; `replace` as for `atomic_file`."""
     text = json.dumps({**value, "checksum": checksum(_canonical(value))}, allow_nan=False)
-    with atomic_file(path) as file:
+    with atomic_file(path, replace=replace) as file:
         file.write(text.encode() + b"\n")
 
 

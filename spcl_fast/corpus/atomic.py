@@ -16,7 +16,7 @@ _PARTIAL = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
 
 
 @contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_file(path: str | os.PathLike[str], *, replace: bool = True) -> Iterator[BinaryIO]:
     """A file to write to, put at `path` when the block ends: a reader meets the old file or the new one, never a part.
 
     The bytes go to another name in the same folder, are synced, and the name is changed; then the folder is synced, so
@@ -25,11 +25,13 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     Args:
         path: the file; its folder exists.
+        replace: whether a file that is there is replaced. Without, of several processes at once one alone succeeds.
 
     Yields:
         The file, open for writing and reading. It is locked as long as it is open, which says that its writer lives.
 
     Raises:
+        FileExistsError: there is one, and it is not to be replaced.
         OSError: it cannot be written, such as on a full disk; the message names `path`, the old file stays.
 
     Example:
@@ -52,7 +54,11 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            os.replace(file.name, path)
+            if replace:
+                os.replace(file.name, path)
+            else:
+                os.link(file.name, path)  # unlike a rename, this is refused where there is one
+                os.unlink(file.name)
     except BaseException as error:
         Path(file.name).unlink(missing_ok=True)
         if isinstance(error, OSError):

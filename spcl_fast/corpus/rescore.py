@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import inspect
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -178,59 +180,141 @@ def rescore(
         >>> rescore(open_corpus("corpus"), "scores", columns=["confidence", "difficulty"]).reused
         1
     """
-    folder = Path(out)
-    _require_integers(workers=workers, memory=memory, batch_utterances=batch_utterances)
-    predictor = None if model is None else Predictor(load_model(model, checkpoint), device, batch_utterances)
-    if predictor is None:
-        if checkpoint is not None:
-            raise ValueError(f"{OP}: checkpoint is of a model (got no model)")
-        names = tuple(m.name for m in corpus.modalities if m.num_classes is not None)
-        if not names:
-            raise ValueError(f"{OP}: the corpus must have logits, or a model must give them (got neither)")
-        num_classes = corpus.num_classes or 0
-    else:
-        names, num_classes = predictor.outputs(corpus)
-    scoring = make_scoring(
-        corpus.manifest,
-        names,
-        num_classes,
-        columns=columns,
-        dtype=dtype,
-        difficulty=difficulty,
-        aggregate=aggregate,
-        window=window,
-        source=source,
-        incoherence=incoherence,
-        transition=transition,
-        surprisal=surprisal,
-    )
-    counts = None if transitions is None else read_transitions(transitions, num_classes)
-    options = {
-        **json.loads(json.dumps(vars(scoring))),
-        "transitions": None if counts is None else hashlib.sha256(counts.tobytes()).hexdigest(),
-        "model": model,
-        "checkpoint": None if checkpoint is None else checksum_of_file(checkpoint)[1],
-        "batch_utterances": batch_utterances if model is not None else None,
-    }
+    given = dict(locals())  # the arguments, and nothing else
+    own = _own(corpus, shards)
+    run = Rescoring(**{name: value for name, value in given.items() if name != "shards"})
+    missing = run.missing(own)
+    run.score(own, missing)
+    return run.done(own, missing, run.finish())
+
+
+class Rescoring:
+    """What `rescore` does, stage by stage: the options are those of `rescore`, checked and written down in the folder.
+
+    `sweeps`: whether what killed writers left is removed at once; not where others may be at work on another machine,
+    whose locks are not always seen.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        out: str | os.PathLike[str],
+        *,
+        columns: Sequence[str] | None,
+        dtype: str,
+        difficulty: str,
+        aggregate: str,
+        window: int,
+        source: str,
+        incoherence: float,
+        transition: float,
+        surprisal: float,
+        transitions: Any,
+        model: str | None,
+        checkpoint: str | os.PathLike[str] | None,
+        device: str,
+        batch_utterances: int,
+        workers: int,
+        memory: int,
+        verify: bool,
+        on_progress: Callable[[int], None] | None,
+        sweeps: bool = True,
+    ) -> None:
+        self.corpus, self.folder = corpus, Path(out)
+        _require_integers(workers=workers, memory=memory, batch_utterances=batch_utterances)
+        self.predictor = None if model is None else Predictor(load_model(model, checkpoint), device, batch_utterances)
+        if self.predictor is None:
+            if checkpoint is not None:
+                raise ValueError(f"{OP}: checkpoint is of a model (got no model)")
+            names = tuple(m.name for m in corpus.modalities if m.num_classes is not None)
+            if not names:
+                raise ValueError(f"{OP}: the corpus must have logits, or a model must give them (got neither)")
+            num_classes = corpus.num_classes or 0
+        else:
+            names, num_classes = self.predictor.outputs(corpus)
+        self.scoring = make_scoring(
+            corpus.manifest,
+            names,
+            num_classes,
+            columns=columns,
+            dtype=dtype,
+            difficulty=difficulty,
+            aggregate=aggregate,
+            window=window,
+            source=source,
+            incoherence=incoherence,
+            transition=transition,
+            surprisal=surprisal,
+        )
+        self.counts = None if transitions is None else read_transitions(transitions, num_classes)
+        self.options = {
+            **json.loads(json.dumps(vars(self.scoring))),
+            "transitions": None if self.counts is None else hashlib.sha256(self.counts.tobytes()).hexdigest(),
+            "model": model,
+            "checkpoint": None if checkpoint is None else checksum_of_file(checkpoint)[1],
+            "batch_utterances": batch_utterances if model is not None else None,
+        }
+        _begin(self.folder, corpus, self.options)
+        if sweeps:
+            sweep_partial(self.folder)
+        self.num_classes = num_classes
+        self.workers, self.memory, self.verify = workers, memory, verify
+        self.report = on_progress or (lambda utterances: None)
+        self.times = Times()
+
+    def missing(self, own: Iterable[int]) -> list[int]:
+        """Which of them are not there yet."""
+        return [index for index in own if finished_record(self.folder, self.corpus.shards[index]) is None]
+
+    def score(self, own: Sequence[int], missing: Sequence[int]) -> None:
+        """Rescores what is missing of the own shards; transitions are counted first where they are wanted."""
+        stop = threading.Event()
+        self.report(self._utterances(set(own) - set(missing)))
+        if missing and self.scoring.wants_surprisal and self.counts is None:
+            self.counts = count_transitions(self.corpus, self.folder, own, self.num_classes, stop.is_set)
+        threads = 1 if self.predictor is not None else min(self.workers, max(len(missing), 1))
+        job = Job(
+            self.corpus,
+            self.folder,
+            self.scoring,
+            self.counts,
+            self.predictor,
+            self.memory // threads,
+            self.verify,
+            self.report,
+            stop.is_set,
+            self.times,
+        )
+        _run(job, missing, threads, stop)
+
+    def finish(self) -> Scores | None:
+        """The scores, when every shard of the corpus is there; None before that."""
+        return _finish(self.folder, self.corpus, self.scoring, self.options)
+
+    def done(self, own: Sequence[int], missing: Sequence[int], scores: Scores | None) -> Rescored:
+        """What the stages came to."""
+        reused = len(own) - len(missing)
+        return Rescored(scores, len(missing), reused, self._utterances(missing), self.times.sync)
+
+    def _utterances(self, indices: Iterable[int]) -> int:
+        return sum(self.corpus.shards[index].utterances for index in indices)
+
+
+def all_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of `rescore` with its defaults for the rest; TypeError for one that it does not have."""
+    try:
+        given = inspect.signature(rescore).bind(None, None, **options)
+    except TypeError as error:
+        raise TypeError(f"{OP}: {error}") from None
+    given.apply_defaults()
+    return {name: value for name, value in given.arguments.items() if name not in ("corpus", "out", "shards")}
+
+
+def _own(corpus: Corpus, shards: Iterable[int] | None) -> list[int]:
     own = list(range(len(corpus))) if shards is None else sorted(set(shards))
     if own and not 0 <= own[0] <= own[-1] < len(corpus):
         raise ValueError(f"{OP}: shards must be in [0, {len(corpus)}) (got {own[0]} to {own[-1]})")
-    _begin(folder, corpus, options)
-
-    stop = threading.Event()
-    times = Times()
-    missing = [index for index in own if finished_record(folder, corpus.shards[index]) is None]
-    report = on_progress or (lambda utterances: None)
-    report(sum(corpus.shards[index].utterances for index in set(own) - set(missing)))
-    if missing and scoring.wants_surprisal and counts is None:
-        counts = count_transitions(corpus, folder, own, num_classes, stop.is_set)
-    threads = 1 if predictor is not None else min(workers, max(len(missing), 1))
-    share = memory // threads
-    job = Job(corpus, folder, scoring, counts, predictor, share, verify, report, stop.is_set, times)
-    _run(job, missing, threads, stop)
-    utterances = sum(corpus.shards[index].utterances for index in missing)
-    scores = _finish(folder, corpus, scoring, options)
-    return Rescored(scores, len(missing), len(own) - len(missing), utterances, times.sync)
+    return own
 
 
 def _require_integers(**numbers: int) -> None:
@@ -246,15 +330,15 @@ def _begin(folder: Path, corpus: Corpus, options: dict[str, Any]) -> None:
     if folder.exists() and folder.resolve() == corpus.folder.resolve():
         raise ValueError(f"{folder}: is the corpus itself: choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    begun = read_json(folder / BEGUN)
-    wanted = {"corpus": _identity(corpus), **options}
+    path = folder / BEGUN
+    begun, wanted = read_json(path), {"corpus": _identity(corpus), **options}
     if begun is None:
         if (folder / MANIFEST).exists():
-            raise StoreCorrupt(f"{folder / BEGUN}: missing or damaged, though there is a store: choose another folder")
-        write_json(folder / BEGUN, wanted)
-    else:
-        require_same(os.fspath(folder), begun, wanted)
-    sweep_partial(folder)
+            raise StoreCorrupt(f"{path}: missing or damaged, though there is a store: choose another folder")
+        with contextlib.suppress(FileExistsError):  # another process came first, and has decided
+            write_json(path, wanted, replace=path.exists())  # one that is there is damaged
+        begun = read_json(path) or {}
+    require_same(os.fspath(folder), begun, wanted)
 
 
 def _identity(corpus: Corpus) -> str:
