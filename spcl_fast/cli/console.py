@@ -23,12 +23,12 @@ from spcl_fast.merc.seeds import Summary
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
-    """Turns what is wrong with a user's file or setting into a line on stderr and exit code 2."""
+def refusing(where: str = "") -> Iterator[None]:
+    """Turns what is wrong with a user's file or setting into a line on stderr and exit code 2; `where` begins it."""
     try:
         yield
     except (ValueError, OSError) as error:
-        raise Refusal(" ".join(str(error).split())) from error
+        raise Refusal(where + " ".join(str(error).split())) from error
 
 
 class Refusal(typer.BadParameter):

@@ -37,11 +37,16 @@ def rescore(
     checkpoint: Annotated[Path | None, typer.Option(help="Its parameters; nothing else is unpickled.")] = None,
     device: Annotated[str, typer.Option(help="Of the model: cpu, cuda, cuda:1 or auto.")] = "cpu",
     batch_utterances: Annotated[int, typer.Option(min=1, help="About so many go through the model at a time.")] = 4096,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads; all CPUs by default.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads; by default this process' share of the CPUs.")
+    ] = None,
     memory: Annotated[int, typer.Option(min=1, help="MB that the workers take at most, together.")] = 512,
     verify: Annotated[bool, typer.Option(help="Compare the checksums of the corpus.")] = True,
     rank: Annotated[int, typer.Option(envvar="RANK", min=0, help="This process, of several in one folder.")] = 0,
     world_size: Annotated[int, typer.Option(envvar="WORLD_SIZE", min=1, help="How many there are.")] = 1,
+    timeout: Annotated[
+        float, typer.Option(help="Rank 0 gives up another that has said nothing for so many seconds.")
+    ] = 600.0,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Score every utterance of a corpus; killed at any moment, the same command continues."""
@@ -49,10 +54,9 @@ def rescore(
     import time
 
     from spcl_fast.cli.console import console, progress_of_rows, refusing
-    from spcl_fast.corpus import open_corpus, plan
-    from spcl_fast.corpus import rescore as run
+    from spcl_fast.corpus import open_corpus, plan, rescore_rank
 
-    with refusing():
+    with refusing(f"rank {rank} of {world_size}: " if world_size > 1 else ""):
         if rank >= world_size:
             raise ValueError(f"--rank must be below --world-size {world_size} (got {rank})")
         opened = open_corpus(corpus)
@@ -63,10 +67,12 @@ def rescore(
             device = str(find_device(device))
         start = time.perf_counter()
         with progress_of_rows(sum(opened.shards[index].utterances for index in own)) as advance:
-            done = run(
+            done = rescore_rank(
                 opened,
                 out,
-                shards=own,
+                rank=rank,
+                world_size=world_size,
+                timeout=timeout,
                 columns=None if columns is None else columns.split(","),
                 dtype=dtype,
                 difficulty=difficulty,
@@ -81,7 +87,7 @@ def rescore(
                 checkpoint=checkpoint,
                 device=device,
                 batch_utterances=batch_utterances,
-                workers=workers or len(os.sched_getaffinity(0)),
+                workers=workers or _share_of_cpus(),
                 memory=memory << 20,
                 verify=verify,
                 on_progress=advance,
@@ -104,7 +110,7 @@ def rescore(
     rate = f", {done.utterances / seconds:,.0f} a second" if done.utterances else ""
     say(f"{done.shards} shards of {done.utterances:,} utterances in {seconds:.1f} s{rate}; {done.reused} were there.")
     if done.scores is None:
-        say(f"Shards of other processes are missing in {out}; whoever is last writes the manifest.")
+        say(f"Rank {rank} of {world_size} is through; rank 0 writes the manifest of {out} when all are.")
         return
     summary = done.scores.summary
     faults = ", ".join(f"{summary[name]:,} {name}" for name in ("ignored", "nonfinite", "bad_label", "undefined"))
@@ -113,6 +119,12 @@ def rescore(
         means = ", ".join(f"{name} {mean:.3f}" for name, mean in summary["mean_confidence"].items())
         say(f"Mean utterance loss {_number(summary['mean_loss'])}; mean confidence {means}.")
     say(f"Written to {out}: threshold and select take it.")
+
+
+def _share_of_cpus() -> int:
+    """Of the processes that torchrun starts on a machine."""
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(len(os.sched_getaffinity(0)) // (int(processes) if processes.isdecimal() else 1), 1)
 
 
 def _number(x: float | None) -> str:

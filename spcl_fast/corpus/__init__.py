@@ -4,6 +4,7 @@ from spcl_fast.corpus._selection_file import write_selection
 from spcl_fast.corpus.checksum import checksum
 from spcl_fast.corpus.columns import dialogue_columns, dialogue_difficulty, score_columns
 from spcl_fast.corpus.convert import store_dataset, store_table, to_record_batches, write_parquet
+from spcl_fast.corpus.distributed import RankFailed, rescore_rank
 from spcl_fast.corpus.index import SelectionIndex
 from spcl_fast.corpus.manifest import (
     CORPUS_FORMAT,
@@ -29,6 +30,7 @@ __all__ = [
     "GlobalThreshold",
     "Manifest",
     "Modality",
+    "RankFailed",
     "Rescored",
     "Scores",
     "SelectionIndex",
@@ -44,6 +46,7 @@ __all__ = [
     "plan",
     "read_manifest",
     "rescore",
+    "rescore_rank",
     "score_columns",
     "select",
     "store_dataset",

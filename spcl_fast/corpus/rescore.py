@@ -301,13 +301,15 @@ class Rescoring:
 
 
 def all_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of `rescore` with its defaults for the rest; TypeError for one that it does not have."""
-    try:
-        given = inspect.signature(rescore).bind(None, None, **options)
-    except TypeError as error:
-        raise TypeError(f"{OP}: {error}") from None
-    given.apply_defaults()
-    return {name: value for name, value in given.arguments.items() if name not in ("corpus", "out", "shards")}
+    """Options of `rescore`, of all shards, with its defaults for the rest; TypeError for one that it does not have."""
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(rescore).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "shards"
+    }
+    if unknown := [name for name in options if name not in defaults]:
+        raise TypeError(f"{OP}: options must be of {', '.join(defaults)} (got {', '.join(unknown)})")
+    return {**defaults, **options}
 
 
 def _own(corpus: Corpus, shards: Iterable[int] | None) -> list[int]:
