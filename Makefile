@@ -38,11 +38,11 @@ test: setup
 EXTRAS := .venv-extras
 $(EXTRAS)/.installed: $(BUILT) pyproject.toml constraints.txt
 	@test -x $(EXTRAS)/bin/python || $(BIN)/python -m venv $(EXTRAS)
-	@echo 'Installing lightning, transformers and other hosts into $(EXTRAS) ...'
+	@echo 'Installing lightning, transformers, ray and other hosts into $(EXTRAS) (minutes at first) ...'
 	@seen=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
 		echo "import site; site.addsitedir('$$seen')" > \
 		$$($(EXTRAS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/setup.pth
-	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["adapters"], sep="\n")' > $(EXTRAS)/requirements.txt
+	@$(BIN)/python -c 'import tomllib; of = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*of["adapters"], *of["ray"], sep="\n")' > $(EXTRAS)/requirements.txt
 	$(EXTRAS)/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -r $(EXTRAS)/requirements.txt
 	@touch $@
 

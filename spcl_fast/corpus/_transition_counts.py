@@ -34,13 +34,18 @@ def count_transitions(
     for index in (*own, *others[begin:], *others[:begin]):
         if is_stopped():
             return None
-        info = corpus.shards[index]
-        counts = _counted(out, info, num_classes)
-        if counts is None:
-            counts = _count(corpus, index, num_classes)
-            write_json(_path(out, info), {"input": input_identity(info), "transitions": counts.tolist()})
-        total += counts
+        total += count_shard(corpus, out, index, num_classes)
     return total
+
+
+def count_shard(corpus: Corpus, out: str | os.PathLike[str], index: int, num_classes: int) -> NDArray[np.int64]:
+    """Counts `[C, C]` of one shard, which are written down for all who need them."""
+    info, out = corpus.shards[index], Path(out)
+    counts = _counted(out, info, num_classes)
+    if counts is None:
+        counts = _count(corpus, index, num_classes)
+        write_json(_path(out, info), {"input": input_identity(info), "transitions": counts.tolist()})
+    return counts
 
 
 def require_counted(out: Path, info: ShardInfo, counts: NDArray[np.int64] | None) -> None:
