@@ -152,7 +152,7 @@ void read_numbers(const char* rows, int64_t row_stride, int64_t class_stride, in
 template <class Input, class Real, int Fixed>
 SPCL_HD void read_rows(const char* rows, int64_t row_stride, int64_t class_stride, int count, int64_t classes,
                        typename Lanes<Real>::Vector* values) {
-  constexpr int lanes = Lanes<Real>::count;
+  [[maybe_unused]] constexpr int lanes = Lanes<Real>::count;
 #if SPCL_VECTOR_BYTES >= 32
   if (goes_by_pieces<Input, Real>(classes) && count == lanes && class_stride == sizeof(Input)) {
     if (row_stride == classes * static_cast<int64_t>(sizeof(Input))) {

@@ -140,7 +140,9 @@ def rescore(
         aggregate: "sum" or "mean", of `ops.modality_spread`.
         window: odd number of utterances, of `ops.window_coherence`.
         source: what the coherence compares: "prediction" the softmax of the logits, "embedding" the embeddings.
-        incoherence, transition, surprisal: weights of the extended terms, finite and at least 0; 0 switches a term off.
+        incoherence: weight of this term of the extended difficulty, finite and at least 0; 0 switches it off.
+        transition: the same of this term.
+        surprisal: the same of this term.
         transitions: counts `int [C, C]` of another corpus, as an array, a JSON file with the matrix, or a folder of
             scores.
         model: `package.module:factory` of a `torch.nn.Module`, called as the backbones of `spcl_fast.merc.models` are,
@@ -175,7 +177,7 @@ def rescore(
         >>> scores = rescore(open_corpus("corpus"), "scores", columns=["confidence", "difficulty"]).scores
         >>> scores.columns
         ('confidence.text', 'confidence.audio', 'difficulty')
-        >>> scores.column("confidence.text", 0).round(3).tolist()
+        >>> scores.column("confidence.text", 0).astype(float).round(3).tolist()
         [0.881, 0.731]
         >>> rescore(open_corpus("corpus"), "scores", columns=["confidence", "difficulty"]).reused
         1
