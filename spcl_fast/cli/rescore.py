@@ -10,8 +10,8 @@ import typer
 
 
 def rescore(
-    corpus: Annotated[Path, typer.Argument(help="Folder of the corpus (`import --store` makes one).")],
-    out: Annotated[Path, typer.Option(help="Folder of the scores; what is there already is continued.")],
+    corpus: Annotated[str, typer.Argument(help="Folder or URI of the corpus (`import --store` makes one).")],
+    out: Annotated[str, typer.Option(help="Folder or URI of the scores; what is there already is continued.")],
     columns: Annotated[
         str | None,
         typer.Option(
@@ -94,7 +94,7 @@ def rescore(
             )
         seconds = time.perf_counter() - start
     facts: dict[str, Any] = {
-        "out": str(out),
+        "out": out,
         "finished": done.scores is not None,
         "shards": done.shards,
         "reused": done.reused,

@@ -16,6 +16,7 @@ from spcl_fast.corpus.manifest import (
     read_manifest,
     write_manifest,
 )
+from spcl_fast.corpus.place import Place, place_of
 from spcl_fast.corpus.rescore import Rescored, plan, rescore
 from spcl_fast.corpus.scores import Scores
 from spcl_fast.corpus.selection import GlobalThreshold, global_threshold, global_thresholds, select
@@ -30,6 +31,7 @@ __all__ = [
     "GlobalThreshold",
     "Manifest",
     "Modality",
+    "Place",
     "RankFailed",
     "Rescored",
     "Scores",
@@ -43,6 +45,7 @@ __all__ = [
     "global_threshold",
     "global_thresholds",
     "open_corpus",
+    "place_of",
     "plan",
     "read_manifest",
     "rescore",

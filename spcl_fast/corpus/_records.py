@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from spcl_fast.corpus.atomic import atomic_file
 from spcl_fast.corpus.checksum import checksum
 from spcl_fast.corpus.manifest import ShardInfo
+from spcl_fast.corpus.place import Place
 
 _COUNTS = ("dialogues", "utterances", "scored", "ignored", "nonfinite", "bad_label", "undefined")
 HISTOGRAMS = ("difficulty", "utterance_loss")
@@ -45,14 +45,14 @@ class Summary:
         }
 
 
-def write_json(path: Path, value: Mapping[str, Any], *, replace: bool = True) -> None:
+def write_json(path: Path | Place, value: Mapping[str, Any], *, replace: bool = True) -> None:
     """Writes an object with its own checksum, whole or not at all; `replace` as for `atomic_file`."""
     text = json.dumps({**value, "checksum": checksum(_canonical(value))}, allow_nan=False)
     with atomic_file(path, replace=replace) as file:
         file.write(text.encode() + b"\n")
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path | Place) -> dict[str, Any] | None:
     """What `write_json` wrote; None where there is no such file, or it is damaged."""
     try:
         with path.open("rb") as file:
@@ -67,7 +67,7 @@ def _canonical(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def record_path(out: Path, name: str) -> Path:
+def record_path(out: Path | Place, name: str) -> Path | Place:
     """Of the shard `name`."""
     return out / f"{name.removesuffix('.arrow')}.record.json"
 
@@ -77,14 +77,14 @@ def input_identity(info: ShardInfo) -> dict[str, Any]:
     return {name: value for name, value in vars(info).items() if name != "first_utterance"}
 
 
-def finished_record(out: Path, info: ShardInfo) -> dict[str, Any] | None:
+def finished_record(out: Path | Place, info: ShardInfo) -> dict[str, Any] | None:
     """The record of a shard that is rescored, from these very bytes, and whose files are there in full; else None."""
     record = read_json(record_path(out, info.name))
     if record is None or record.get("input") != input_identity(info):
         return None
     for name, size in ((info.name, "bytes"), (info.dialogues_name, "dialogue_bytes")):
         try:
-            if os.stat(out / name).st_size != record["output"][size]:
+            if (out / name).stat().st_size != record["output"][size]:
                 return None
         except OSError:
             return None

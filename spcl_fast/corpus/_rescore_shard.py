@@ -23,6 +23,7 @@ from spcl_fast.corpus._slices import slice_rows, slices
 from spcl_fast.corpus._transition_counts import require_counted
 from spcl_fast.corpus.atomic import atomic_file
 from spcl_fast.corpus.manifest import StoreCorrupt
+from spcl_fast.corpus.place import Place
 from spcl_fast.corpus.scores import DIALOGUE_COLUMNS, DTYPES
 from spcl_fast.corpus.store import Corpus, Shard
 
@@ -47,7 +48,7 @@ class Job:
     """What rescoring any shard needs."""
 
     corpus: Corpus
-    out: Path
+    out: Path | Place
     scoring: Scoring
     counts: NDArray[np.int64] | None  # transitions of the whole corpus
     predictor: Predictor | None
@@ -83,7 +84,7 @@ def rescore_shard(job: Job, index: int) -> None:
 def open_shard(corpus: Corpus, index: int, verify: bool, memory: int) -> Shard:
     """A shard whose bytes are what the manifest says; one that is large is looked at piece by piece."""
     info = corpus.shards[index]
-    if not verify or info.bytes <= memory // 4:
+    if not verify or info.bytes <= memory // 4 or isinstance(corpus.folder, Place):
         return corpus.shard(index, verify=verify)
     for name, size, said in (
         (info.name, info.bytes, info.checksum),

@@ -17,11 +17,12 @@ from spcl_fast.corpus._records import input_identity, read_json, write_json
 from spcl_fast.corpus._scoring import OP
 from spcl_fast.corpus._slices import slices
 from spcl_fast.corpus.manifest import ShardInfo, StoreCorrupt
+from spcl_fast.corpus.place import Place, place_of
 from spcl_fast.corpus.store import Corpus
 
 
 def count_transitions(
-    corpus: Corpus, out: Path, own: Sequence[int], num_classes: int, is_stopped: Callable[[], bool]
+    corpus: Corpus, out: Path | Place, own: Sequence[int], num_classes: int, is_stopped: Callable[[], bool]
 ) -> NDArray[np.int64] | None:
     """Counts `[C, C]` over adjacent utterances of every dialogue of the corpus; None when it was stopped.
 
@@ -38,9 +39,9 @@ def count_transitions(
     return total
 
 
-def count_shard(corpus: Corpus, out: str | os.PathLike[str], index: int, num_classes: int) -> NDArray[np.int64]:
+def count_shard(corpus: Corpus, out: Path | Place, index: int, num_classes: int) -> NDArray[np.int64]:
     """Counts `[C, C]` of one shard, which are written down for all who need them."""
-    info, out = corpus.shards[index], Path(out)
+    info = corpus.shards[index]
     counts = _counted(out, info, num_classes)
     if counts is None:
         counts = _count(corpus, index, num_classes)
@@ -48,7 +49,7 @@ def count_shard(corpus: Corpus, out: str | os.PathLike[str], index: int, num_cla
     return counts
 
 
-def require_counted(out: Path, info: ShardInfo, counts: NDArray[np.int64] | None) -> None:
+def require_counted(out: Path | Place, info: ShardInfo, counts: NDArray[np.int64] | None) -> None:
     """StoreCorrupt where a shard's labels changed between the two passes; then both are done again by a new run."""
     path = _path(out, info)
     record = read_json(path)
@@ -59,8 +60,8 @@ def require_counted(out: Path, info: ShardInfo, counts: NDArray[np.int64] | None
 
 def read_transitions(source: str | os.PathLike[str] | Any, num_classes: int) -> NDArray[np.int64]:
     """Counts `[C, C]` that are given: an array, a JSON file with a matrix, or the folder of other scores."""
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
+    if isinstance(source, (str, os.PathLike, Place)):
+        path = place_of(source)
         path = path / "manifest.json" if path.is_dir() else path
         try:
             with path.open("rb") as file:
@@ -71,7 +72,7 @@ def read_transitions(source: str | os.PathLike[str] | Any, num_classes: int) -> 
             raise ValueError(f"{path}: not JSON ({error})") from None
         for key in ("extra", "summary", "transitions"):
             given = given.get(key) if isinstance(given, dict) and key in given else given
-        where = os.fspath(path)
+        where = str(path)
     else:
         given, where = source, f"{OP}: transitions"
     try:
@@ -84,11 +85,11 @@ def read_transitions(source: str | os.PathLike[str] | Any, num_classes: int) -> 
     return counts.astype(np.int64)
 
 
-def _path(out: Path, info: ShardInfo) -> Path:
+def _path(out: Path | Place, info: ShardInfo) -> Path | Place:
     return out / f"{info.name.removesuffix('.arrow')}.transitions.json"
 
 
-def _counted(out: Path, info: ShardInfo, num_classes: int) -> NDArray[np.int64] | None:
+def _counted(out: Path | Place, info: ShardInfo, num_classes: int) -> NDArray[np.int64] | None:
     record = read_json(_path(out, info))
     if record is None or record.get("input") != input_identity(info):
         return None

@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from spcl_fast.corpus.place import Place
+
 # What a file is called until it is whole: no name of a store begins with a dot.
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
 
 
 @contextmanager
-def atomic_file(path: str | os.PathLike[str], *, replace: bool = True) -> Iterator[BinaryIO]:
+def atomic_file(path: str | os.PathLike[str] | Place, *, replace: bool = True) -> Iterator[BinaryIO]:
     """A file to write to, put at `path` when the block ends: a reader meets the old file or the new one, never a part.
 
     The bytes go to another name in the same folder, are synced, and the name is changed; then the folder is synced, so
@@ -24,7 +26,7 @@ def atomic_file(path: str | os.PathLike[str], *, replace: bool = True) -> Iterat
     else. A process that is killed leaves at most the other name, which `sweep_partial` removes.
 
     Args:
-        path: the file; its folder exists.
+        path: the file; its folder exists. A `Place` keeps what it can of this.
         replace: whether a file that is there is replaced. Without, of several processes at once one alone succeeds.
 
     Yields:
@@ -44,6 +46,10 @@ def atomic_file(path: str | os.PathLike[str], *, replace: bool = True) -> Iterat
         >>> Path("notes.txt").read_bytes()
         b'whole'
     """
+    if isinstance(path, Place):
+        with path.writing(replace) as elsewhere:
+            yield elsewhere
+        return
     path = Path(path)
     try:
         file = _locked(path)
@@ -84,7 +90,7 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
         os.close(descriptor)
 
 
-def sweep_partial(folder: str | os.PathLike[str]) -> list[str]:
+def sweep_partial(folder: str | os.PathLike[str] | Place) -> list[str]:
     """Removes what killed writers left of files that never became whole; those of living writers stay.
 
     Returns:
@@ -100,7 +106,9 @@ def sweep_partial(folder: str | os.PathLike[str]) -> list[str]:
         >>> sweep_partial(".")
         ['.notes.txt.0123456789abcdef.partial']
     """
-    removed = []
+    removed: list[str] = []
+    if isinstance(folder, Place):  # nothing there says whether a writer lives
+        return removed
     for path in sorted(Path(folder).iterdir()):
         if not _PARTIAL.fullmatch(path.name):
             continue

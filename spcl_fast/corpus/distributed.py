@@ -22,6 +22,7 @@ from typing import Any
 
 from spcl_fast.corpus._records import finished_record, read_json, write_json
 from spcl_fast.corpus.atomic import sweep_partial
+from spcl_fast.corpus.place import Place, Where, place_of
 from spcl_fast.corpus.rescore import BEGUN, Rescored, Rescoring, all_options, plan, rescore
 from spcl_fast.corpus.scores import Scores
 from spcl_fast.corpus.store import Corpus
@@ -44,7 +45,7 @@ class RankFailed(OSError):  # noqa: N818 - says what happened, as TimeoutError d
 
 def rescore_rank(
     corpus: Corpus,
-    out: str | os.PathLike[str],
+    out: Where,
     *,
     rank: int | None = None,
     world_size: int | None = None,
@@ -99,7 +100,7 @@ def rescore_rank(
     if world_size == 1:
         return rescore(corpus, out, **options)
     ranges = plan(corpus, world_size)
-    ranks = _Ranks(Path(out), rank, world_size, timeout)
+    ranks = _Ranks(place_of(out), rank, world_size, timeout)
     with ranks.telling():
         run = Rescoring(corpus, out, **given, sweeps=False)
         ranks.begin()
@@ -112,7 +113,7 @@ def rescore_rank(
             scores = run.finish()
     if rank == 0:
         ranks.sweep()
-        sweep_partial(out)
+        sweep_partial(run.folder)
     return run.done(own, missing, scores)
 
 
@@ -137,7 +138,7 @@ def _world(rank: int | None, world_size: int | None) -> tuple[int, int]:
 class _Ranks:
     """The other processes of a run, as far as their files tell, and what this one tells them."""
 
-    def __init__(self, folder: Path, rank: int, world_size: int, timeout: float) -> None:
+    def __init__(self, folder: Path | Place, rank: int, world_size: int, timeout: float) -> None:
         self.folder, self.rank, self.size, self.timeout = folder, rank, world_size, timeout
         self._life = secrets.token_hex(8)  # what tells a file of this process from that of an earlier one
         self._beats = 0
@@ -213,7 +214,7 @@ class _Ranks:
         said = word.get("message") or word.get("state")
         return f"{text}; its last word: {said})" if said else f"{text}; it has not begun)"
 
-    def _path(self, rank: int) -> Path:
+    def _path(self, rank: int) -> Path | Place:
         return self.folder / f"rank-{rank:06d}-of-{self.size:06d}.json"
 
     def _read(self, rank: int) -> dict[str, Any]:

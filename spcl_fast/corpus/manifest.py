@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from spcl_fast.corpus._fields import Fields, name_of_file, unique
 from spcl_fast.corpus.atomic import atomic_file
 from spcl_fast.corpus.checksum import checksum
+from spcl_fast.corpus.place import Where, place_of
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -172,11 +171,11 @@ class Manifest:
         return next((m.num_classes for m in self.modalities if m.num_classes is not None), None)
 
 
-def write_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
+def write_manifest(folder: Where, manifest: Manifest) -> None:
     """Puts the manifest of a store in its folder, whole or not at all: with it the store is there.
 
     Args:
-        folder: which exists, with all files that the manifest names.
+        folder: which exists, with all files that the manifest names; as for `Corpus`.
         manifest: what `read_manifest` will give back, `extra` as JSON has it: without tuples and NumPy's numbers.
 
     Raises:
@@ -192,7 +191,7 @@ def write_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
         ...     json.load(file)["format"]
         'spcl_fast scores'
     """
-    path = Path(folder, MANIFEST)
+    path = place_of(folder) / MANIFEST
     value: dict[str, Any] = {"format": manifest.format, "version": VERSION}
     value["modalities"] = [dict(vars(modality)) for modality in manifest.modalities]
     value["class_names"] = None if manifest.class_names is None else list(manifest.class_names)
@@ -209,11 +208,11 @@ def write_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
         file.write(text + b"\n")
 
 
-def read_manifest(folder: str | os.PathLike[str], format: str = CORPUS_FORMAT) -> Manifest:
+def read_manifest(folder: Where, format: str = CORPUS_FORMAT) -> Manifest:
     """Reads the manifest of a store, and believes nothing: names of files stay in the folder, numbers are possible.
 
     Args:
-        folder: of the store.
+        folder: of the store; as for `Corpus`.
         format: which one is wanted.
 
     Returns:
@@ -228,7 +227,7 @@ def read_manifest(folder: str | os.PathLike[str], format: str = CORPUS_FORMAT) -
         >>> read_manifest(".").class_names
         ('sad', 'happy')
     """
-    path = Path(folder, MANIFEST)
+    path = place_of(folder) / MANIFEST
     try:
         if not path.is_file():
             raise StoreCorrupt("no such file, so there is no finished store here")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from spcl_fast.corpus._transition_counts import count_shard, count_transitions
 from spcl_fast.corpus.atomic import sweep_partial
 from spcl_fast.corpus.manifest import StoreCorrupt
-from spcl_fast.corpus.rescore import OP, Rescored, Rescoring, all_options
+from spcl_fast.corpus.place import Place, Where, place_of
+from spcl_fast.corpus.rescore import Rescored, Rescoring, all_options
 from spcl_fast.corpus.store import Corpus, open_corpus
 
 try:
@@ -28,7 +30,7 @@ Rows = dict[str, NDArray[Any]]
 
 def rescore_with_ray(
     corpus: Corpus,
-    out: str | os.PathLike[str],
+    out: Where,
     *,
     concurrency: int | tuple[int, int] = 1,
     num_gpus: float = 0.0,
@@ -44,7 +46,8 @@ def rescore_with_ray(
 
     Args:
         corpus: as for `rescore`.
-        out: the folder of the scores, on storage that all machines share.
+        out: the folder of the scores, which all machines see. A `Place` must be one that can be pickled, as
+            those of URIs are.
         concurrency: how many actors, or (least, most) of them. Each asks for `workers` CPUs.
         num_gpus: which each asks for; with a model, `device="cuda"`.
         **options: all others of `rescore` but `shards`; `workers` and `memory` are of each actor, which takes `workers`
@@ -70,11 +73,10 @@ def rescore_with_ray(
     least, most = concurrency if isinstance(concurrency, tuple) else (concurrency, concurrency)
     if type(least) is not int or type(most) is not int or not 1 <= least <= most:
         rule = "concurrency must be an integer of at least 1, or two, the first not larger"
-        raise ValueError(f"{OP}_with_ray: {rule} (got {concurrency!r})")
+        raise ValueError(f"rescore_with_ray: {rule} (got {concurrency!r})")
     given = all_options(options)
     # The working folder of a worker is another, and here may be no GPU.
-    corpus = open_corpus(os.path.abspath(corpus.folder))
-    out = os.path.abspath(out)
+    corpus, out = open_corpus(_for_all(corpus.folder)), _for_all(out)
     run = Rescoring(corpus, out, **{**given, "device": "cpu"}, sweeps=False)
     given |= {"on_progress": None, "transitions": run.counts}
     if given["checkpoint"] is not None:
@@ -82,7 +84,7 @@ def rescore_with_ray(
     every = range(len(corpus))
     missing = run.missing(every)
     run.report(sum(corpus.shards[index].utterances for index in set(every) - set(missing)))
-    folders = {"corpus": os.fspath(corpus.folder), "out": out}
+    folders = {"corpus": corpus.folder, "out": out}
     counts = run.counts
     if missing and counts is None and run.scoring.wants_surprisal:
         how: dict[str, Any] = {"fn_kwargs": {**folders, "num_classes": run.num_classes}}
@@ -103,10 +105,18 @@ def rescore_with_ray(
     return run.done(every, missing, scores)
 
 
+def _for_all(where: Where) -> Path | Place:
+    """A place by a name that is not of the working folder."""
+    place = place_of(where)
+    return place if isinstance(place, Place) else place.absolute()
+
+
 class _Worker:
     """An actor that rescores shards by their numbers."""
 
-    def __init__(self, corpus: str, out: str, options: dict[str, Any], counts: NDArray[np.int64] | None) -> None:
+    def __init__(
+        self, corpus: Path | Place, out: Path | Place, options: dict[str, Any], counts: NDArray[np.int64] | None
+    ) -> None:
         self._error = ""
         try:
             self._run = Rescoring(open_corpus(corpus), out, **options, sweeps=False)
@@ -128,7 +138,7 @@ class _Worker:
         return rows
 
 
-def _count(batch: Rows, *, corpus: str, out: str, num_classes: int) -> Rows:
+def _count(batch: Rows, *, corpus: Path | Place, out: Path | Place, num_classes: int) -> Rows:
     """Counts the transitions of shards by their numbers."""
     shards = batch["shard"].tolist()
 

@@ -31,6 +31,7 @@ from spcl_fast.corpus._scoring import OP, Scoring, make_scoring
 from spcl_fast.corpus._transition_counts import count_transitions, read_transitions
 from spcl_fast.corpus.atomic import sweep_partial
 from spcl_fast.corpus.manifest import MANIFEST, SCORES_FORMAT, Manifest, StoreCorrupt, write_manifest
+from spcl_fast.corpus.place import Place, Where, place_of
 from spcl_fast.corpus.scores import DTYPES, Scores
 from spcl_fast.corpus.store import Corpus
 
@@ -93,7 +94,7 @@ def plan(corpus: Corpus, world_size: int) -> list[range]:
 
 def rescore(
     corpus: Corpus,
-    out: str | os.PathLike[str],
+    out: Where,
     *,
     shards: Iterable[int] | None = None,
     columns: Sequence[str] | None = None,
@@ -130,7 +131,7 @@ def rescore(
 
     Args:
         corpus: with logits, or with anything that the model takes.
-        out: the folder of the scores; is made where there is none.
+        out: the folder of the scores, as that of `Corpus`; is made where there is none.
         shards: which ones are done now. None: all.
         columns: what is stored, in any order: "loss" and "confidence" (of all modalities), "loss.text" and the like,
             "spread", "coherence", "transition", "surprisal", "utterance_loss", "difficulty". None: all that there can
@@ -200,7 +201,7 @@ class Rescoring:
     def __init__(
         self,
         corpus: Corpus,
-        out: str | os.PathLike[str],
+        out: Where,
         *,
         columns: Sequence[str] | None,
         dtype: str,
@@ -222,7 +223,7 @@ class Rescoring:
         on_progress: Callable[[int], None] | None,
         sweeps: bool = True,
     ) -> None:
-        self.corpus, self.folder = corpus, Path(out)
+        self.corpus, self.folder = corpus, place_of(out)
         _require_integers(workers=workers, memory=memory, batch_utterances=batch_utterances)
         self.predictor = None if model is None else Predictor(load_model(model, checkpoint), device, batch_utterances)
         if self.predictor is None:
@@ -329,7 +330,7 @@ def _require_integers(**numbers: int) -> None:
             raise ValueError(f"{OP}: {name} must be at least 1 (got {number})")
 
 
-def _begin(folder: Path, corpus: Corpus, options: dict[str, Any]) -> None:
+def _begin(folder: Path | Place, corpus: Corpus, options: dict[str, Any]) -> None:
     """Says in the folder what it is for; refuses one that is for something else."""
     if folder.exists() and folder.resolve() == corpus.folder.resolve():
         raise ValueError(f"{folder}: is the corpus itself: choose another folder")
@@ -342,7 +343,7 @@ def _begin(folder: Path, corpus: Corpus, options: dict[str, Any]) -> None:
         with contextlib.suppress(FileExistsError):  # another process came first, and has decided
             write_json(path, wanted, replace=path.exists())  # one that is there is damaged
         begun = read_json(path) or {}
-    require_same(os.fspath(folder), begun, wanted)
+    require_same(str(folder), begun, wanted)
 
 
 def _identity(corpus: Corpus) -> str:
@@ -371,7 +372,7 @@ def _run(job: Job, indices: Sequence[int], threads: int, stop: threading.Event) 
             raise error
 
 
-def _finish(folder: Path, corpus: Corpus, scoring: Scoring, options: dict[str, Any]) -> Scores | None:
+def _finish(folder: Path | Place, corpus: Corpus, scoring: Scoring, options: dict[str, Any]) -> Scores | None:
     """Writes the manifest, when every shard is there: whoever comes last does, and all would write the same."""
     if not (folder / MANIFEST).exists():
         records = []

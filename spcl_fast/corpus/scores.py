@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from spcl_fast.corpus._column_file import column_schema
 from spcl_fast.corpus._columns import to_numpy
 from spcl_fast.corpus._fields import Fields, unique
 from spcl_fast.corpus.manifest import SCORES_FORMAT, Manifest, ShardInfo, StoreCorrupt, read_manifest
+from spcl_fast.corpus.place import Where, place_of
 from spcl_fast.corpus.store import _UNREADABLE, _read
 
 #: columns of the file of dialogues -> dtype
@@ -33,7 +32,7 @@ class Scores:
     """The scores of a corpus in a folder, opened by its manifest; a column is looked at in place, shard by shard.
 
     Args:
-        folder: which `rescore` wrote.
+        folder: which `rescore` wrote; as for `Corpus`.
 
     Attributes:
         folder: where it lies.
@@ -61,8 +60,8 @@ class Scores:
         ([0.196, 0.363], 2)
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Where) -> None:
+        self.folder = place_of(folder)
         self.manifest: Manifest = read_manifest(folder, SCORES_FORMAT)
         try:
             extra = Fields("extra", self.manifest.extra)
@@ -90,7 +89,7 @@ class Scores:
     def __repr__(self) -> str:
         count = f"{len(self)} shard{'s' if len(self) != 1 else ''}"
         of = f"{self.num_utterances} utterances, {count}; {len(self.columns)} columns"
-        return f"Scores({os.fspath(self.folder)!r}: {of})"
+        return f"Scores({str(self.folder)!r}: {of})"
 
     def column(self, name: str, shard: int, verify: bool = False) -> NDArray[np.floating[Any]]:
         """One score of every utterance of a shard, `[T]`.

@@ -24,6 +24,7 @@ from spcl_fast.corpus._columns import (
 from spcl_fast.corpus._ipc_form import is_compressed
 from spcl_fast.corpus.checksum import checksum
 from spcl_fast.corpus.manifest import Manifest, Modality, ShardInfo, StoreCorrupt, read_manifest
+from spcl_fast.corpus.place import Place, Where, on_this_machine, place_of
 
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError, OverflowError, MemoryError, UnicodeError)
 
@@ -115,7 +116,9 @@ class Corpus:
     """A corpus in a folder, opened by its manifest; the shards are opened one by one.
 
     Args:
-        folder: which `CorpusWriter` wrote, or another tool (docs/corpus.md).
+        folder: which `CorpusWriter` wrote, or another tool (docs/corpus.md): a path, a URI such as `s3://bucket/corpus`,
+            a `pyarrow.fs.FileSystem` or a `Place` on one. Shards that do not lie on this machine are copied to it when
+            they are opened.
 
     Attributes:
         folder: where it lies.
@@ -136,8 +139,8 @@ class Corpus:
         (2, [np.int64(-99)])
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Where) -> None:
+        self.folder = place_of(folder)
         self.manifest: Manifest = read_manifest(folder)
         self._columns = columns_of(self.manifest.modalities)
 
@@ -176,7 +179,7 @@ class Corpus:
         count = f"{len(self)} shard{'s' if len(self) != 1 else ''}"
         names = ", ".join(modality.name for modality in self.modalities)
         of = f"{self.num_dialogues} dialogues, {self.num_utterances} utterances, {count}"
-        return f"Corpus({os.fspath(self.folder)!r}: {of}; {names})"
+        return f"Corpus({str(self.folder)!r}: {of}; {names})"
 
     def shard(self, index: int, verify: bool = True) -> Shard:
         """Opens one shard: maps its two files and looks at their form.
@@ -220,11 +223,11 @@ class Corpus:
             raise StoreCorrupt(f"{self.folder / name}: shard {index}: {reason}") from None
 
 
-def open_corpus(folder: str | os.PathLike[str]) -> Corpus:
+def open_corpus(folder: Where) -> Corpus:
     """The corpus in a folder.
 
     Args:
-        folder: of the store.
+        folder: of the store; as for `Corpus`.
 
     Raises:
         StoreCorrupt: its manifest is missing or wrong.
@@ -239,15 +242,17 @@ def open_corpus(folder: str | os.PathLike[str]) -> Corpus:
     return Corpus(folder)
 
 
-def _read(path: Path, schema: Any, rows: int, size: int, said: str | None, full: bool = False) -> Any:
+def _read(path: Path | Place, schema: Any, rows: int, size: int, said: str | None, full: bool = False) -> Any:
     """The one record batch of a file, in its map."""
     if not path.is_file():  # a pipe would be waited for
         raise StoreCorrupt("no such file")
-    with pa.memory_map(os.fspath(path)) as mapped:
-        if mapped.size() != size:
-            raise StoreCorrupt(f"must have {size} bytes (got {mapped.size()})")
+    if (found_size := path.stat().st_size) != size:
+        raise StoreCorrupt(f"must have {size} bytes (got {found_size})")
+    with on_this_machine(path) as (here, found), pa.memory_map(os.fspath(here)) as mapped:
         content = mapped.read_buffer()
-    if said is not None and (found := checksum(content)) != said:
+    if len(content) != size:
+        raise StoreCorrupt(f"must have {size} bytes (got {len(content)})")
+    if said is not None and (found := found or checksum(content)) != said:
         raise StoreCorrupt(f"damaged: its checksum is {found}, not {said}")
     with pa.ipc.open_file(pa.BufferReader(content)) as file:
         if (wrong := difference(file.schema, schema)) is not None:

@@ -77,7 +77,7 @@ def test_an_interrupt_says_what_continues(tmp_path, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     helpers.write_corpus(tmp_path / "corpus", dialogues=4)
-    monkeypatch.setattr("spcl_fast.corpus.rescore", interrupted)
+    monkeypatch.setattr("spcl_fast.corpus.rescore_rank", interrupted)
     code, out, err = run(capsys, tmp_path / "corpus", "--out", tmp_path / "scores")
     assert (code, out) == (130, "")
     assert err == "spcl-fast: interrupted; what was written is whole, and the same command continues\n"
