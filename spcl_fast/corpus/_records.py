@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -63,6 +64,11 @@ def read_json(path: Path | Place) -> dict[str, Any] | None:
         return None
 
 
+def identity(value: Mapping[str, Any]) -> str:
+    """What an object is known by, of 64 hexadecimal digits."""
+    return hashlib.sha256(_canonical(value)).hexdigest()
+
+
 def _canonical(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
@@ -77,10 +83,13 @@ def input_identity(info: ShardInfo) -> dict[str, Any]:
     return {name: value for name, value in vars(info).items() if name != "first_utterance"}
 
 
-def finished_record(out: Path | Place, info: ShardInfo) -> dict[str, Any] | None:
-    """The record of a shard that is rescored, from these very bytes, and whose files are there in full; else None."""
+def finished_record(out: Path | Place, info: ShardInfo, begun: str) -> dict[str, Any] | None:
+    """The record of a shard whose files are there in full, from these very bytes and options; else None.
+
+    `begun`: the `identity` of what the folder was begun with.
+    """
     record = read_json(record_path(out, info.name))
-    if record is None or record.get("input") != input_identity(info):
+    if record is None or record.get("begun") != begun or record.get("input") != input_identity(info):
         return None
     for name, size in ((info.name, "bytes"), (info.dialogues_name, "dialogue_bytes")):
         try:

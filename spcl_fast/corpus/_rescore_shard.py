@@ -49,6 +49,7 @@ class Job:
 
     corpus: Corpus
     out: Path | Place
+    begun: str  # what the folder was begun with
     scoring: Scoring
     counts: NDArray[np.int64] | None  # transitions of the whole corpus
     predictor: Predictor | None
@@ -77,7 +78,7 @@ def rescore_shard(job: Job, index: int) -> None:
     }
     if job.scoring.wants_surprisal:
         require_counted(job.out, info, summary.transitions)
-    record = {"input": input_identity(info), "output": output, "summary": summary.as_json()}
+    record = {"begun": job.begun, "input": input_identity(info), "output": output, "summary": summary.as_json()}
     write_json(record_path(job.out, info.name), record)
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from spcl_fast.corpus._records import finished_record, read_json, write_json
+from spcl_fast.corpus._records import read_json, write_json
 from spcl_fast.corpus.atomic import sweep_partial
 from spcl_fast.corpus.place import Place, Where, place_of
 from spcl_fast.corpus.rescore import BEGUN, Rescored, Rescoring, all_options, plan, rescore
@@ -109,7 +109,7 @@ def rescore_rank(
         run.score(own, missing)
         scores: Scores | None = None
         while rank == 0 and scores is None:
-            ranks.wait(corpus, ranges)
+            ranks.wait(run, ranges)
             scores = run.finish()
     if rank == 0:
         ranks.sweep()
@@ -168,7 +168,7 @@ class _Ranks:
         self._thread = threading.Thread(target=self._beat, name="rank", daemon=True)
         self._thread.start()
 
-    def wait(self, corpus: Corpus, ranges: Sequence[range]) -> None:
+    def wait(self, run: Rescoring, ranges: Sequence[range]) -> None:
         """Until all shards are done; an error says which rank is to blame."""
         begins = [shards.start for shards in ranges]
         since = dict.fromkeys(self._heard, time.monotonic())
@@ -176,7 +176,7 @@ class _Ranks:
         pause = 0.02
         while True:
             for rank, shards in enumerate(ranges):
-                while begins[rank] < shards.stop and self._is_done(corpus, begins[rank]):
+                while begins[rank] < shards.stop and not run.missing([begins[rank]]):
                     begins[rank] += 1
             waited_for = [rank for rank, shards in enumerate(ranges) if begins[rank] < shards.stop]
             if not waited_for:
@@ -193,7 +193,7 @@ class _Ranks:
             now = time.monotonic()
             silent = [rank for rank in waited_for if rank in since and now - since[rank] >= self.timeout]
             if silent:
-                which = "; ".join(self._silent(corpus, rank, ranges[rank]) for rank in silent)
+                which = "; ".join(self._silent(run, rank, ranges[rank]) for rank in silent)
                 raise TimeoutError(f"{self.folder}: nothing for {self.timeout:g} s from {which}")
             time.sleep(pause)
             pause = min(2 * pause, 1.0)
@@ -204,11 +204,8 @@ class _Ranks:
             if _RANK.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 
-    def _is_done(self, corpus: Corpus, index: int) -> bool:
-        return finished_record(self.folder, corpus.shards[index]) is not None
-
-    def _silent(self, corpus: Corpus, rank: int, shards: range) -> str:
-        missing = sum(not self._is_done(corpus, index) for index in shards)
+    def _silent(self, run: Rescoring, rank: int, shards: range) -> str:
+        missing = len(run.missing(shards))
         text = f"rank {rank} of {self.size} ({missing} of its {len(shards)} shards are missing"
         word = self._heard[rank]
         said = word.get("message") or word.get("state")

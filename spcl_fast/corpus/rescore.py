@@ -19,6 +19,7 @@ from spcl_fast.corpus._pages import checksum_of_file
 from spcl_fast.corpus._predict import Predictor, load_model
 from spcl_fast.corpus._records import (
     finished_record,
+    identity,
     input_identity,
     read_json,
     require_same,
@@ -257,7 +258,7 @@ class Rescoring:
             "checkpoint": None if checkpoint is None else checksum_of_file(checkpoint)[1],
             "batch_utterances": batch_utterances if model is not None else None,
         }
-        _begin(self.folder, corpus, self.options)
+        self._begun = _begin(self.folder, corpus, self.options)
         if sweeps:
             sweep_partial(self.folder)
         self.num_classes = num_classes
@@ -267,7 +268,7 @@ class Rescoring:
 
     def missing(self, own: Iterable[int]) -> list[int]:
         """Which of them are not there yet."""
-        return [index for index in own if finished_record(self.folder, self.corpus.shards[index]) is None]
+        return [index for index in own if finished_record(self.folder, self.corpus.shards[index], self._begun) is None]
 
     def score(self, own: Sequence[int], missing: Sequence[int]) -> None:
         """Rescores what is missing of the own shards; transitions are counted first where they are wanted."""
@@ -279,6 +280,7 @@ class Rescoring:
         job = Job(
             self.corpus,
             self.folder,
+            self._begun,
             self.scoring,
             self.counts,
             self.predictor,
@@ -289,10 +291,11 @@ class Rescoring:
             self.times,
         )
         _run(job, missing, threads, stop)
+        _begin(self.folder, self.corpus, self.options)  # elsewhere two can begin at once, and one is refused now
 
     def finish(self) -> Scores | None:
         """The scores, when every shard of the corpus is there; None before that."""
-        return _finish(self.folder, self.corpus, self.scoring, self.options)
+        return _finish(self.folder, self.corpus, self.scoring, self.options, self._begun)
 
     def done(self, own: Sequence[int], missing: Sequence[int], scores: Scores | None) -> Rescored:
         """What the stages came to."""
@@ -330,8 +333,8 @@ def _require_integers(**numbers: int) -> None:
             raise ValueError(f"{OP}: {name} must be at least 1 (got {number})")
 
 
-def _begin(folder: Path | Place, corpus: Corpus, options: dict[str, Any]) -> None:
-    """Says in the folder what it is for; refuses one that is for something else."""
+def _begin(folder: Path | Place, corpus: Corpus, options: dict[str, Any]) -> str:
+    """Says in the folder what it is for, whose identity it gives; refuses one that is for something else."""
     if folder.exists() and folder.resolve() == corpus.folder.resolve():
         raise ValueError(f"{folder}: is the corpus itself: choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -344,6 +347,7 @@ def _begin(folder: Path | Place, corpus: Corpus, options: dict[str, Any]) -> Non
             write_json(path, wanted, replace=path.exists())  # one that is there is damaged
         begun = read_json(path) or {}
     require_same(str(folder), begun, wanted)
+    return identity(wanted)
 
 
 def _identity(corpus: Corpus) -> str:
@@ -372,12 +376,14 @@ def _run(job: Job, indices: Sequence[int], threads: int, stop: threading.Event) 
             raise error
 
 
-def _finish(folder: Path | Place, corpus: Corpus, scoring: Scoring, options: dict[str, Any]) -> Scores | None:
+def _finish(
+    folder: Path | Place, corpus: Corpus, scoring: Scoring, options: dict[str, Any], begun: str
+) -> Scores | None:
     """Writes the manifest, when every shard is there: whoever comes last does, and all would write the same."""
     if not (folder / MANIFEST).exists():
         records = []
         for info in corpus.shards:
-            record = finished_record(folder, info)
+            record = finished_record(folder, info, begun)
             if record is None:
                 return None
             records.append(record)

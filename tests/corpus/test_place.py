@@ -209,3 +209,19 @@ def test_a_root_is_a_folder(tmp_path):
     assert helpers.content(tmp_path / "scores") == helpers.content(tmp_path / "one")
     assert isinstance(Scores(tmp_path / "scores"), Scores)
     assert os.listdir(tmp_path / "scores")
+
+
+def test_of_two_that_begin_there_with_other_options_one_is_refused_at_its_end(tmp_path):
+    corpus = helpers.write_corpus(tmp_path / "corpus")
+    place = Place(fs._MockFileSystem(), "scores")
+
+    def overtaken(utterances):
+        (place / "rescore.json").unlink()
+        rescore(corpus, place, window=3, shards=[0])
+
+    with pytest.raises(ValueError, match="scores: was begun with window 3, not 5"):
+        rescore(corpus, place, shards=[1], on_progress=overtaken)
+    done = rescore(corpus, place, window=3)
+    assert done.reused == 1
+    rescore(corpus, tmp_path / "one", window=3)
+    assert content(place) == helpers.content(tmp_path / "one")

@@ -237,6 +237,14 @@ def test_what_earlier_runs_left_is_not_believed(tmp_path, corpus):
     assert content(tmp_path / "ranks") == content(tmp_path / "one")
 
 
+def test_records_of_other_options_are_not_taken_for_these(tmp_path, corpus):
+    rescore_rank(corpus, tmp_path / "ranks", rank=1, world_size=2, window=3)
+    (tmp_path / "ranks" / "rescore.json").unlink()
+    done = at_once(*(rank_of(corpus, tmp_path / "ranks", rank) for rank in (0, 1)))
+    assert [one.reused for one in done] == [0, 0]
+    assert content(tmp_path / "ranks") == content(tmp_path / "one")
+
+
 def test_a_run_that_is_refused_does_not_end_one_that_works(tmp_path, corpus):
     out, path = tmp_path / "ranks", tmp_path / "ranks" / "rank-000001-of-000002.json"
     waiting, outcome = when_at_work(out, rank_of(corpus, out, 0))
