@@ -196,12 +196,13 @@ def test_nothing_is_unpacked_to_find_that_it_is_packed(store):
     rewritten(path, [large], options=pa.ipc.IpcWriteOptions(compression="zstd"))
     assert path.stat().st_size < large.nbytes // 50
     sealed(store, FILES[0])
-    pool = pa.proxy_memory_pool(pa.default_memory_pool())
+    usual = pa.default_memory_pool()  # the one that is set, from now on another
+    pool = pa.proxy_memory_pool(usual)
     pa.set_memory_pool(pool)
     try:
         assert "must be uncompressed" in refusal(store, FILES[0])
     finally:
-        pa.set_memory_pool(pa.default_memory_pool())
+        pa.set_memory_pool(usual)
     assert pool.max_memory() < large.nbytes // 50
 
 
