@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from spcl_fast.corpus._records import read_json, write_json
+from spcl_fast.corpus._rescoring import BEGUN, Rescored, Rescoring
 from spcl_fast.corpus.atomic import sweep_partial
 from spcl_fast.corpus.place import Place, Where, place_of
-from spcl_fast.corpus.rescore import BEGUN, Rescored, Rescoring, all_options, plan, rescore
+from spcl_fast.corpus.rescore import all_options, plan, rescore
 from spcl_fast.corpus.scores import Scores
 from spcl_fast.corpus.store import Corpus
 

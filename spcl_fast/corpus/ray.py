@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spcl_fast.corpus._rescoring import Rescored, Rescoring
 from spcl_fast.corpus._transition_counts import count_shard, count_transitions
 from spcl_fast.corpus.atomic import sweep_partial
 from spcl_fast.corpus.manifest import StoreCorrupt
 from spcl_fast.corpus.place import Place, Where, place_of
-from spcl_fast.corpus.rescore import Rescored, Rescoring, all_options
+from spcl_fast.corpus.rescore import all_options
 from spcl_fast.corpus.store import Corpus, open_corpus
 
 try:
