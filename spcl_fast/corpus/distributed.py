@@ -91,8 +91,8 @@ def rescore_rank(
         >>> for rank in (1, 0):  # each in a process of its own, usually
         ...     done = rescore_rank(open_corpus("corpus"), "scores", rank=rank, world_size=2, difficulty="loss")
         ...     print(done.shards, done.scores)
-        1 None
-        2 Scores('scores': 6 utterances, 3 shards; 5 columns)
+        2 None
+        1 Scores('scores': 6 utterances, 3 shards; 6 columns)
     """
     rank, world_size = _world(rank, world_size)
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple, TypeAlias, cast
 
 import numpy as np
-from pyarrow import fs
 
-from spcl_fast.corpus._arrow import pa
+from spcl_fast.corpus._arrow import fs, pa
 from spcl_fast.corpus.checksum import _fastest
 
 _PIECE = 1 << 22
@@ -71,52 +70,133 @@ class Place:
         return self.path.rpartition("/")[2]
 
     def resolve(self) -> Place:
-        """Itself: nothing here is relative, or a link."""
+        """Itself: nothing here is relative, or a link.
+
+        Example:
+            >>> from pyarrow import fs
+            >>> from spcl_fast.corpus import Place
+            >>> Place(fs.LocalFileSystem(), "scores").resolve()
+            Place('local://scores')
+        """
         return self
 
     def exists(self) -> bool:
-        """Whether there is anything."""
+        """Whether there is anything.
+
+        Example:
+            >>> from pyarrow import fs
+            >>> from spcl_fast.corpus import Place
+            >>> Place(fs.LocalFileSystem(), "scores").exists()
+            False
+        """
         return self._info().type != fs.FileType.NotFound
 
     def is_file(self) -> bool:
-        """Whether there is a file."""
+        """Whether there is a file.
+
+        Example:
+            >>> from pyarrow import fs
+            >>> from spcl_fast.corpus import Place
+            >>> Place(fs.LocalFileSystem(), ".").is_file()
+            False
+        """
         return self._info().type == fs.FileType.File
 
     def is_dir(self) -> bool:
-        """Whether there is a folder; object storage has one where there is a file in it."""
+        """Whether there is a folder; object storage has one where there is a file in it.
+
+        Example:
+            >>> from pyarrow import fs
+            >>> from spcl_fast.corpus import Place
+            >>> Place(fs.LocalFileSystem(), ".").is_dir()
+            True
+        """
         return self._info().type == fs.FileType.Directory
 
     def stat(self) -> _Status:
-        """With its size; FileNotFoundError where there is no file."""
+        """With its size; FileNotFoundError where there is no file.
+
+        Example:
+            >>> from pyarrow import fs
+            >>> from spcl_fast.corpus import Place
+            >>> with open("notes.txt", "w") as file:
+            ...     _ = file.write("whole")
+            >>> Place(fs.LocalFileSystem(), "notes.txt").stat().st_size
+            5
+        """
         info = self._info()
         if info.type != fs.FileType.File:
             raise FileNotFoundError(errno.ENOENT, "no such file", str(self))
         return _Status(info.size)
 
     def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
-        """Makes the folder, where there is none."""
+        """Makes the folder, where there is none.
+
+        Example:
+            >>> from pyarrow import fs
+            >>> from spcl_fast.corpus import Place
+            >>> place = Place(fs.LocalFileSystem(), "scores")
+            >>> place.mkdir()
+            >>> place.is_dir()
+            True
+        """
         self.filesystem.create_dir(self.path or "/", recursive=True)
 
     def iterdir(self) -> list[Place]:
-        """The files of the folder."""
+        """The files of the folder.
+
+        Example:
+            >>> from pyarrow import fs
+            >>> from spcl_fast.corpus import Place
+            >>> with open("notes.txt", "w"):
+            ...     pass
+            >>> Place(fs.LocalFileSystem(), ".").iterdir()
+            [Place('local://./notes.txt')]
+        """
         selector = fs.FileSelector(self.path, allow_not_found=True)
         infos = self.filesystem.get_file_info(selector)
         return [self / info.base_name for info in infos if info.type == fs.FileType.File]
 
     def unlink(self, missing_ok: bool = False) -> None:
-        """Removes the file."""
+        """Removes the file.
+
+        Example:
+            >>> from pyarrow import fs
+            >>> from spcl_fast.corpus import Place
+            >>> Place(fs.LocalFileSystem(), "notes.txt").unlink(missing_ok=True)
+        """
         if missing_ok and not self.is_file():
             return
         self.filesystem.delete_file(self.path)
 
     def open(self, mode: str = "rb") -> Any:
-        """Opens the file for reading."""
+        """Opens the file for reading.
+
+        Example:
+            >>> from pyarrow import fs
+            >>> from spcl_fast.corpus import Place
+            >>> with open("notes.txt", "w") as file:
+            ...     _ = file.write("whole")
+            >>> with Place(fs.LocalFileSystem(), "notes.txt").open() as file:
+            ...     file.read()
+            b'whole'
+        """
         self.stat()
         return self.filesystem.open_input_stream(self.path)
 
     @contextmanager
     def writing(self, replace: bool) -> Iterator[BinaryIO]:
-        """`atomic_file` of this place. Of several processes at once that may not replace, more than one can succeed."""
+        """`atomic_file` of this place. Of several processes at once that may not replace, more than one can succeed.
+
+        Example:
+            >>> from pyarrow import fs
+            >>> from spcl_fast.corpus import Place
+            >>> place = Place(fs.LocalFileSystem(), "notes.txt")
+            >>> with place.writing(replace=True) as file:
+            ...     _ = file.write(b"whole")
+            >>> place.stat().st_size
+            5
+        """
         with tempfile.NamedTemporaryFile() as file:
             if not replace and self.exists():
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self))
@@ -127,7 +207,18 @@ class Place:
 
     @contextmanager
     def copied(self) -> Iterator[tuple[Path, str]]:
-        """A copy on this machine, gone when the block ends but for who has mapped it; and its checksum."""
+        """A copy on this machine, gone when the block ends but for who has mapped it; and its checksum.
+
+        Example:
+            >>> from pyarrow import fs
+            >>> from spcl_fast.corpus import Place
+            >>> place = Place(fs.LocalFileSystem(), "digits")
+            >>> with place.writing(replace=True) as file:
+            ...     _ = file.write(b"123456789")
+            >>> with place.copied() as (path, checksum):
+            ...     path.read_bytes(), checksum
+            (b'123456789', 'crc32c:e3069283')
+        """
         self.stat()
         crc = 0
         with tempfile.NamedTemporaryFile() as file:
