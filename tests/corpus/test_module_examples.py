@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("pyarrow")
 
 
-@pytest.mark.parametrize("name", ["atomic", "checksum"])
+@pytest.mark.parametrize("name", ["atomic", "checksum", "place"])
 def test_examples_run(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(f"spcl_fast.corpus.{name}")
