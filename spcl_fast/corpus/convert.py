@@ -191,10 +191,10 @@ def to_record_batches(corpus: Corpus, *, rows_per_batch: int = ROWS) -> Iterator
         ids = pa.array(shard.dialogue_id, schema.field("dialogue_id").type)
         for start in range(0, shard.info.utterances, rows_per_batch):
             here = slice(start, start + rows_per_batch)
-            arrays = [ids.take(pa.array(dialogue[here]))]
-            arrays += [to_arrow(x[here]) for x in (shard.utterance_index, shard.speaker, shard.label)]
-            arrays += [to_arrow(_widened(shard, column, here)) for column in columns_of(corpus.modalities)]
-            yield pa.record_batch([a.cast(t) for a, t in zip(arrays, schema.types, strict=True)], schema)
+            values = [x[here] for x in (shard.utterance_index, shard.speaker, shard.label)]
+            values += [_widened(shard, column, here) for column in columns_of(corpus.modalities)]
+            arrays = [to_arrow(x, kind) for x, kind in zip(values, schema.types[1:], strict=True)]
+            yield pa.record_batch([ids.take(pa.array(dialogue[here])), *arrays], schema)
 
 
 def write_parquet(corpus: Corpus, path: str | os.PathLike[str], *, rows_per_group: int = ROWS) -> None:

@@ -250,10 +250,14 @@ class CorpusWriter:
         first = sum(shard.utterances for shard in self._shards)
         info = ShardInfo(name, len(rows["label"]), len(self._ids), first, 0, "", 0, "")
         self._shards.append(info)  # from now on there may be something to take away
-        arrays = [to_arrow(values) for values in rows.values()]
-        size, said = _write(self.folder / name, utterance_schema(self._columns), arrays)
+        schema = utterance_schema(self._columns)
+        arrays = [to_arrow(values, kind) for values, kind in zip(rows.values(), schema.types, strict=True)]
+        size, said = _write(self.folder / name, schema, arrays)
         schema = dialogue_schema(self._id_type or "int64")
-        arrays = [pa.array(self._ids, schema.field("dialogue_id").type), to_arrow(self._lengths.values)]
+        kind = schema.field("dialogue_id").type
+        is_text = self._id_type == "string"
+        ids = pa.array(self._ids, kind) if is_text else to_arrow(np.array(self._ids, np.int64), kind)
+        arrays = [ids, to_arrow(self._lengths.values, pa.int64())]
         of_dialogues = _write(self.folder / info.dialogues_name, schema, arrays)
         self._shards[-1] = ShardInfo(name, info.utterances, info.dialogues, first, size, said, *of_dialogues)
         self._next_number += 1
@@ -298,7 +302,7 @@ def _write(path: Path, schema: Any, arrays: list[Any]) -> tuple[int, str]:
     """A file of one record batch: its size and checksum."""
     with atomic_file(path) as file:
         with pa.ipc.new_file(file, schema) as writer:
-            writer.write_batch(pa.record_batch([a.cast(t) for a, t in zip(arrays, schema.types, strict=True)], schema))
+            writer.write_batch(pa.record_batch(arrays, schema))
         file.flush()
         with pa.memory_map(file.name) as mapped:
             content = mapped.read_buffer()
