@@ -45,7 +45,8 @@ def store_table(
     makes it.
 
     Args:
-        source: a Parquet file, an Arrow IPC file or stream, or a sequence of such files, taken one after the other; or
+        source: a Parquet file, an Arrow IPC file or stream, or a sequence of such files, taken one after the
+            other and each with whole dialogues; or
             a `datasets.Dataset` (also one that streams), a pyarrow table or reader, or anything else with the Arrow
             stream interface.
         folder: of the store.
@@ -86,10 +87,14 @@ def store_table(
             where = path or where
             first, rest = _first(batches)
             names = names or class_names_of(first.schema, source)
+            if writer is not None and not first.num_rows:
+                continue
+            modalities = rows.modalities_of(first, logits, embeddings)
             if writer is None:
-                modalities = rows.modalities_of(first, logits, embeddings)
                 options: dict[str, Any] = {"utterances_per_shard": utterances_per_shard, "replace": replace}
                 writer = CorpusWriter(folder, modalities, class_names=names, **options)
+            elif modalities != list(writer.modalities):
+                raise ValueError(f"must have what the first file has, {writer.modalities} (got {modalities})")
             columns = rows.column_names(first.schema, logits, embeddings)
             checked = (_checked(batch, split) for batch in rest)
             for batch in rows.whole_dialogues(checked):
