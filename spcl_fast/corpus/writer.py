@@ -21,6 +21,8 @@ from spcl_fast.corpus.atomic import atomic_file, sweep_partial, sync_folder
 from spcl_fast.corpus.checksum import checksum
 from spcl_fast.corpus.manifest import MANIFEST, Manifest, Modality, ShardInfo, read_manifest, write_manifest
 
+# There as long as a writer is at work, or where one was killed: then shards that no manifest names are its own.
+_MARK = ".writing"
 _SHARD = re.compile(r"shard-(\d{6,12})(?:\.dialogues)?\.arrow")
 
 
@@ -43,7 +45,8 @@ class CorpusWriter:
         replace: whether a corpus that is there is replaced, when the new one is whole. It is refused otherwise.
 
     Raises:
-        OSError: the folder cannot be made or written to; another writer is at work.
+        OSError: the folder cannot be made or written to; another writer is at work; there is a store already, or files
+            named like shards that are none of a store and of no writer that was killed.
         StoreCorrupt: the corpus to be replaced has a broken manifest.
         TypeError: a modality that is none, a number that is none.
         ValueError: a rule above is broken.
@@ -184,7 +187,7 @@ class CorpusWriter:
             self.abandon()
             raise
         self._remove(self._old)
-        self._release()
+        self._leave()
 
     def abandon(self) -> None:
         """Takes away what was written; the folder holds what it held before.
@@ -198,7 +201,7 @@ class CorpusWriter:
         """
         if self._lock is not None:
             self._remove(self._shards)
-            self._release()
+            self._leave()
 
     def __enter__(self) -> CorpusWriter:
         return self
@@ -219,11 +222,17 @@ class CorpusWriter:
                 rule = "holds a store already; replace=True replaces it"
                 raise FileExistsError(errno.EEXIST, rule, os.fspath(self.folder))
             old = read_manifest(self.folder).shards
-        sweep_partial(self.folder)
         kept = {name for shard in old for name in (shard.name, shard.dialogues_name)}
-        for path in list(self.folder.iterdir()):
-            if _SHARD.fullmatch(path.name) and path.name not in kept:
-                path.unlink()
+        lost = [path for path in self.folder.iterdir() if _SHARD.fullmatch(path.name) and path.name not in kept]
+        mark = self.folder / _MARK
+        if lost and not mark.exists():
+            rule = f"holds files that no store names and no writer left, such as {min(lost).name}"
+            raise FileExistsError(errno.EEXIST, rule, os.fspath(self.folder))
+        for path in lost:
+            path.unlink()
+        sweep_partial(self.folder)
+        mark.touch()
+        sync_folder(self.folder)
         return old
 
     def _take(self, ids: Any, ends: NDArray[np.int64], given: dict[str, NDArray[Any]]) -> None:
@@ -250,10 +259,14 @@ class CorpusWriter:
         first = sum(shard.utterances for shard in self._shards)
         info = ShardInfo(name, len(rows["label"]), len(self._ids), first, 0, "", 0, "")
         self._shards.append(info)  # from now on there may be something to take away
-        arrays = [to_arrow(values) for values in rows.values()]
-        size, said = _write(self.folder / name, utterance_schema(self._columns), arrays)
+        schema = utterance_schema(self._columns)
+        arrays = [to_arrow(values, kind) for values, kind in zip(rows.values(), schema.types, strict=True)]
+        size, said = _write(self.folder / name, schema, arrays)
         schema = dialogue_schema(self._id_type or "int64")
-        arrays = [pa.array(self._ids, schema.field("dialogue_id").type), to_arrow(self._lengths.values)]
+        kind = schema.field("dialogue_id").type
+        is_text = self._id_type == "string"
+        ids = pa.array(self._ids, kind) if is_text else to_arrow(np.array(self._ids, np.int64), kind)
+        arrays = [ids, to_arrow(self._lengths.values, pa.int64())]
         of_dialogues = _write(self.folder / info.dialogues_name, schema, arrays)
         self._shards[-1] = ShardInfo(name, info.utterances, info.dialogues, first, size, said, *of_dialogues)
         self._next_number += 1
@@ -269,6 +282,10 @@ class CorpusWriter:
             for name in (shard.name, shard.dialogues_name):
                 (self.folder / name).unlink(missing_ok=True)
         sync_folder(self.folder)
+
+    def _leave(self) -> None:
+        (self.folder / _MARK).unlink(missing_ok=True)
+        self._release()
 
     def _release(self) -> None:
         if self._lock is not None:
@@ -298,7 +315,7 @@ def _write(path: Path, schema: Any, arrays: list[Any]) -> tuple[int, str]:
     """A file of one record batch: its size and checksum."""
     with atomic_file(path) as file:
         with pa.ipc.new_file(file, schema) as writer:
-            writer.write_batch(pa.record_batch([a.cast(t) for a, t in zip(arrays, schema.types, strict=True)], schema))
+            writer.write_batch(pa.record_batch(arrays, schema))
         file.flush()
         with pa.memory_map(file.name) as mapped:
             content = mapped.read_buffer()

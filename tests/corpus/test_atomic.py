@@ -213,6 +213,17 @@ def test_writer_that_failed_is_closed(tmp_path):
     write(tmp_path, 1.0)  # the folder is free
 
 
+def test_files_of_others_are_not_taken_for_leftovers(tmp_path):
+    for name in ("shard-000000.arrow", "notes.txt"):
+        (tmp_path / name).write_text("somebody's work")
+    with pytest.raises(FileExistsError, match=r"no writer left, such as shard-000000\.arrow"):
+        write(tmp_path, 1.0)
+    assert names_in(tmp_path) == {"shard-000000.arrow", "notes.txt"}
+    (tmp_path / "shard-000000.arrow").unlink()
+    write(tmp_path, 1.0)
+    assert names_in(tmp_path) == {"notes.txt", *files_of(tmp_path)}
+
+
 def test_two_writers_do_not_mix(tmp_path):
     with CorpusWriter(tmp_path, TEXT) as writer:
         with pytest.raises(OSError, match="another writer is at work"):

@@ -212,14 +212,13 @@ def test_every_flipped_byte_is_found(tmp_path):
     write_manifest(tmp_path, MANIFEST)
     text = (tmp_path / "manifest.json").read_bytes()
     for i in range(len(text)):
-        for bit in (i % 8, 5):  # the sixth bit tells small from large letters
-            flipped = bytearray(text)
-            flipped[i] ^= 1 << bit
-            (tmp_path / "manifest.json").write_bytes(flipped)
-            try:
-                assert read_manifest(tmp_path) == MANIFEST  # a space that became another one
-            except StoreCorrupt:
-                continue
+        flipped = bytearray(text)
+        flipped[i] ^= 1 << (i % 8 if i % 2 else 5)  # the sixth bit tells small from large letters
+        (tmp_path / "manifest.json").write_bytes(flipped)
+        try:
+            assert read_manifest(tmp_path) == MANIFEST  # a space that became another one
+        except StoreCorrupt:
+            continue
 
 
 JSON = st.recursive(
@@ -232,7 +231,7 @@ PLACES += [("modalities", 1, name) for name in Modality.__dataclass_fields__]
 PLACES += [(name,) for name in ("format", "version", "modalities", "class_names", "dialogue_id", "shards", "extra")]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(place=st.sampled_from(PLACES), value=JSON)
 def test_any_value_anywhere_is_read_or_refused(tmp_path_factory, place, value):
     def change(top):
