@@ -1,13 +1,14 @@
 """What rescoring a corpus costs, held against the file system below it and against pandas and PyTorch.
 
     python -m benchmarks.corpus [--utterances 1e7] [--folder /dev/shm] [--record]
+    python -m benchmarks.corpus --tables [--check]   # the table of docs/corpus.md from the record
 
 writes a seeded corpus of three modalities and seven classes in float16 (50 bytes an utterance with its label and
-speaker), rescores it to all twelve columns in float32 (48 bytes), and takes everything away again; `--record` keeps the
-figures in `benchmarks/results/corpus.json`. Files lie in the page cache or in tmpfs, so bandwidth is that of memory
-through the file system: of as many bytes read into one buffer, and written from one into a new file. Waiting for the
-disk (fsync) is timed apart. The rivals read the same shards and write the same columns, of at most two million
-utterances, and have to agree with ours first.
+speaker), rescores it to all twelve columns in float32 (48 bytes), and takes everything away again, a hundred bytes an
+utterance in all; `--record` keeps the figures in `benchmarks/results/corpus.json` and in `docs/corpus.md`. Files lie in
+the page cache or in tmpfs, so bandwidth is that of memory through the file system: of as many bytes read into one
+buffer, and written from one into a new file. Waiting for the disk (fsync) is timed apart. The rivals read the same
+shards and write the same columns, of at most two million utterances, and have to agree with ours first.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -36,19 +38,20 @@ from spcl_fast.merc.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = ROOT / "benchmarks" / "results" / "corpus.json"
+DOC = ROOT / "docs" / "corpus.md"
 NAMES, C, WINDOW = ("text", "audio", "visual"), 7, 5
 BLOCK = 1 << 18
 RIVALS_UTTERANCES = 2_000_000
 Columns = dict[str, NDArray[np.float32]]
 
 
-def write_corpus(folder: Path, utterances: int, seed: int = 0) -> Corpus:
+def write_corpus(folder: Path, utterances: int, seed: int = 0, **how: Any) -> Corpus:
     """Dialogues of 1 to 39 utterances and three speakers; logits are one block of random ones, again and again."""
     rng = np.random.default_rng(seed)
     blocks = [(2 * rng.standard_normal((BLOCK + 64, C))).astype(np.float16) for _ in NAMES]
     modalities = [Modality(name, num_classes=C, logits_dtype="float16") for name in NAMES]
     dialogues = 0
-    with CorpusWriter(folder, modalities) as writer:
+    with CorpusWriter(folder, modalities, **how) as writer:
         for first in range(0, utterances, BLOCK):
             T = min(BLOCK, utterances - first)
             ends = rng.integers(1, 40, T // 10 + 1).cumsum()
@@ -107,7 +110,7 @@ def processes(corpus: Corpus, out: Path, count: int) -> dict[str, float]:
     ]
     facts = [json.loads(child.communicate()[0]) for child in children]
     assert any(fact["finished"] for fact in facts)
-    return {"seconds": max(fact["seconds"] for fact in facts)}
+    return {"seconds": max(fact["seconds"] for fact in facts), "sync_seconds": sum(f["sync_seconds"] for f in facts)}
 
 
 def by_pandas(shard: Shard, counts: NDArray[np.int64]) -> Columns:
@@ -258,6 +261,9 @@ def require_agreement(corpus: Corpus, scores: Path, out: Path) -> None:
 
 def measure(folder: Path, utterances: int) -> dict[str, Any]:
     """All figures, in a folder that is empty."""
+    needed, free = 110 * utterances + (1 << 31), shutil.disk_usage(folder).free
+    if free < needed:
+        raise ValueError(f"{folder}: must have room for {needed / 1e9:.0f} GB (got {free / 1e9:.0f} GB)")
     corpus, out = write_corpus(folder / "corpus", utterances), folder / "scores"
     T = corpus.num_utterances
     through = bandwidth(folder)
@@ -276,10 +282,10 @@ def measure(folder: Path, utterances: int) -> dict[str, Any]:
     found["runs"] = {}
     for name, run in runs.items():
         found["runs"][name] = best = min((run() for _ in range(2)), key=lambda facts: facts["seconds"])
+        at_work = working_seconds(name, best)
         print(
-            f"{name}: {best['seconds']:.2f} s, {best['seconds'] / floor:.2f} x the floor of {floor:.2f} s", flush=True
+            f"{name}: {best['seconds']:.2f} s, at work {at_work / floor:.2f} x the floor of {floor:.2f} s", flush=True
         )
-    found["speed of 2 processes"] = found["runs"]["1 process"]["seconds"] / found["runs"]["2 processes"]["seconds"]
     shutil.rmtree(out)
     shutil.rmtree(corpus.folder)
     found["rivals"] = rivals(folder, min(utterances, RIVALS_UTTERANCES))
@@ -302,13 +308,77 @@ def rivals(folder: Path, utterances: int) -> dict[str, Any]:
     return found
 
 
+def working_seconds(name: str, run: dict[str, float]) -> float:
+    """Of a run, what it did not spend in waiting for the disk, which its threads or processes do side by side."""
+    return run["seconds"] - run["sync_seconds"] / int(name.split()[0])
+
+
+def table(record: dict[str, Any]) -> str:
+    """The runs of a record, and what they are held against."""
+    T, runs, floor = record["utterances"], record["runs"], record["floor_seconds"]
+    gigabytes = {way: f"{bandwidth / 1e9:.1f}" for way, bandwidth in record["bandwidth"].items()}
+    lines = [
+        "| run | s | of these waiting for the disk | the rest, x floor | utterances a second |",
+        "|---|---|---|---|---|",
+    ]
+    for name, run in runs.items():
+        at_work = working_seconds(name, run)
+        cells = [name, _seconds(run["seconds"]), _seconds(run["seconds"] - at_work), f"{at_work / floor:.2f}"]
+        lines.append(f"| {' | '.join([*cells, _millions(T / run['seconds'])])} |")
+    rivals = record["rivals"]
+    for name in (name for name in rivals if name not in ("utterances", "ours")):
+        cells = [f"{name}, of {_millions(rivals['utterances'])}", _seconds(rivals[name]), "", ""]
+        lines.append(f"| {' | '.join([*cells, _millions(rivals['utterances'] / rivals[name])])} |")
+    speed = runs["1 process"]["seconds"] / runs["2 processes"]["seconds"]
+    against = ", ".join(
+        f"{rivals[name] / rivals['ours']:.0f} x {name}" for name in rivals if name not in ("utterances", "ours")
+    )
+    lines += [
+        "",
+        f"{_millions(T)} utterances. The floor is {_seconds(floor)} s: as many bytes read at {gigabytes['read']} GB/s "
+        f"and written at {gigabytes['write']} GB/s by one thread. Two processes are {speed:.2f} x as fast as one; two "
+        f"workers are {against}. {record['cores']} cores, load {record['loadavg'][0]:.1f} before.",
+    ]
+    return "\n".join(lines)
+
+
+def _seconds(x: float) -> str:
+    return f"{x:.1f}" if x >= 10 else f"{x:.2f}"
+
+
+def _millions(x: float) -> str:
+    return f"{x / 1e6:.3g} million"
+
+
+def filled(text: str, record: dict[str, Any]) -> str:
+    """The text with the table between its marks written anew."""
+    marks = re.compile(r"(<!-- rescoring: .*? -->\n).*?(<!-- end -->)", re.DOTALL)
+    text, found = marks.subn(lambda m: f"{m[1]}{table(record)}\n{m[2]}", text)
+    if found != 1:
+        raise ValueError(f"{DOC.name}: must have the marks of the table 'rescoring' once (got {found})")
+    return text
+
+
+def write_table(check: bool = False) -> None:
+    """Writes the document, or fails when it is out of date."""
+    old = DOC.read_text()
+    new = filled(old, json.loads(RECORD.read_text()))
+    if check:
+        sys.exit("docs/corpus.md: out of date; run python -m benchmarks.corpus --tables" if new != old else 0)
+    DOC.write_text(new)
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--utterances", type=float, default=1e7)
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="where a folder for the files is made")
-    parser.add_argument("--record", action="store_true")
+    parser.add_argument("--record", action="store_true", help="keep the figures")
+    parser.add_argument("--tables", action="store_true", help="measure nothing; write docs/corpus.md from the record")
+    parser.add_argument("--check", action="store_true", help="with --tables: fail where it is out of date")
     options = parser.parse_args()
+    if options.tables:
+        return write_table(options.check)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     before = os.getloadavg()
     folder = Path(tempfile.mkdtemp(prefix="spcl_fast-corpus-", dir=options.folder))
@@ -320,6 +390,8 @@ def main() -> None:
         found |= {"loadavg": before, "cores": len(os.sched_getaffinity(0)), "machine": platform.machine()}
         found["versions"] = {"spcl_fast": spcl_fast.__version__, "numpy": np.__version__, "torch": torch.__version__}
         write_json(RECORD, found)
+        write_table()
+    return None
 
 
 if __name__ == "__main__":

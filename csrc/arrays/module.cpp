@@ -13,7 +13,7 @@ namespace py = pybind11;
 PYBIND11_MODULE(_arrays, m) {
   m.doc() = "The CPU kernels on NumPy arrays; spcl_fast.arrays is the public face.";
   m.def("instruction_set", [] { return spcl::isa_name(spcl::isa()); });
-  m.def("crc32c", &spcl::arrays::crc32c, py::arg("bytes"));
+  m.def("crc32c", &spcl::arrays::crc32c, py::arg("bytes"), py::arg("before") = 0);
   m.def("difficulty_histogram", &spcl::arrays::difficulty_histogram, py::arg("difficulty"), py::arg("prefix"),
         py::arg("level"));
   m.def("difficulty_quantile", &spcl::arrays::difficulty_quantile, py::arg("difficulty"), py::arg("pace"));

@@ -11,7 +11,7 @@
 namespace spcl::arrays {
 
 /// CRC-32C of an array of bytes.
-uint32_t crc32c(const pybind11::array& bytes);
+uint32_t crc32c(const pybind11::array& bytes, uint32_t before);
 
 /// How many of difficulty [T] have each value of digit `level` of their keys, below the digits `prefix`: int64.
 pybind11::array difficulty_histogram(const pybind11::array& difficulty, int64_t prefix, int64_t level);

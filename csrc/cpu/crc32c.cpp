@@ -100,13 +100,13 @@ __attribute__((target("sse4.2"))) uint32_t by_instruction(uint32_t crc, const un
 
 }  // namespace
 
-uint32_t crc32c(const void* data, int64_t size) {
+uint32_t crc32c(const void* data, int64_t size, uint32_t before) {
   const auto* bytes = static_cast<const unsigned char*>(data);
 #if defined(__x86_64__)
   // Every machine with AVX2 has SSE4.2; the baseline that SPCL_FAST_ISA asks for does without either.
-  if (isa() != Isa::kBaseline) return ~by_instruction(~uint32_t{0}, bytes, size);
+  if (isa() != Isa::kBaseline) return ~by_instruction(~before, bytes, size);
 #endif
-  return ~by_tables(~uint32_t{0}, bytes, size);
+  return ~by_tables(~before, bytes, size);
 }
 
 }  // namespace spcl

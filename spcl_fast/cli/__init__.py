@@ -12,6 +12,8 @@ from spcl_fast.cli import bench, demo, doctor, experiment, import_, report, resc
 # The base of everything that is raised for a wrong argument; typer does not name it in public.
 _Refusal: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 INTERRUPTED = 130
+#: what goes on with an interrupted run; any other command is begun anew
+CONTINUES = {"train": "`train --resume`", "experiment": "the same command", "rescore": "the same command"}
 
 app = typer.Typer(
     name="spcl-fast",
@@ -52,7 +54,10 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     if code == INTERRUPTED:  # typer turns the interrupt of a running command into its exit code
-        typer.echo("spcl-fast: interrupted; what was written is whole, and `train --resume` continues", err=True)
+        words = sys.argv[1:] if arguments is None else arguments
+        command = next((word for word in words if not word.startswith("-")), "")
+        how = f", and {CONTINUES[command]} continues" if command in CONTINUES else ""
+        typer.echo(f"spcl-fast: interrupted; what was written is whole{how}", err=True)
     sys.exit(code or 0)
 
 

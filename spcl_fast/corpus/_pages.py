@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spcl_fast.corpus.checksum import _fastest, _shift_by
+from spcl_fast.corpus.checksum import _fastest
 
 _PIECE = 1 << 22
 
@@ -23,13 +23,11 @@ def checksum_of_file(path: str | os.PathLike[str]) -> tuple[int, str]:
         if size == 0:
             return 0, "crc32c:00000000"
         mapped = np.frombuffer(mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ), np.uint8)
-    crc, begin = 0, 0
-    while begin < size:  # the first piece is what is left over, so that all others are of one size
-        end = begin + (_PIECE if begin else size % _PIECE or _PIECE)
-        piece = mapped[begin:end]
-        crc = _followed_by_a_piece(crc) ^ _fastest()(piece)
+    crc = 0
+    for begin in range(0, size, _PIECE):
+        piece = mapped[begin : begin + _PIECE]
+        crc = _fastest()(piece, crc)
         release(piece)
-        begin = end
     return size, f"crc32c:{crc:08x}"
 
 
@@ -40,21 +38,6 @@ def release(values: NDArray[Any]) -> None:
     end = (at + values.nbytes) // size * size
     if end > begin:
         _madvise()(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)
-
-
-def _followed_by_a_piece(crc: int) -> int:
-    """What a piece of zeros makes of a checksum before it."""
-    result = 0
-    for bit, of_bit in enumerate(_by_a_piece()):
-        if crc >> bit & 1:
-            result ^= of_bit
-    return result
-
-
-@cache
-def _by_a_piece() -> list[int]:
-    """The same of each of its 32 bits."""
-    return [int(word) for word in _shift_by(_PIECE)]
 
 
 @cache

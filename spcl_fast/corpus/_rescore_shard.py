@@ -68,13 +68,11 @@ def rescore_shard(job: Job, index: int) -> None:
         columns = ColumnFile(file, dict.fromkeys(job.scoring.columns, dtype), info.utterances)
         of_dialogues = ColumnFile(dialogue_file, DIALOGUE_COLUMNS, info.dialogues)
         _Slices(job, shard, index).run(columns, of_dialogues, summary)
-        outputs: list[tuple[int, str]] = [checksum_of_file(opened.name) for opened in (file, dialogue_file)]
-    (size, said), (dialogue_size, dialogue_said) = outputs
     output = {
-        "bytes": size,
-        "checksum": said,
-        "dialogue_bytes": dialogue_size,
-        "dialogue_checksum": dialogue_said,
+        "bytes": columns.size,
+        "checksum": columns.checksum(),
+        "dialogue_bytes": of_dialogues.size,
+        "dialogue_checksum": of_dialogues.checksum(),
     }
     if job.scoring.wants_surprisal:
         require_counted(job.out, info, summary.transitions)
@@ -192,11 +190,11 @@ class _Slices:
         with np.errstate(over="ignore"):  # what float16 does not have becomes infinite
             values = {name: out[scoring.row(name)].astype(stored, copy=False) for name in scoring.columns}
         for name, column in values.items():
-            columns.write(name, begin, column)
-        of_dialogues.write("length", first, np.diff(offsets))
-        of_dialogues.write("scored", first, scored)
+            columns.write(name, column)
+        of_dialogues.write("length", np.diff(offsets))
+        of_dialogues.write("scored", scored)
         for name, of_dialogue in zip(_OF_DIALOGUES, numbers, strict=True):
-            of_dialogues.write(name, first, of_dialogue)
+            of_dialogues.write(name, of_dialogue)
         self._add(summary, found, values, label, D)
         if self.releases:
             for mapped in (label, speaker, *(logits if self.logits else ()), *embeddings):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ def checksum(buffer: Any) -> str:
     return f"crc32c:{_fastest()(_bytes(buffer)):08x}"
 
 
-def crc32c_reference(buffer: Any) -> int:
+def crc32c_reference(buffer: Any, before: int = 0) -> int:
     """The same number in NumPy, slower, and what the compiled one is held to.
 
     A CRC is linear, so equal pieces are taken side by side, a byte of each at a time, and joined two by two: the CRC
@@ -43,9 +43,10 @@ def crc32c_reference(buffer: Any) -> int:
 
     Args:
         buffer: as for `checksum`.
+        before: the CRC of bytes that stand before these; 0 of none.
 
     Returns:
-        The CRC, an integer in [0, 2^32).
+        The CRC of all of them, an integer in [0, 2^32).
 
     Raises:
         TypeError: something without a buffer.
@@ -60,7 +61,7 @@ def crc32c_reference(buffer: Any) -> int:
     pieces = 1 << (len(data).bit_length() // 2 - 3) if len(data) >= 4096 else 1
     size = len(data) // pieces
     crc = np.zeros(pieces, np.uint32)
-    crc[0] = 0xFFFFFFFF
+    crc[0] = before ^ 0xFFFFFFFF
     if pieces > 1:
         table = _table()
         for column in np.ascontiguousarray(data[: pieces * size].reshape(pieces, size).T):
@@ -75,6 +76,25 @@ def crc32c_reference(buffer: Any) -> int:
     return last ^ 0xFFFFFFFF
 
 
+def joined(first: int, second: int, size: int) -> int:
+    """The CRC-32C of bytes that are followed by others, from the CRCs of both.
+
+    Args:
+        first: of the bytes before, in [0, 2^32).
+        second: of those that follow.
+        size: how many bytes follow.
+
+    Returns:
+        The CRC of all of them.
+
+    Example:
+        >>> from spcl_fast.corpus.checksum import crc32c_reference, joined
+        >>> hex(joined(crc32c_reference(b"1234"), crc32c_reference(b"56789"), 5))
+        '0xe3069283'
+    """
+    return _product(first, _past(size)) ^ second
+
+
 def _bytes(buffer: Any) -> np.ndarray:
     view = memoryview(buffer)
     if not view.c_contiguous:
@@ -83,12 +103,32 @@ def _bytes(buffer: Any) -> np.ndarray:
 
 
 @cache
-def _fastest() -> Callable[[np.ndarray], int]:
+def _fastest() -> Callable[..., int]:
     try:
         from spcl_fast._arrays import crc32c
     except ImportError:
         return crc32c_reference
     return crc32c
+
+
+def _product(a: int, b: int) -> int:
+    """Of two polynomials over the field of two elements, modulo the CRC's; the bit of x^0 is the highest."""
+    result = 0
+    while a:
+        if a & 0x80000000:
+            result ^= b
+        a = a << 1 & 0xFFFFFFFF
+        b = b >> 1 ^ (_POLYNOMIAL if b & 1 else 0)
+    return result
+
+
+@lru_cache
+def _past(size: int) -> int:
+    """x^(8 size), which a CRC is multiplied by when so many bytes of zeros follow."""
+    if size < 2:
+        return 0x00800000 if size else 0x80000000
+    half = _past(size // 2)
+    return _product(_product(half, half), _past(size % 2))
 
 
 @cache

@@ -138,7 +138,9 @@ def rescore(
         aggregate: "sum" or "mean", of `ops.modality_spread`.
         window: odd number of utterances, of `ops.window_coherence`.
         source: what the coherence compares: "prediction" the softmax of the logits, "embedding" the embeddings.
-        incoherence, transition, surprisal: weights of the extended terms, finite and at least 0; 0 switches a term off.
+        incoherence: weight of this term of the extended difficulty, finite and at least 0; 0 switches it off.
+        transition: the same of this term.
+        surprisal: the same of this term.
         transitions: counts `int [C, C]` of another corpus, as an array, a JSON file with the matrix, or a folder of
             scores.
         model: `package.module:factory` of a `torch.nn.Module`, called as the backbones of `spcl_fast.merc.models` are,

@@ -214,8 +214,18 @@ def test_an_interrupt_is_one_line(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("spcl_fast.merc.seeds.run_seeds", interrupted)
     code, _, err = run(capsys, "demo", "--out", tmp_path)
     assert code == 130
-    assert err.startswith("spcl-fast: interrupted")
-    assert err.count("\n") == 1
+    assert err == "spcl-fast: interrupted; what was written is whole\n"
+
+
+@pytest.mark.parametrize("command", ["train", "experiment", "rescore", "select"])
+def test_an_interrupt_says_what_continues(capsys, monkeypatch, command):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("spcl_fast.cli.app", interrupted)
+    code, _, err = run(capsys, command, "--out", "somewhere")
+    how = {"train": ", and `train --resume` continues", "select": ""}.get(command, ", and the same command continues")
+    assert (code, err) == (130, f"spcl-fast: interrupted; what was written is whole{how}\n")
 
 
 def test_module_runs_as_the_command(capsys, monkeypatch):

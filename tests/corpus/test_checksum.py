@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("pyarrow")
 
-from spcl_fast.corpus.checksum import checksum, crc32c_reference
+from spcl_fast.corpus.checksum import checksum, crc32c_reference, joined
 
 # RFC 3720, appendix B.4, whose bytes are little-endian; and the check value of the catalogues of CRCs.
 KNOWN = [
@@ -40,7 +40,7 @@ def crc32c(request):
     if request.param == "reference":
         return crc32c_reference
     arrays = pytest.importorskip("spcl_fast._arrays")
-    return lambda data: arrays.crc32c(np.frombuffer(data, np.uint8))
+    return lambda data, *before: arrays.crc32c(np.frombuffer(data, np.uint8), *before)
 
 
 @pytest.mark.parametrize(("data", "value"), KNOWN, ids=lambda x: str(x)[:12])
@@ -53,6 +53,16 @@ def test_known_values(crc32c, data, value):
 def test_every_size_is_as_defined(crc32c, size):
     data = np.random.default_rng(size).bytes(size)
     assert crc32c(data) == by_definition(data)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_bytes_may_come_in_parts(crc32c, size):
+    data = np.random.default_rng(size).bytes(size)
+    whole = crc32c_reference(data)
+    for cut in sorted({0, 1, size // 3, size - 1, size}):
+        first, second = data[:cut], data[cut:]
+        assert crc32c(second, crc32c(first)) == whole
+        assert joined(crc32c(first), crc32c(second), len(second)) == whole
 
 
 def test_start_of_the_memory_does_not_matter(crc32c):

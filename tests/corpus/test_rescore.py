@@ -100,9 +100,11 @@ def test_summary_is_that_of_the_whole_corpus(tmp_path):
     offsets = np.concatenate([[0], np.concatenate([np.diff(shard.offsets) for shard in shards]).cumsum()])
     step = arrays.self_paced_step(logits, label, offsets, None)
     assert (summary["scored"], summary["nonfinite"], summary["bad_label"]) == step.totals[0:1] + step.totals[2:4]
-    assert summary["nonfinite"] > 0 and summary["bad_label"] == 1
+    assert summary["nonfinite"] > 0
+    assert summary["bad_label"] == 1
     assert summary["ignored"] == np.count_nonzero(label == -100) > 0
-    assert summary["utterances"] == corpus.num_utterances and summary["dialogues"] == corpus.num_dialogues
+    assert summary["utterances"] == corpus.num_utterances
+    assert summary["dialogues"] == corpus.num_dialogues
     assert summary["mean_loss"] == pytest.approx(step.totals.loss_sum / step.totals.scored)
     confidence = list(summary["mean_confidence"].values())
     assert confidence == pytest.approx((step.totals.confidence_sum / step.totals.scored).tolist())
@@ -160,7 +162,8 @@ def test_processes_share_a_folder(tmp_path):
     assert rescore(corpus, tmp_path / "two", shards=second).scores is None
     assert not (tmp_path / "two" / "manifest.json").exists()
     done = rescore(corpus, tmp_path / "two", shards=first)
-    assert done.scores is not None and (done.shards, done.reused) == (len(first), 0)
+    assert done.scores is not None
+    assert (done.shards, done.reused) == (len(first), 0)
     rescore(corpus, tmp_path / "one")
     assert content(tmp_path / "one") == content(tmp_path / "two")
 
@@ -204,9 +207,9 @@ def test_rescore_does_a_shard_again_whose_input_is_another(tmp_path):
 def test_other_options_and_another_corpus_are_refused_by_field(tmp_path):
     corpus = write_corpus(tmp_path / "corpus")
     rescore(corpus, tmp_path / "scores", shards=[0])
+    other = write_corpus(tmp_path / "vectors", embedding_size=3)
+    rescore(other, tmp_path / "again", shards=[0])
     with pytest.raises(ValueError, match=r"again: was begun with window 5, not 7; source 'prediction', not 'emb"):
-        other = write_corpus(tmp_path / "vectors", embedding_size=3)
-        rescore(other, tmp_path / "again", shards=[0])
         rescore(other, tmp_path / "again", window=7, source="embedding")
     with pytest.raises(ValueError, match="was begun with corpus '"):
         rescore(write_corpus(tmp_path / "other", seed=1), tmp_path / "scores")
@@ -245,7 +248,8 @@ def test_damaged_shard_is_named_and_the_others_stay(tmp_path, memory):
         rescore(corpus, tmp_path / "scores", **how, workers=2)
     path.write_bytes(good)
     done = rescore(corpus, tmp_path / "scores", **how)
-    assert done.reused >= 2 and done.scores is not None
+    assert done.reused >= 2
+    assert done.scores is not None
 
 
 def test_labels_that_change_between_the_passes_are_noticed(tmp_path):
@@ -326,7 +330,8 @@ class Sum(torch.nn.Module):
         self.scale = torch.nn.Parameter(torch.ones(()))
 
     def forward(self, features, batch):
-        assert isinstance(batch, DialogueBatch) and batch.num_utterances == len(next(iter(features.values())))
+        assert isinstance(batch, DialogueBatch)
+        assert batch.num_utterances == len(next(iter(features.values())))
         positions = torch.cat([torch.arange(n) for n in batch.lengths.tolist()])
         return {
             name: self.scale * values[:, :3] + 0.01 * positions[:, None] + 0.1 * batch.speakers[:, None]

@@ -28,7 +28,8 @@ def test_command_writes_what_the_function_does(tmp_path, capsys):
     how = ("--window", 3, "--columns", "coherence,difficulty", "--workers", 2, "--memory", 64)
     code, out, err = run(capsys, tmp_path / "corpus", "--out", tmp_path / "command", *how)
     assert (code, err) == (0, "")
-    assert f"{corpus.num_utterances:,} utterances in " in out and "1 bad_label" in out
+    assert f"{corpus.num_utterances:,} utterances in " in out
+    assert "1 bad_label" in out
     assert helpers.content(tmp_path / "command") == helpers.content(tmp_path / "function")
     code, out, err = run(capsys, tmp_path / "corpus", "--out", tmp_path / "command", *how, "--json")
     facts = json.loads(out)
@@ -41,10 +42,12 @@ def test_ranks_share_the_work(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")  # as torchrun sets them
     monkeypatch.setenv("RANK", "1")
     code, out, _ = run(capsys, tmp_path / "corpus", "--out", tmp_path / "ranks")
-    assert code == 0 and "Shards of other processes are missing" in out
+    assert code == 0
+    assert "Shards of other processes are missing" in out
     monkeypatch.setenv("RANK", "0")
     code, out, _ = run(capsys, tmp_path / "corpus", "--out", tmp_path / "ranks")
-    assert code == 0 and "Written to" in out
+    assert code == 0
+    assert "Written to" in out
     rescore(corpus, tmp_path / "one")
     assert helpers.content(tmp_path / "one") == helpers.content(tmp_path / "ranks")
 
@@ -64,12 +67,26 @@ def test_mistakes_are_one_line_and_exit_code_2(tmp_path, capsys, arguments, mess
     helpers.write_corpus(tmp_path / "corpus", dialogues=4)
     code, out, err = run(capsys, tmp_path / "corpus", "--out", tmp_path / "scores", *arguments)
     assert (code, out) == (2, "")
-    assert err.startswith("spcl-fast: error: ") and message in err and err.count("\n") == 1
+    assert err.startswith("spcl-fast: error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_an_interrupt_says_what_continues(tmp_path, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    helpers.write_corpus(tmp_path / "corpus", dialogues=4)
+    monkeypatch.setattr("spcl_fast.corpus.rescore", interrupted)
+    code, out, err = run(capsys, tmp_path / "corpus", "--out", tmp_path / "scores")
+    assert (code, out) == (130, "")
+    assert err == "spcl-fast: interrupted; what was written is whole, and the same command continues\n"
 
 
 def test_missing_corpus_is_named(tmp_path, capsys):
     code, _, err = run(capsys, tmp_path / "nothing", "--out", tmp_path / "scores")
-    assert code == 2 and "nothing/manifest.json: no such file" in err
+    assert code == 2
+    assert "nothing/manifest.json: no such file" in err
 
 
 def test_damaged_shard_is_named(tmp_path, capsys):
@@ -77,4 +94,5 @@ def test_damaged_shard_is_named(tmp_path, capsys):
     path = tmp_path / "corpus" / corpus.shards[1].name
     path.write_bytes(path.read_bytes()[:-1])
     code, _, err = run(capsys, tmp_path / "corpus", "--out", tmp_path / "scores")
-    assert code == 2 and f"{path}: shard 1: " in err
+    assert code == 2
+    assert f"{path}: shard 1: " in err
