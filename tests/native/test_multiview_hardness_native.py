@@ -115,6 +115,19 @@ def test_the_raw_op_passes_opcheck(dtype: torch.dtype) -> None:
     opcheck(op, (list(r), [], list(z), list(c), present, None, scaling, -1, *OPTIONS[1:]))
 
 
+@pytest.mark.host_only
+def test_a_compiled_model_calls_the_kernel() -> None:
+    *kinds, present = problem(30, 8)
+    scaling = torch.tensor([0.0, 9.0, -2.0, 20.0], dtype=torch.float64)
+
+    def both(*inputs: Tensor) -> Tensor:
+        own = ops.multiview_hardness(*inputs).scaling
+        return ops.multiview_hardness(*inputs, scaling=ops.merged_scaling(own, scaling)).hardness
+
+    compiled = torch.compile(both, backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(*kinds, present), both(*kinds, present))
+
+
 def too_small(tensor: Tensor) -> Tensor:
     """A tensor whose storage was cut under it."""
     copy = tensor.clone()
