@@ -282,8 +282,6 @@ class HardyTrainer(Trainer):
         scheduler = self._warm_up if self._in_first_stage() else self.scheduler
         stats = scheduler.end_epoch()._asdict()
         stats["epoch"] = epoch
-        for name in ("modality_ratio", "modality_ratio_all"):  # nothing is infinitely many times what is missing
-            stats[name] = tuple(x if math.isfinite(x) else math.nan for x in stats[name])
         return stats
 
     def _identity(self) -> dict[str, Any]:
