@@ -20,7 +20,7 @@ def train(
         str, typer.Option(help="late_fusion, mmgcn, mm_dfn, dialogue_gcn, biddin; hardy where modalities are missing.")
     ] = "late_fusion",
     curriculum: Annotated[
-        str, typer.Option(help="none, spcl, or another of docs/study/README.md; of hardy: hardy, random_hardness.")
+        str, typer.Option(help="none, spcl, or another of docs/study/README.md; of hardy: hardy, hardy_same_label.")
     ] = "spcl",
     available: Annotated[
         str, typer.Option(help="Of hardy: the modalities that there are, by initials (at) or names (audio,text).")

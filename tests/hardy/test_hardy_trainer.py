@@ -15,6 +15,7 @@ from spcl_fast.hardy import HardyNetwork, HardyOptions, HardyTrainer, teacher
 from spcl_fast.hardy.curriculum import AvailableSpclDifficulty, shuffled
 from spcl_fast.hardy.lessons import Lessons
 from spcl_fast.hardy.losses import reconstruction_loss
+from spcl_fast.hardy.trainer import RETRIEVE
 from spcl_fast.merc.config import TrainConfig
 from spcl_fast.merc.files import CheckpointError
 from spcl_fast.merc.runner import make_row
@@ -33,7 +34,7 @@ CONFIG = TrainConfig(
     learning_rate=3e-3,
 )
 OPTIONS = HardyOptions(blocks=1)
-CURRICULA = ("none", "spcl", "loss", "hardy", "random_hardness")
+CURRICULA = ("none", "spcl", "loss", "hardy", "hardy_same_label", "random_hardness")
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_trainer_makes_two_stages_and_as_many_steps_whatever_the_curriculum(data
     assert [entry["curriculum"]["scored"] for entry in result.history] == [labelled] * 2 + [3 * labelled] * 2
     assert [entry["curriculum"]["epoch"] for entry in result.history] == [0, 1, 2, 3]
     measured = [math.isfinite(entry["hardness"]) for entry in result.history]
-    assert measured == [False, False] + [curriculum in ("hardy", "random_hardness")] * 2
+    assert measured == [False, False] + [curriculum in RETRIEVE] * 2
     rates = [entry["curriculum"]["take_rate"] for entry in result.history]
     assert rates[:2] == [1.0, 1.0]
     assert (rates[2] < 1) == (curriculum in ("spcl", "loss"))
@@ -176,7 +177,7 @@ def test_trainer_fills_with_the_mean_and_takes_it_for_being_there(dataset):
     assert torch.equal(features["text"], trainer._features["text"])
 
 
-@pytest.mark.parametrize("curriculum", ["hardy", "random_hardness"])
+@pytest.mark.parametrize("curriculum", ["hardy", "hardy_same_label", "random_hardness"])
 def test_lessons_are_the_neighbours_of_the_fold_as_many_as_the_hardness_says(dataset, curriculum):
     trainer = make(dataset, curriculum=curriculum)
     prepare(trainer)
@@ -194,11 +195,16 @@ def test_lessons_are_the_neighbours_of_the_fold_as_many_as_the_hardness_says(dat
     assert torch.equal(rows[:, 0], ids)
     assert set(rows.flatten().tolist()) <= set(trainer._fold.tolist())
     torch.testing.assert_close(hardness.sort().values, expected.sort().values)
-    assert torch.allclose(hardness, expected) == (curriculum == "hardy")
+    assert torch.allclose(hardness, expected) == (curriculum != "random_hardness")
+    others = torch.full_like(ids, 2)  # that may stand in, at most as many as are asked for
+    if curriculum == "hardy_same_label":
+        labels = torch.as_tensor(dataset.labels)
+        others = (labels[ids, None] == labels[trainer._fold]).sum(1).sub(1).clamp(max=2)
+        assert (labels[rows] == labels[ids, None]).all()
     # floor(h k + 1) neighbours, at most k; what is missing in front is the utterance itself
     own = (rows == ids[:, None]).sum(1)
-    assert torch.equal(own, 3 - (hardness * 2 + 1).floor().long().clamp(max=2))
-    assert (rows[:, 2] != ids).all()
+    assert torch.equal(own, 3 - (hardness * 2 + 1).floor().long().minimum(others))
+    assert ((rows[:, 2] != ids) == (others > 0)).all()
 
 
 def make_lessons(fold_size, neighbours=2):
