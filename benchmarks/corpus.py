@@ -14,6 +14,7 @@ shards and write the same columns, of at most two million utterances, and have t
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -379,6 +380,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.tables:
         return write_table(options.check)
+    if importlib.util.find_spec("pandas") is None:
+        parser.error("pandas, a rival, must be installed")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     before = os.getloadavg()
     folder = Path(tempfile.mkdtemp(prefix="spcl_fast-corpus-", dir=options.folder))

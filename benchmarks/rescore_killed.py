@@ -41,12 +41,14 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
 
 
-def kill_and_continue(corpus: Corpus, out: Path, seconds: float, wanted: dict[str, bytes]) -> str:
-    """One moment; says what was there. AssertionError where what comes of it is not what is wanted."""
+def kill_and_continue(corpus: Corpus, out: Path, seconds: float, wanted: dict[str, bytes]) -> str | None:
+    """One moment; says what was there, None where all was. AssertionError where what comes of it is not as wanted."""
     child = start(corpus, out)
     time.sleep(seconds)
     os.kill(child.pid or 0, signal.SIGKILL)
     child.join()
+    if child.exitcode != -signal.SIGKILL:
+        return None
     left = content(out)
     partial = [name for name in left if name.startswith(".")]
     for name in left.keys() - partial:
@@ -59,8 +61,7 @@ def kill_and_continue(corpus: Corpus, out: Path, seconds: float, wanted: dict[st
     assert found.keys() == wanted.keys(), f"{out}: other files: {sorted(found.keys() ^ wanted.keys())}"
     for name, data in found.items():
         assert data == wanted[name], f"{out / name}: is not that of the undisturbed run"
-    how = "killed" if child.exitcode == -signal.SIGKILL else f"had ended with {child.exitcode}"
-    return f"{how} with {recorded} of {len(corpus)} shards done and {len(partial)} files begun: continued, same bytes"
+    return f"{recorded} of {len(corpus)} shards done, {len(partial)} files begun; continued, the same bytes"
 
 
 def main() -> None:
@@ -81,10 +82,13 @@ def main() -> None:
         assert undisturbed.exitcode == 0
         wanted = content(folder / "whole")
         print(f"undisturbed: {len(wanted)} files, {sum(map(len, wanted.values())):,} bytes in {seconds:.2f} s")
-        for k, share in enumerate(np.random.default_rng(options.seed).uniform(0, 1, options.moments)):
-            outcome = kill_and_continue(corpus, folder / "killed", share * seconds, wanted)
-            print(f"{k + 1}: after {share * seconds:.3f} s {outcome}", flush=True)
-            shutil.rmtree(folder / "killed")
+        rng, killed = np.random.default_rng(options.seed), 0
+        while killed < options.moments:
+            moment = rng.uniform(0, seconds)
+            outcome = kill_and_continue(corpus, folder / "killed", moment, wanted)
+            killed += outcome is not None
+            print(f"{killed}: after {moment:.3f} s {outcome or 'it had ended, which does not count'}", flush=True)
+            shutil.rmtree(folder / "killed", ignore_errors=True)
     finally:
         shutil.rmtree(folder)
 

@@ -89,7 +89,6 @@ struct Columns {
         difficulty(utterance_loss + utterances) {}
 };
 
-
 class Slice {
  public:
   Slice(const RowsInput& logits, const LabelRows& labels, const std::vector<int64_t>& bounds, const Columns& out,
@@ -174,19 +173,19 @@ class Slice {
     constexpr float nan = std::numeric_limits<float>::quiet_NaN();
     for (size_t d = first; d < last; ++d) {
       double difficulty = 0, loss = 0;
-      float most = nan;
+      float most = -std::numeric_limits<float>::infinity();
       int64_t difficulties = 0, losses = 0;
       for (int64_t t = bounds_[d]; t < bounds_[d + 1]; ++t) {
         const float rho = out_.difficulty[t], l = out_.utterance_loss[t];
         const bool has_difficulty = rho == rho, has_loss = l == l;
-        difficulty += has_difficulty ? rho : 0;
-        loss += has_loss ? l : 0;
+        difficulty += has_difficulty ? rho : 0.0F;
+        loss += has_loss ? l : 0.0F;
         difficulties += has_difficulty;
         losses += has_loss;
-        most = most >= rho || !has_difficulty ? most : rho;
+        most = rho > most ? rho : most;  // not by a NaN; one instruction, no branch
       }
       mean_difficulty_[d] = difficulties > 0 ? static_cast<float>(difficulty / static_cast<double>(difficulties)) : nan;
-      max_difficulty_[d] = most;
+      max_difficulty_[d] = difficulties > 0 ? most : nan;
       mean_loss_[d] = losses > 0 ? static_cast<float>(loss / static_cast<double>(losses)) : nan;
       scored[d] = losses;
       sums_.scored += losses;

@@ -52,7 +52,7 @@ class RescoreRows {
     const Mask label = lane_labels<float>(work_.labels.data() + i, count);
     const Vector nan = Vector{} + __builtin_nanf(""), lowest = Vector{} - __builtin_inff();
     Vector joint[Fixed] = {}, confidence[kMostAtOnce];
-    Mask finite = label == label;
+    Mask finite = Mask{} - 1;  // all lanes
     for (int64_t m = 0; m < M; ++m) {
       Vector* const e = exponentials_[m];
       const FloatRows& z = batch_.logits[m];

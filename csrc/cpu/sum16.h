@@ -112,6 +112,13 @@ SPCL_HD typename Lanes<Real>::Vector load_lanes(const Real* values, int count, R
     const auto mask = static_cast<__mmask16>((1u << count) - 1);
     return reinterpret_cast<Vector>(_mm512_mask_loadu_ps(reinterpret_cast<__m512>(vector), mask, values));
   }
+#elif SPCL_VECTOR_BYTES == 32
+  if constexpr (sizeof(Real) == 4) {
+    const __m256i mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    const __m256 loaded = _mm256_maskload_ps(values, mask);
+    return reinterpret_cast<Vector>(
+        _mm256_blendv_ps(reinterpret_cast<__m256>(vector), loaded, _mm256_castsi256_ps(mask)));
+  }
 #endif
   for (int lane = 0; lane < count; ++lane) vector[lane] = values[lane];
   return vector;
@@ -172,11 +179,16 @@ SumOfKnown sum_of_known(const Real* values, int64_t count) {
   using Vector = typename Lanes<Real>::Vector;
   Sum16 sum;
   Tally<Real> known;
-  for (int64_t i = 0; i < count; i += lanes) {
-    const int here = count - i < lanes ? static_cast<int>(count - i) : lanes;
-    const Vector x = load_lanes(values + i, here, static_cast<Real>(__builtin_nan("")));
-    sum.add(i, x == x ? x : Vector{});
-    known.add(x == x);
+  for (int64_t i = 0; i < count; i += 16) {
+#pragma GCC unroll 8
+    for (int part = 0; part < 16; part += lanes) {  // known to the compiler, which keeps the sums in registers
+      const int64_t rest = count - i - part;
+      if (rest <= 0) break;
+      const int here = rest < lanes ? static_cast<int>(rest) : lanes;
+      const Vector x = load_lanes(values + i + part, here, static_cast<Real>(__builtin_nan("")));
+      sum.add(part, x == x ? x : Vector{});
+      known.add(x == x);
+    }
   }
   return {sum.total(), known.total()};
 }

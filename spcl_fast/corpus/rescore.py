@@ -175,7 +175,7 @@ def rescore(
         >>> scores = rescore(open_corpus("corpus"), "scores", columns=["confidence", "difficulty"]).scores
         >>> scores.columns
         ('confidence.text', 'confidence.audio', 'difficulty')
-        >>> scores.column("confidence.text", 0).round(3).tolist()
+        >>> scores.column("confidence.text", 0).astype(float).round(3).tolist()
         [0.881, 0.731]
         >>> rescore(open_corpus("corpus"), "scores", columns=["confidence", "difficulty"]).reused
         1

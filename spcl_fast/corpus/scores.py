@@ -17,7 +17,7 @@ from spcl_fast.corpus.manifest import SCORES_FORMAT, Manifest, ShardInfo, StoreC
 from spcl_fast.corpus.store import _UNREADABLE, _read
 
 #: columns of the file of dialogues -> dtype
-DIALOGUE_COLUMNS = {
+DIALOGUE_COLUMNS: dict[str, np.dtype[Any]] = {
     "length": np.dtype("<i8"),
     "scored": np.dtype("<i8"),
     "spread": np.dtype("<f4"),
@@ -26,7 +26,7 @@ DIALOGUE_COLUMNS = {
     "max_difficulty": np.dtype("<f4"),
     "mean_loss": np.dtype("<f4"),
 }
-DTYPES = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
+DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 
 
 class Scores:
@@ -57,8 +57,8 @@ class Scores:
         >>> scores = Scores("scores")
         >>> scores
         Scores('scores': 2 utterances, 1 shard; 10 columns)
-        >>> scores.column("difficulty", 0).round(3).tolist(), scores.summary["scored"]
-        ([0.198, 0.407], 2)
+        >>> scores.column("difficulty", 0).astype(float).round(3).tolist(), scores.summary["scored"]
+        ([0.196, 0.363], 2)
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -114,7 +114,7 @@ class Scores:
             >>> with CorpusWriter("corpus", [Modality("text", num_classes=2)]) as writer:
             ...     writer.add([7], [0, 1], [0, -100], {"text": np.zeros((2, 2), np.float32)}, offsets=[0, 2])
             >>> scores = rescore(open_corpus("corpus"), "scores", difficulty="loss").scores
-            >>> scores.column("loss.text", 0).round(3).tolist()
+            >>> scores.column("loss.text", 0).astype(float).round(3).tolist()
             [0.693, nan]
         """
         if name not in self.columns:

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 import torch
+from torch import Tensor
 
 
 class Stopwatch:
@@ -32,22 +33,50 @@ class Stopwatch:
         self._started = 0.0
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
-    def __enter__(self) -> Self:
+    def _start(self) -> None:
         if self._device.type == "cuda":
             begin = torch.cuda.Event(enable_timing=True)
             self._events.append((begin, torch.cuda.Event(enable_timing=True)))
             begin.record(torch.cuda.current_stream(self._device))
         else:
             self._started = time.perf_counter()
+
+    def _stop(self) -> None:
+        if self._device.type == "cuda":
+            self._events[-1][1].record(torch.cuda.current_stream(self._device))
+        else:
+            self._total += time.perf_counter() - self._started
+
+    def __enter__(self) -> Self:
+        self._start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._device.type == "cuda":
-            self._events[-1][1].record(torch.cuda.current_stream(self._device))
-        else:
-            self._total += time.perf_counter() - self._started
+        self._stop()
+
+    def between(self, late: Tensor, early: Tensor) -> None:
+        """Adds the part of the next backward pass that lies between two tensors, as far as both have a gradient.
+
+        Args:
+            late: computed from the other.
+            early: what is computed before it is none of the watch's business.
+
+        Example:
+            >>> import torch
+            >>> from spcl_fast.merc.stopwatch import Stopwatch
+            >>> watch = Stopwatch(torch.device("cpu"))
+            >>> early = torch.ones(8, requires_grad=True) * 2
+            >>> late = early.exp().sum()
+            >>> watch.between(late, early)
+            >>> late.backward()
+            >>> watch.seconds() > 0
+            True
+        """
+        if late.grad_fn is not None and early.grad_fn is not None:
+            late.grad_fn.register_prehook(lambda _: self._start())
+            early.grad_fn.register_prehook(lambda _: self._stop())
 
     def seconds(self) -> float:
         """What it has measured, in seconds; waits for the device.
