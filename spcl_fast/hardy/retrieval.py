@@ -101,7 +101,7 @@ class NeighbourTable:
                 among the utterances of its class [ours]; None: among all.
 
         Returns:
-            The table, `N (2 k + 2)` numbers a subset seen and `2 M N k` besides. Building it takes about five times
+            The table, `N (2 k + 2)` numbers a subset seen and `2 M N k` besides. Building it takes four to five times
             the largest of the features in float64, and some ten megabytes. Deterministic.
 
         Raises:
