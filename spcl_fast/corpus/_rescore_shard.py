@@ -20,7 +20,7 @@ from spcl_fast.corpus._predict import Predictor
 from spcl_fast.corpus._records import HISTOGRAMS, Summary, input_identity, record_path, write_json
 from spcl_fast.corpus._scoring import IGNORED, Scoring
 from spcl_fast.corpus._slices import slice_rows, slices
-from spcl_fast.corpus._transition_counts import require_counted
+from spcl_fast.corpus._transition_counts import counts_checksum, require_counted
 from spcl_fast.corpus.atomic import atomic_file
 from spcl_fast.corpus.manifest import StoreCorrupt
 from spcl_fast.corpus.scores import DIALOGUE_COLUMNS, DTYPES
@@ -76,7 +76,8 @@ def rescore_shard(job: Job, index: int) -> None:
     }
     if job.scoring.wants_surprisal:
         require_counted(job.out, info, summary.transitions)
-    record = {"input": input_identity(info), "output": output, "summary": summary.as_json()}
+    counts = counts_checksum(job.counts) if job.scoring.wants_surprisal and job.counts is not None else None
+    record = {"input": input_identity(info), "output": output, "counts": counts, "summary": summary.as_json()}
     write_json(record_path(job.out, info.name), record)
 
 

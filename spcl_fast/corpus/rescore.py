@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -26,13 +27,15 @@ from spcl_fast.corpus._records import (
 )
 from spcl_fast.corpus._rescore_shard import Job, Stopped, Times, rescore_shard
 from spcl_fast.corpus._scoring import OP, Scoring, make_scoring
-from spcl_fast.corpus._transition_counts import count_transitions, read_transitions
+from spcl_fast.corpus._transition_counts import count_transitions, read_transitions, require_same_counts
 from spcl_fast.corpus.atomic import sweep_partial
 from spcl_fast.corpus.manifest import MANIFEST, SCORES_FORMAT, Manifest, StoreCorrupt, write_manifest
 from spcl_fast.corpus.scores import DTYPES, Scores
 from spcl_fast.corpus.store import Corpus
 
 BEGUN = "rescore.json"
+# Files that are of a store, finished or not, or of who is writing one: without BEGUN nobody knows what they were made by.
+_OF_STORES = re.compile(r".+\.arrow|.+\.record\.json|manifest\.json|\.writing")
 
 
 class Rescored(NamedTuple):
@@ -248,11 +251,13 @@ def _begin(folder: Path, corpus: Corpus, options: dict[str, Any]) -> None:
     if folder.exists() and folder.resolve() == corpus.folder.resolve():
         raise ValueError(f"{folder}: is the corpus itself: choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
+    held = [path.name for path in folder.iterdir() if _OF_STORES.fullmatch(path.name)]  # before: others may begin now
     begun = read_json(folder / BEGUN)
     wanted = {"corpus": _identity(corpus), **options}
     if begun is None:
-        if (folder / MANIFEST).exists():
-            raise StoreCorrupt(f"{folder / BEGUN}: missing or damaged, though there is a store: choose another folder")
+        if held:
+            what = f"missing or damaged, though the folder holds {min(held)}"
+            raise StoreCorrupt(f"{folder / BEGUN}: {what}: choose another folder")
         write_json(folder / BEGUN, wanted)
     else:
         require_same(os.fspath(folder), begun, wanted)
@@ -294,6 +299,8 @@ def _finish(folder: Path, corpus: Corpus, scoring: Scoring, options: dict[str, A
             if record is None:
                 return None
             records.append(record)
+        if options["transitions"] is None:
+            require_same_counts(folder, corpus.shards, records)
         shards = tuple(score_info(r, info.first_utterance) for r, info in zip(records, corpus.shards, strict=True))
         extra = {
             "columns": list(scoring.columns),
