@@ -34,7 +34,7 @@ from spcl_fast.corpus.scores import DTYPES, Scores
 from spcl_fast.corpus.store import Corpus
 
 BEGUN = "rescore.json"
-# Files that are of a store, finished or not, or of who is writing one: without BEGUN nobody knows what they were made by.
+# Files of a store, finished or not, or of who is writing one: without BEGUN nobody knows what they were made by.
 _OF_STORES = re.compile(r".+\.arrow|.+\.record\.json|manifest\.json|\.writing")
 
 

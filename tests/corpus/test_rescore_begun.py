@@ -50,9 +50,9 @@ def test_shards_scored_before_a_misread_label_was_noticed_are_done_again(tmp_pat
     record = read_json(path)
     record["transitions"][0][1] += 7
     write_json(path, record)
-    with pytest.raises(StoreCorrupt, match="shard-000002.arrow had other labels"):
+    with pytest.raises(StoreCorrupt, match=r"shard-000002\.arrow had other labels"):
         rescore(corpus, folder)
-    with pytest.raises(StoreCorrupt, match="shard-000000.arrow was scored by other transitions"):
+    with pytest.raises(StoreCorrupt, match=r"shard-000000\.arrow was scored by other transitions"):
         rescore(corpus, folder)
     rescore(corpus, folder)
     assert content(folder) == content(tmp_path / "whole")
