@@ -63,7 +63,7 @@ def read_transitions(source: str | os.PathLike[str] | Any, num_classes: int) -> 
         path = path / "manifest.json" if path.is_dir() else path
         try:
             with path.open("rb") as file:
-                given = json.loads(file.read(1 << 24))
+                given = json.loads(file.read(1 << 25))
         except OSError as error:
             raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
         except (ValueError, RecursionError) as error:

@@ -19,7 +19,16 @@ from spcl_fast.corpus._columns import INTEGERS, columns_of, dialogue_schema, to_
 from spcl_fast.corpus._rows import GrowingRows, checked_ids, checked_integers, checked_matrix, checked_offsets
 from spcl_fast.corpus.atomic import atomic_file, sweep_partial, sync_folder
 from spcl_fast.corpus.checksum import checksum
-from spcl_fast.corpus.manifest import MANIFEST, Manifest, Modality, ShardInfo, read_manifest, write_manifest
+from spcl_fast.corpus.manifest import (
+    MANIFEST,
+    Manifest,
+    Modality,
+    ShardInfo,
+    bytes_left,
+    bytes_of,
+    read_manifest,
+    write_manifest,
+)
 
 # There as long as a writer is at work, who holds its lock, or where one was killed: then shards that no manifest names
 # are its own. A file, and open for writing, since a folder cannot be locked everywhere (NFS).
@@ -87,6 +96,7 @@ class CorpusWriter:
         self._ids: list[Any] = []
         self._id_type: str | None = None
         self._shards: list[ShardInfo] = []
+        self._manifest_left = bytes_left(self._manifest())
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock: int | None = None
         self._lock, is_first = _locked(self.folder / _MARK)
@@ -128,7 +138,8 @@ class CorpusWriter:
                 closed without a corpus.
             TypeError: another dtype, or no array.
             ValueError: another shape, a modality that is missing or not known, offsets that fall, a number that int32
-                does not have, a writer that is closed.
+                does not have, a writer that is closed. Also more shards than a manifest has room for, some 60,000: then
+                the writer is closed without a corpus.
 
         Example:
             >>> import numpy as np
@@ -267,6 +278,10 @@ class CorpusWriter:
         arrays = [ids, to_arrow(self._lengths.values, pa.int64())]
         of_dialogues = _write(self.folder / info.dialogues_name, schema, arrays)
         self._shards[-1] = ShardInfo(name, info.utterances, info.dialogues, first, size, said, *of_dialogues)
+        self._manifest_left -= bytes_of(self._shards[-1])
+        if self._manifest_left < 0:
+            rule = f"a manifest has room for {len(self._shards) - 1} such shards: larger ones are needed"
+            raise ValueError(f"utterances_per_shard: {rule} (got {self._per_shard})")
         self._next_number += 1
         for growing in (*self._utterances.values(), self._lengths):
             growing.clear()
