@@ -25,7 +25,7 @@ from spcl_fast.corpus._records import (
     summarize,
     write_json,
 )
-from spcl_fast.corpus._rescore_shard import Job, Stopped, Times, rescore_shard
+from spcl_fast.corpus._rescore_shard import Job, Stopped, Times, dialogue_memory, require_memory, rescore_shard
 from spcl_fast.corpus._scoring import OP, Scoring, make_scoring
 from spcl_fast.corpus._transition_counts import count_transitions, read_transitions, require_same_counts
 from spcl_fast.corpus.atomic import sweep_partial
@@ -153,7 +153,8 @@ def rescore(
         batch_utterances: dialogues are given to the model together until they hold this many.
         workers: threads, each with a shard of its own; the kernels release the GIL.
         memory: bytes that all workers take at most, beside the interpreter and the model, mapped pages included. A
-            dialogue that takes more is refused: one of three modalities and seven classes 180 bytes an utterance.
+            dialogue that takes more is refused: one of three modalities and seven classes 180 bytes an utterance; and
+            so is a shard of very many dialogues, of which each takes 40 bytes, one with a text for its name more.
         verify: whether the checksums of the corpus are compared.
         on_progress: is told how many utterances are done, by any worker, and at the beginning how many were.
 
@@ -227,10 +228,13 @@ def rescore(
     missing = [index for index in own if finished_record(folder, corpus.shards[index]) is None]
     report = on_progress or (lambda utterances: None)
     report(sum(corpus.shards[index].utterances for index in set(own) - set(missing)))
-    if missing and scoring.wants_surprisal and counts is None:
-        counts = count_transitions(corpus, folder, own, num_classes, stop.is_set)
     threads = 1 if predictor is not None else min(workers, max(len(missing), 1))
     share = memory // threads
+    for index in missing:  # before any is opened
+        info = corpus.shards[index]
+        require_memory(corpus, index, f"{info.dialogues} dialogues", dialogue_memory(info), share)
+    if missing and scoring.wants_surprisal and counts is None:
+        counts = count_transitions(corpus, folder, own, num_classes, stop.is_set)
     job = Job(corpus, folder, scoring, counts, predictor, share, verify, report, stop.is_set, times)
     _run(job, missing, threads, stop)
     utterances = sum(corpus.shards[index].utterances for index in missing)
