@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -24,15 +25,17 @@ from spcl_fast.corpus._records import (
     summarize,
     write_json,
 )
-from spcl_fast.corpus._rescore_shard import Job, Stopped, Times, rescore_shard
+from spcl_fast.corpus._rescore_shard import Job, Stopped, Times, dialogue_memory, require_memory, rescore_shard
 from spcl_fast.corpus._scoring import OP, Scoring, make_scoring
-from spcl_fast.corpus._transition_counts import count_transitions, read_transitions
+from spcl_fast.corpus._transition_counts import count_transitions, read_transitions, require_same_counts
 from spcl_fast.corpus.atomic import sweep_partial
 from spcl_fast.corpus.manifest import MANIFEST, SCORES_FORMAT, Manifest, StoreCorrupt, write_manifest
 from spcl_fast.corpus.scores import DTYPES, Scores
 from spcl_fast.corpus.store import Corpus
 
 BEGUN = "rescore.json"
+# Files of a store, finished or not, or of who is writing one: without BEGUN nobody knows what they were made by.
+_OF_STORES = re.compile(r".+\.arrow|.+\.record\.json|manifest\.json|\.writing")
 
 
 class Rescored(NamedTuple):
@@ -150,7 +153,8 @@ def rescore(
         batch_utterances: dialogues are given to the model together until they hold this many.
         workers: threads, each with a shard of its own; the kernels release the GIL.
         memory: bytes that all workers take at most, beside the interpreter and the model, mapped pages included. A
-            dialogue that takes more is refused: one of three modalities and seven classes 180 bytes an utterance.
+            dialogue that takes more is refused: one of three modalities and seven classes 180 bytes an utterance; and
+            so is a shard of very many dialogues, of which each takes 40 bytes, one with a text for its name more.
         verify: whether the checksums of the corpus are compared.
         on_progress: is told how many utterances are done, by any worker, and at the beginning how many were.
 
@@ -224,10 +228,13 @@ def rescore(
     missing = [index for index in own if finished_record(folder, corpus.shards[index]) is None]
     report = on_progress or (lambda utterances: None)
     report(sum(corpus.shards[index].utterances for index in set(own) - set(missing)))
-    if missing and scoring.wants_surprisal and counts is None:
-        counts = count_transitions(corpus, folder, own, num_classes, stop.is_set)
     threads = 1 if predictor is not None else min(workers, max(len(missing), 1))
     share = memory // threads
+    for index in missing:  # before any is opened
+        info = corpus.shards[index]
+        require_memory(corpus, index, f"{info.dialogues} dialogues", dialogue_memory(info), share)
+    if missing and scoring.wants_surprisal and counts is None:
+        counts = count_transitions(corpus, folder, own, num_classes, stop.is_set)
     job = Job(corpus, folder, scoring, counts, predictor, share, verify, report, stop.is_set, times)
     _run(job, missing, threads, stop)
     utterances = sum(corpus.shards[index].utterances for index in missing)
@@ -248,11 +255,13 @@ def _begin(folder: Path, corpus: Corpus, options: dict[str, Any]) -> None:
     if folder.exists() and folder.resolve() == corpus.folder.resolve():
         raise ValueError(f"{folder}: is the corpus itself: choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
+    held = [path.name for path in folder.iterdir() if _OF_STORES.fullmatch(path.name)]  # before: others may begin now
     begun = read_json(folder / BEGUN)
     wanted = {"corpus": _identity(corpus), **options}
     if begun is None:
-        if (folder / MANIFEST).exists():
-            raise StoreCorrupt(f"{folder / BEGUN}: missing or damaged, though there is a store: choose another folder")
+        if held:
+            what = f"missing or damaged, though the folder holds {min(held)}"
+            raise StoreCorrupt(f"{folder / BEGUN}: {what}: choose another folder")
         write_json(folder / BEGUN, wanted)
     else:
         require_same(os.fspath(folder), begun, wanted)
@@ -294,6 +303,8 @@ def _finish(folder: Path, corpus: Corpus, scoring: Scoring, options: dict[str, A
             if record is None:
                 return None
             records.append(record)
+        if options["transitions"] is None:
+            require_same_counts(folder, corpus.shards, records)
         shards = tuple(score_info(r, info.first_utterance) for r, info in zip(records, corpus.shards, strict=True))
         extra = {
             "columns": list(scoring.columns),
