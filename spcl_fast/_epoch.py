@@ -22,7 +22,8 @@ class EpochStats(NamedTuple):
 
     `threshold` is the one the epoch was trained with. `take_rate` is selected / scored and `loss` the mean
     utterance loss over the scored, both NaN for an epoch without utterances. The ratios and confidences have
-    one entry a modality: `modality_ratio` over the selected utterances, `modality_ratio_all` over the scored.
+    one entry a modality: `modality_ratio` over the selected utterances, `modality_ratio_all` over the scored; NaN of
+    a modality that was never there.
     `undefined` counts utterances that were scored but have no difficulty: in dialogues with fewer than two
     modalities, or with a NaN extra difficulty.
 
@@ -125,4 +126,12 @@ def raise_for_faults(name: str, stats: EpochStats, *, counts_nonfinite: bool) ->
 
 
 def _ratio(confidence_sum: Tensor) -> tuple[float, ...]:
-    return tuple(balance.modality_ratio(confidence_sum).tolist()) if confidence_sum.numel() else ()
+    """Against the weakest of the modalities that were there; NaN of one that never was."""
+    if not confidence_sum.numel():
+        return ()
+    there = confidence_sum > 0
+    if not there.any():
+        there = ~there  # nothing was selected, so nothing is known of any
+    ratio = torch.full_like(confidence_sum, math.nan)
+    ratio[there] = balance.modality_ratio(confidence_sum[there])
+    return tuple(ratio.tolist())

@@ -34,7 +34,7 @@ def select_by_odds(
     if _is_taken(difficulty, backend):
         return torch.ops.spcl_fast.select_by_odds(difficulty, ids, epoch, seed, pace, tilt)
     unknown = difficulty.isnan()
-    easier = (_place(difficulty, unknown) + 0.5) / (~unknown).sum().clamp(min=1)
+    easier = (_place(difficulty, unknown).float() + 0.5) / (~unknown).sum().clamp(min=1)
     odds = pace + tilt * torch.minimum(pace, 1 - pace) * (1 - 2 * easier)
     return (uniform(ids, epoch, seed) < odds) & ~unknown
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -42,9 +43,25 @@ class Registry(Generic[T]):
         """What the factory of that name makes of the parameters.
 
         Raises:
+            TypeError: a parameter that the factory needs is missing.
             ValueError: no factory has this name.
         """
         if name not in self._factories:
             known = ", ".join(map(repr, self._factories))
             raise ValueError(f"{self._kind} must be one of {known} (got {name!r})")
-        return self._factories[name](**parameters)
+        factory = self._factories[name]
+        missing = [needed for needed in _needed(factory) if needed not in parameters]
+        if missing:
+            got = ", ".join(parameters) or "the name alone"
+            raise TypeError(f"{self._kind}: {name!r} needs {', '.join(missing)} (got {got})")
+        return factory(**parameters)
+
+
+def _needed(factory: Callable[..., Any]) -> list[str]:
+    """The parameters without a default; none where nobody can tell."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except ValueError:  # some built-in types
+        return []
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [p.name for p in parameters if p.kind in by_name and p.default is inspect.Parameter.empty]

@@ -205,21 +205,9 @@ class SelfPacedScheduler(KeepsDtypes):
         inputs, extra_difficulty = flat_inputs(
             name,
             "dialogues" in measurer.needs,
-            logits,
-            labels,
-            offsets,
-            extra_difficulty,
-            joint,
-            present,
-            speakers,
-            embeddings,
-            ids,
-            self._buffers["class_weight"],
-            self.label_smoothing,
-            self.aggregate,
-            self.ignore_index,
-            self.process_group,
-            self.backend,
+            *(logits, labels, offsets, extra_difficulty, joint, present, speakers, embeddings, ids),
+            *(self._buffers["class_weight"], self.label_smoothing, self.aggregate, self.ignore_index),
+            *(self.process_group, self.backend),
         )
         extra = parts.extra(name, measurer, inputs, extra_difficulty, training=self.training)
         measure = measurer.fused

@@ -37,6 +37,7 @@ def suite(monkeypatch):
         weights=module("bench_self_paced_weights"),
         super_losses=module("bench_super_loss"),
         coherence=module("bench_window_coherence"),
+        hardness=module("bench_multiview_hardness"),
         curml=module("bench_curml"),
         schedulers=module("bench_scheduler"),
         running=module("bench_running_scores"),
@@ -196,6 +197,17 @@ def test_window_coherence_providers_agree(suite, tmp_path, dtype, backward):
     ours = next(r for r in cell["rows"] if r["provider"] == "ours")
     assert ours["against"].keys() == {"eager", "read"}
     assert ("gradient" in ours["largest_difference"]) == backward
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_multiview_hardness_providers_agree(suite, tmp_path, dtype):
+    module = SimpleNamespace(cells=lambda s: [partial(suite.hardness.build_cell, 300, dtype, s)])
+    result = json.loads(suite.run.run_one("tiny", module, suite.settings, tmp_path, lambda _: None).read_text())
+    (cell,) = result["cells"]
+    ours = next(r for r in cell["rows"] if r["provider"] == "ours")
+    assert ours["against"].keys() == {"published", "eager", "read"}
+    missing = int((~suite.hardness.problem(300, dtype).present).sum())
+    assert cell["traffic_bytes"] == (12 * 300 - 2 * (900 - missing)) * 256 * dtype.itemsize + 300 * 15
 
 
 def test_running_scores_providers_agree(suite, tmp_path, monkeypatch):

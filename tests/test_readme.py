@@ -26,9 +26,10 @@ def heads(features: torch.Tensor) -> dict[str, torch.Tensor]:
 W = torch.randn(2, 5, 3)
 
 
-SAMPLERS = [block for block in BLOCKS if "Sampler(" in block]
+CORPORA = [block for block in BLOCKS if "spcl_fast.corpus" in block]
+SAMPLERS = [block for block in BLOCKS if "Sampler(" in block and block not in CORPORA]
 TRAINERS = [block for block in BLOCKS if "spcl_fast.integrations" in block]  # run by tests/extras
-LOOPS = [block for block in BLOCKS if block not in SAMPLERS + TRAINERS]
+LOOPS = [block for block in BLOCKS if block not in SAMPLERS + TRAINERS + CORPORA]
 
 
 @pytest.mark.parametrize("block", LOOPS, ids=["flat loop", "padded loop", "extended difficulty"])
@@ -80,6 +81,19 @@ def test_readme_sampler_runs():
     assert all(sum(int(lengths[d]) for d in batch) <= 64 for batch in seen)
     assert sorted(sum(seen[-len(names["loader"]) :], [])) == list(range(40))  # noqa: RUF017
     assert names["checkpoint"]["epoch"] == 10
+
+
+def test_readme_corpus_runs(monkeypatch, tmp_path):
+    pytest.importorskip("pyarrow")
+    from spcl_fast.corpus import select
+
+    monkeypatch.chdir(tmp_path)
+    select([torch.rand(50).numpy(), torch.rand(30).numpy()], out="easy.selection", pace=0.4)
+    (block,) = CORPORA
+    names: dict[str, object] = {}
+    exec(compile(block, str(README), "exec"), names)
+    assert sorted(names["sampler"]) == sorted(names["index"][:])
+    assert len(names["index"]) == 32
 
 
 def test_the_blocks_of_the_toolkit_run_one_after_the_other(monkeypatch):

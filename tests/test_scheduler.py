@@ -282,3 +282,15 @@ def test_scheduler_refuses_calls_it_cannot_read(make_problem):
 
 def test_scheduler_prints_its_settings():
     assert "growth=1.25" in repr(SelfPacedScheduler())
+
+
+def test_ratio_is_of_the_modalities_that_were_there():
+    """A modality that nobody had made the ratio of all others infinite."""
+    scheduler = SelfPacedScheduler(threshold=60.0)
+    logits = torch.tensor([[[2.0, 0.0]] * 2, [[0.0, 0.0]] * 2, [[7.0, 0.0]] * 2])
+    present = torch.tensor([[True, True], [True, True], [False, False]])
+    scheduler(logits, torch.tensor([0, 0]), torch.tensor([0, 2]), present=present)
+    stats = scheduler.end_epoch()
+    for ratio in (stats.modality_ratio, stats.modality_ratio_all):
+        assert ratio[:2] == pytest.approx((torch.sigmoid(torch.tensor(2.0)).item() / 0.5, 1.0))
+        assert math.isnan(ratio[2])

@@ -12,8 +12,9 @@ from torch._dynamo.utils import counters
 
 from spcl_fast import SelfPacedScheduler, pacing
 from spcl_fast.difficulty import BssDifficulty, CombinedDifficulty
+from spcl_fast.selections import MatchedSelection, StochasticSelection
 from spcl_fast.testing import random_inputs
-from spcl_fast.thresholds import QuantileThreshold, RunningMeanThreshold
+from spcl_fast.thresholds import ExponentialThreshold, QuantileThreshold, RunningMeanThreshold
 
 pytestmark = pytest.mark.host_only
 
@@ -34,6 +35,10 @@ def _quantile(over: str) -> SelfPacedScheduler:
     return SelfPacedScheduler(QuantileThreshold(pace, over=over, num_utterances=num_utterances))
 
 
+def _matched(take: str) -> SelfPacedScheduler:
+    return SelfPacedScheduler(MatchedSelection(ExponentialThreshold(0.9, growth=1.5), take=take))
+
+
 SCHEDULERS: dict[str, Callable[[], SelfPacedScheduler]] = {
     "spcl": SelfPacedScheduler,
     "extended": lambda: SelfPacedScheduler(difficulty="extended", normalizer="selected"),
@@ -42,6 +47,9 @@ SCHEDULERS: dict[str, Callable[[], SelfPacedScheduler]] = {
     "superloss": lambda: SelfPacedScheduler(RunningMeanThreshold(math.log(4)), difficulty="loss", **SUPERLOSS),
     "a weighting of one's own": lambda: SelfPacedScheduler(1.0, weighting=_mine),
     "combined": _combined,
+    "as many by lot": lambda: _matched("utterances"),
+    "as many by dialogue": lambda: _matched("dialogues"),
+    "stochastic": lambda: SelfPacedScheduler(StochasticSelection(0.5, tilt=1.0, last_tilt=-1.0, epochs=2)),
 }
 
 

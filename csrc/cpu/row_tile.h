@@ -152,8 +152,8 @@ void read_numbers(const char* rows, int64_t row_stride, int64_t class_stride, in
 template <class Input, class Real, int Fixed>
 SPCL_HD void read_rows(const char* rows, int64_t row_stride, int64_t class_stride, int count, int64_t classes,
                        typename Lanes<Real>::Vector* values) {
-  [[maybe_unused]] constexpr int lanes = Lanes<Real>::count;
 #if SPCL_VECTOR_BYTES >= 32
+  constexpr int lanes = Lanes<Real>::count;
   if (goes_by_pieces<Input, Real>(classes) && count == lanes && class_stride == sizeof(Input)) {
     if (row_stride == classes * static_cast<int64_t>(sizeof(Input))) {
       // Four blocks ahead, which nothing needs to exist for: with M streams of rows the processor's guess is late.
@@ -185,8 +185,8 @@ SPCL_HD void read_rows(const char* rows, int64_t row_stride, int64_t class_strid
 /// Writes lane k of `classes` vectors as row k of a contiguous [count, classes] array.
 template <class Real>
 SPCL_HD void write_rows(const typename Lanes<Real>::Vector* values, int count, int64_t classes, Real* rows) {
-  constexpr int lanes = Lanes<Real>::count;
 #if SPCL_VECTOR_BYTES >= 32
+  constexpr int lanes = Lanes<Real>::count;
   if (goes_by_pieces<Real, Real>(classes) && classes >= 4 && count == lanes) {
 #pragma GCC unroll 2
     for (int64_t c = 0; c < classes; c += 4) {

@@ -66,8 +66,8 @@ TransitionsTensors emotion_transitions_cpu(const torch::stable::Tensor& labels, 
                                            const std::optional<torch::stable::Tensor>& fitted, int64_t ignore_index,
                                            bool breaks, bool by_speaker, bool weighs_both);
 
-/// The weighted sum of incoherence, transition and surprisal, [T], float64 where `is_wide` and else float32. A term whose
-/// weight is 0 is left out, and with it what it alone needs; each product is added with one rounding.
+/// The weighted sum of incoherence, transition and surprisal, [T], float64 where `is_wide` and else float32. A term
+/// whose weight is 0 is left out, and with it what it alone needs; each product is added with one rounding.
 torch::stable::Tensor extended_difficulty_cpu(
     const std::vector<torch::stable::Tensor>& vectors, const torch::stable::Tensor& labels,
     const std::optional<torch::stable::Tensor>& speakers, const torch::stable::Tensor& offsets,
@@ -80,7 +80,8 @@ torch::stable::Tensor modality_spread_cpu(const torch::stable::Tensor& confidenc
                                           const std::optional<torch::stable::Tensor>& present, bool of_means);
 
 /// Hardness, direct hardness and information [T] of rows of features of each modality, of none in place of the target
-/// where that is zeros, of hidden units and of those of each pair; and the scaling [4], that which is given or their own.
+/// where that is zeros, of hidden units and of those of each pair; and the scaling [4], that which is given or their
+/// own.
 std::tuple<torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor>
 multiview_hardness_cpu(const std::vector<torch::stable::Tensor>& reconstruction,
                        const std::vector<torch::stable::Tensor>& target,
@@ -99,8 +100,8 @@ torch::stable::Tensor select_by_odds_cpu(const torch::stable::Tensor& difficulty
                                          const torch::stable::Tensor& epoch, int64_t seed,
                                          const torch::stable::Tensor& pace, const torch::stable::Tensor& tilt);
 
-/// True for as many as lie up to the threshold, a 0-dim tensor, or as `instead_of` [T] takes, where it is given: by lot,
-/// or without ids the hardest; with offsets, each dialogue about as many as one of its length. bool [T].
+/// True for as many as lie up to the threshold, a 0-dim tensor, or as `instead_of` [T] takes, where it is given: by
+/// lot, or without ids the hardest; with offsets, each dialogue about as many as one of its length. bool [T].
 torch::stable::Tensor select_as_many_cpu(const torch::stable::Tensor& difficulty,
                                          const std::optional<torch::stable::Tensor>& ids,
                                          const torch::stable::Tensor& epoch, int64_t seed,

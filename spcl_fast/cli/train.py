@@ -20,7 +20,7 @@ def train(
         str, typer.Option(help="late_fusion, mmgcn, mm_dfn, dialogue_gcn, biddin; hardy where modalities are missing.")
     ] = "late_fusion",
     curriculum: Annotated[
-        str, typer.Option(help="none, spcl, or another of docs/study/README.md; of hardy: hardy, random_hardness.")
+        str, typer.Option(help="none, spcl, or another of docs/study/README.md; of hardy: hardy, hardy_same_label.")
     ] = "spcl",
     available: Annotated[
         str, typer.Option(help="Of hardy: the modalities that there are, by initials (at) or names (audio,text).")
@@ -32,7 +32,9 @@ def train(
     filling: Annotated[
         str, typer.Option(help="What stands for a missing modality: reconstruction, zero or mean.")
     ] = "reconstruction",
-    neighbours: Annotated[int, typer.Option(help="Of hardy, random_hardness: retrieved at most.")] = 3,
+    neighbours: Annotated[
+        int, typer.Option(help="Of hardy: retrieved at most, and the steps of a batch less one.")
+    ] = 3,
     teacher_epochs: Annotated[int, typer.Option(help="Of the teacher that measures hardness, in each stage.")] = 20,
     threshold: Annotated[float, typer.Option(help="First threshold (epsilon), in units of difficulty.")] = 0.7,
     growth: Annotated[float, typer.Option(help="Growth of the threshold per epoch (alpha).")] = 1.25,

@@ -79,10 +79,12 @@ def difference(found: Any, wanted: Any) -> str | None:
     return None
 
 
-def to_arrow(values: NDArray[Any]) -> Any:
-    """An Arrow array of integers [n], or of rows [n, columns]; the memory is shared."""
-    flat = pa.array(values.reshape(-1))
-    return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+def to_arrow(values: NDArray[Any], kind: Any) -> Any:
+    """An Arrow array of this type, from integers [n] or from rows [n, columns] side by side; the memory is shared."""
+    of_items = kind.value_type if values.ndim == 2 else kind
+    # Not pa.array, which imports pandas to find out that this is none of its columns.
+    items = pa.Array.from_buffers(of_items, values.size, [None, pa.py_buffer(values)])
+    return items if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(items, type=kind)
 
 
 def to_numpy(array: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -97,7 +99,9 @@ def to_numpy(array: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     items = array.flatten() if is_list else array
     if items.null_count:
         raise ValueError("must hold no null")
-    values = items.to_numpy(zero_copy_only=True).view(dtype)
+    if len(items) == 0:
+        return np.zeros((len(array), array.type.list_size) if is_list else 0, dtype)
+    values = np.frombuffer(items.buffers()[-1], dtype, len(items), items.offset * dtype.itemsize)
     if not values.flags.aligned:
         raise ValueError("must lie at multiples of 8 bytes")
     return values.reshape(len(array), array.type.list_size) if is_list else values

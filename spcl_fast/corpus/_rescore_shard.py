@@ -20,9 +20,9 @@ from spcl_fast.corpus._predict import Predictor
 from spcl_fast.corpus._records import HISTOGRAMS, Summary, input_identity, record_path, write_json
 from spcl_fast.corpus._scoring import IGNORED, Scoring
 from spcl_fast.corpus._slices import slice_rows, slices
-from spcl_fast.corpus._transition_counts import require_counted
+from spcl_fast.corpus._transition_counts import counts_checksum, require_counted
 from spcl_fast.corpus.atomic import atomic_file
-from spcl_fast.corpus.manifest import StoreCorrupt
+from spcl_fast.corpus.manifest import ShardInfo, StoreCorrupt
 from spcl_fast.corpus.place import Place
 from spcl_fast.corpus.scores import DIALOGUE_COLUMNS, DTYPES
 from spcl_fast.corpus.store import Corpus, Shard
@@ -60,6 +60,20 @@ class Job:
     times: Times
 
 
+def dialogue_memory(info: ShardInfo) -> int:
+    """Bytes of all dialogues of a shard, which are looked at together: their file, and their places thrice."""
+    return info.dialogue_bytes + 24 * info.dialogues
+
+
+def require_memory(corpus: Corpus, index: int, what: str, needed: int, memory: int) -> None:
+    """ValueError for a shard that takes more than a worker has; a quarter is for shards that are mapped."""
+    if needed > memory - memory // 4:
+        raise ValueError(
+            f"{corpus.folder / corpus.shards[index].name}: shard {index} has {what}, which takes "
+            f"{-(-needed * 4 // 3 >> 20)} MB: memory must be at least that for each worker (got {memory >> 20} MB)"
+        )
+
+
 def rescore_shard(job: Job, index: int) -> None:
     """Writes the two files of a shard, then the record that it is done."""
     info = job.corpus.shards[index]
@@ -78,7 +92,14 @@ def rescore_shard(job: Job, index: int) -> None:
     }
     if job.scoring.wants_surprisal:
         require_counted(job.out, info, summary.transitions)
-    record = {"begun": job.begun, "input": input_identity(info), "output": output, "summary": summary.as_json()}
+    counts = counts_checksum(job.counts) if job.scoring.wants_surprisal and job.counts is not None else None
+    record = {
+        "begun": job.begun,
+        "input": input_identity(info),
+        "output": output,
+        "counts": counts,
+        "summary": summary.as_json(),
+    }
     write_json(record_path(job.out, info.name), record)
 
 
@@ -125,13 +146,8 @@ class _Slices:
         row_bytes = self._row_bytes()
         self.rows = slice_rows(row_bytes)
         longest = min(max(self.rows, int(np.diff(shard.offsets).max(initial=0))), shard.info.utterances)
-        needed, given = longest * row_bytes, job.memory - job.memory // 4  # the rest is for shards that are mapped
-        if needed > given:
-            raise ValueError(
-                f"{job.corpus.folder / shard.info.name}: shard {index} has {longest} utterances that are scored at a "
-                f"time, which takes {-(-needed * 4 // 3 >> 20)} MB: memory must be at least that for each worker "
-                f"(got {job.memory >> 20} MB)"
-            )
+        what = f"{longest} utterances that are scored at a time"
+        require_memory(job.corpus, index, what, longest * row_bytes + dialogue_memory(shard.info), job.memory)
         self.memory = np.empty(self.width * longest, np.float32)
         self.releases = shard.info.bytes > job.memory // 4
 

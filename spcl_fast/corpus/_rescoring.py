@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -24,9 +25,9 @@ from spcl_fast.corpus._records import (
     summarize,
     write_json,
 )
-from spcl_fast.corpus._rescore_shard import Job, Stopped, Times, rescore_shard
+from spcl_fast.corpus._rescore_shard import Job, Stopped, Times, dialogue_memory, require_memory, rescore_shard
 from spcl_fast.corpus._scoring import OP, Scoring, make_scoring
-from spcl_fast.corpus._transition_counts import count_transitions, read_transitions
+from spcl_fast.corpus._transition_counts import count_transitions, read_transitions, require_same_counts
 from spcl_fast.corpus.atomic import sweep_partial
 from spcl_fast.corpus.manifest import MANIFEST, SCORES_FORMAT, Manifest, StoreCorrupt, write_manifest
 from spcl_fast.corpus.place import Place, Where, place_of
@@ -34,6 +35,8 @@ from spcl_fast.corpus.scores import DTYPES, Scores
 from spcl_fast.corpus.store import Corpus
 
 BEGUN = "rescore.json"
+# Files of a store, finished or not, or of who is writing one: without BEGUN nobody knows what they were made by.
+_OF_STORES = re.compile(r".+\.arrow|.+\.record\.json|manifest\.json|\.writing")
 
 
 class Rescored(NamedTuple):
@@ -141,9 +144,13 @@ class Rescoring:
         """Rescores what is missing of the own shards; transitions are counted first where they are wanted."""
         stop = threading.Event()
         self.report(self._utterances(set(own) - set(missing)))
+        threads = 1 if self.predictor is not None else min(self.workers, max(len(missing), 1))
+        share = self.memory // threads
+        for index in missing:  # before any is opened
+            info = self.corpus.shards[index]
+            require_memory(self.corpus, index, f"{info.dialogues} dialogues", dialogue_memory(info), share)
         if missing and self.scoring.wants_surprisal and self.counts is None:
             self.counts = count_transitions(self.corpus, self.folder, own, self.num_classes, stop.is_set)
-        threads = 1 if self.predictor is not None else min(self.workers, max(len(missing), 1))
         job = Job(
             self.corpus,
             self.folder,
@@ -151,7 +158,7 @@ class Rescoring:
             self.scoring,
             self.counts,
             self.predictor,
-            self.memory // threads,
+            share,
             self.verify,
             self.report,
             stop.is_set,
@@ -186,11 +193,13 @@ def _begin(folder: Path | Place, corpus: Corpus, options: dict[str, Any]) -> str
     if folder.exists() and folder.resolve() == corpus.folder.resolve():
         raise ValueError(f"{folder}: is the corpus itself: choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
+    held = [path.name for path in folder.iterdir() if _OF_STORES.fullmatch(path.name)]  # before: others may begin now
     path = folder / BEGUN
     begun, wanted = read_json(path), {"corpus": _identity(corpus), **options}
     if begun is None:
-        if (folder / MANIFEST).exists():
-            raise StoreCorrupt(f"{path}: missing or damaged, though there is a store: choose another folder")
+        if held:
+            what = f"missing or damaged, though the folder holds {min(held)}"
+            raise StoreCorrupt(f"{path}: {what}: choose another folder")
         with contextlib.suppress(FileExistsError):  # another process came first, and has decided
             write_json(path, wanted, replace=path.exists())  # one that is there is damaged
         begun = read_json(path) or {}
@@ -235,6 +244,8 @@ def _finish(
             if record is None:
                 return None
             records.append(record)
+        if options["transitions"] is None:
+            require_same_counts(folder, corpus.shards, records)
         shards = tuple(score_info(r, info.first_utterance) for r, info in zip(records, corpus.shards, strict=True))
         extra = {
             "columns": list(scoring.columns),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 
 from spcl_fast import arrays
 from spcl_fast.corpus._pages import release
-from spcl_fast.corpus._records import input_identity, read_json, write_json
+from spcl_fast.corpus._records import input_identity, read_json, record_path, write_json
 from spcl_fast.corpus._scoring import OP
 from spcl_fast.corpus._slices import slices
+from spcl_fast.corpus.checksum import checksum
 from spcl_fast.corpus.manifest import ShardInfo, StoreCorrupt
 from spcl_fast.corpus.place import Place, place_of
 from spcl_fast.corpus.store import Corpus
+
+#: that all counts come to: exact in float64, and far from where int64 wraps around
+_MOST = 2**53
 
 
 def count_transitions(
@@ -65,7 +69,7 @@ def read_transitions(source: str | os.PathLike[str] | Any, num_classes: int) -> 
         path = path / "manifest.json" if path.is_dir() else path
         try:
             with path.open("rb") as file:
-                given = json.loads(file.read(1 << 24))
+                given = json.loads(file.read(1 << 25))
         except OSError as error:
             raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
         except (ValueError, RecursionError) as error:
@@ -82,7 +86,30 @@ def read_transitions(source: str | os.PathLike[str] | Any, num_classes: int) -> 
     if counts.dtype.kind not in "iu" or counts.shape != (num_classes, num_classes) or np.any(counts < 0):
         got = f"{counts.dtype} {counts.shape}"
         raise ValueError(f"{where}: must be a matrix of {num_classes} x {num_classes} integers from 0 on (got {got})")
+    if counts.sum(dtype=np.float64) > _MOST:
+        raise ValueError(f"{where}: counts must sum to at most {_MOST} (got {counts.sum(dtype=np.float64):g})")
     return counts.astype(np.int64)
+
+
+def require_same_counts(out: Path | Place, shards: Sequence[ShardInfo], records: Sequence[Mapping[str, Any]]) -> None:
+    """StoreCorrupt where a surprisal is over other transitions than the scored shards have together.
+
+    So it is when labels were misread in the first pass and `require_counted` found it out after other shards had been
+    scored. The records of those are taken away, so that a new run does them again.
+    """
+    tables = (record["summary"]["transitions"] for record in records)
+    total = sum(np.array(table, np.int64) for table in tables if table is not None)
+    wanted = counts_checksum(np.asarray(total, np.int64))
+    stale = [info for info, record in zip(shards, records, strict=True) if record.get("counts") not in (None, wanted)]
+    for info in stale:
+        record_path(out, info.name).unlink(missing_ok=True)
+    if stale:
+        raise StoreCorrupt(f"{out}: {stale[0].name} was scored by other transitions than the corpus has: begin anew")
+
+
+def counts_checksum(counts: NDArray[np.int64]) -> str:
+    """What transitions are known by."""
+    return checksum(np.ascontiguousarray(counts, "<i8"))
 
 
 def _path(out: Path | Place, info: ShardInfo) -> Path | Place:

@@ -113,7 +113,7 @@ def sweep_partial(folder: str | os.PathLike[str] | Place) -> list[str]:
         if not _PARTIAL.fullmatch(path.name):
             continue
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)  # NFS locks no other
         except OSError:  # became whole meanwhile, or is none of ours
             continue
         try:

@@ -36,7 +36,7 @@ def checksum(buffer: Any) -> str:
 
 
 def crc32c_reference(buffer: Any, before: int = 0) -> int:
-    """The same number in NumPy, and what the compiled one is held to: about 0.1 GB/s.
+    """The same number in NumPy, slower, and what the compiled one is held to.
 
     A CRC is linear, so equal pieces are taken side by side, a byte of each at a time, and joined two by two: the CRC
     of a piece that is followed by n bytes is its own, shifted by n bytes.

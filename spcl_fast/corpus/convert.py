@@ -45,7 +45,8 @@ def store_table(
     makes it.
 
     Args:
-        source: a Parquet file, an Arrow IPC file or stream, or a sequence of such files, taken one after the other; or
+        source: a Parquet file, an Arrow IPC file or stream, or a sequence of such files, taken one after the
+            other and each with whole dialogues; or
             a `datasets.Dataset` (also one that streams), a pyarrow table or reader, or anything else with the Arrow
             stream interface.
         folder: of the store.
@@ -86,10 +87,14 @@ def store_table(
             where = path or where
             first, rest = _first(batches)
             names = names or class_names_of(first.schema, source)
+            if writer is not None and not first.num_rows:
+                continue
+            modalities = rows.modalities_of(first, logits, embeddings)
             if writer is None:
-                modalities = rows.modalities_of(first, logits, embeddings)
                 options: dict[str, Any] = {"utterances_per_shard": utterances_per_shard, "replace": replace}
                 writer = CorpusWriter(folder, modalities, class_names=names, **options)
+            elif modalities != list(writer.modalities):
+                raise ValueError(f"must have what the first file has, {writer.modalities} (got {modalities})")
             columns = rows.column_names(first.schema, logits, embeddings)
             checked = (_checked(batch, split) for batch in rest)
             for batch in rows.whole_dialogues(checked):
@@ -191,10 +196,10 @@ def to_record_batches(corpus: Corpus, *, rows_per_batch: int = ROWS) -> Iterator
         ids = pa.array(shard.dialogue_id, schema.field("dialogue_id").type)
         for start in range(0, shard.info.utterances, rows_per_batch):
             here = slice(start, start + rows_per_batch)
-            arrays = [ids.take(pa.array(dialogue[here]))]
-            arrays += [to_arrow(x[here]) for x in (shard.utterance_index, shard.speaker, shard.label)]
-            arrays += [to_arrow(_widened(shard, column, here)) for column in columns_of(corpus.modalities)]
-            yield pa.record_batch([a.cast(t) for a, t in zip(arrays, schema.types, strict=True)], schema)
+            values = [x[here] for x in (shard.utterance_index, shard.speaker, shard.label)]
+            values += [_widened(shard, column, here) for column in columns_of(corpus.modalities)]
+            arrays = [to_arrow(x, kind) for x, kind in zip(values, schema.types[1:], strict=True)]
+            yield pa.record_batch([ids.take(pa.array(dialogue[here])), *arrays], schema)
 
 
 def write_parquet(corpus: Corpus, path: str | os.PathLike[str], *, rows_per_group: int = ROWS) -> None:

@@ -99,6 +99,7 @@ class SelectionIndex:
             raise IndexError(f"SelectionIndex: positions must be integers (got {positions.dtype})")
         if positions.size and not (-self._count <= positions.min() and positions.max() < self._count):
             raise IndexError(f"SelectionIndex: positions must be in [{-self._count}, {self._count}) (got {at})")
+        positions = positions.astype(np.int64, copy=False)  # a narrow type has no room for what is computed
         found = self._at(np.where(positions < 0, positions + self._count, positions).reshape(-1))
         return found.reshape(positions.shape) if positions.ndim else int(found[0])
 

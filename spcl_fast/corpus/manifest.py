@@ -24,7 +24,8 @@ DTYPES = {"float16": 2, "bfloat16": 2, "float32": 4}
 #: what identifies a dialogue
 DIALOGUE_ID_TYPES = ("int64", "string")
 
-_MOST_BYTES = 2**24  # of a manifest: some 60,000 shards, and no reader is made to take more
+# Of a manifest: some 60,000 shards, and no reader is made to take more; scores of them all have room for their summary.
+_MOST_BYTES = {CORPUS_FORMAT: 2**24, SCORES_FORMAT: 2**25}
 _MOST_UTTERANCES = 2**48
 _MOST_COLUMNS = 2**20
 
@@ -192,20 +193,13 @@ def write_manifest(folder: Where, manifest: Manifest) -> None:
         'spcl_fast scores'
     """
     path = place_of(folder) / MANIFEST
-    value: dict[str, Any] = {"format": manifest.format, "version": VERSION}
-    value["modalities"] = [dict(vars(modality)) for modality in manifest.modalities]
-    value["class_names"] = None if manifest.class_names is None else list(manifest.class_names)
-    value["dialogue_id"] = manifest.dialogue_id
-    value["shards"] = [dict(vars(shard)) for shard in manifest.shards]
-    value["extra"] = dict(manifest.extra)
-    value["checksum"] = checksum(_canonical(value))
-    text = json.dumps(value, indent=1, allow_nan=False).encode()
+    text = _text(manifest)
     try:
         _parse(text, manifest.format)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     with atomic_file(path) as file:
-        file.write(text + b"\n")
+        file.write(text)
 
 
 def read_manifest(folder: Where, format: str = CORPUS_FORMAT) -> Manifest:
@@ -232,12 +226,38 @@ def read_manifest(folder: Where, format: str = CORPUS_FORMAT) -> Manifest:
         if not path.is_file():
             raise StoreCorrupt("no such file, so there is no finished store here")
         with path.open("rb") as file:
-            text = file.read(_MOST_BYTES + 1)
+            text = file.read(_most_bytes(format) + 1)
         return _parse(text, format)
     except OSError as error:
         raise StoreCorrupt(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise StoreCorrupt(f"{path}: {error}") from None
+
+
+def bytes_left(manifest: Manifest) -> int:
+    """What `write_manifest` has left for the shards that a manifest does not have yet, in bytes of `bytes_of`."""
+    return _most_bytes(manifest.format) - len(_text(manifest)) - 2  # the list, no longer empty, breaks into lines
+
+
+def bytes_of(shard: ShardInfo) -> int:
+    """What a shard takes of its manifest, as it is indented there."""
+    return len(json.dumps(vars(shard), indent=3)) + 6
+
+
+def _most_bytes(format: str) -> int:
+    return _MOST_BYTES.get(format, _MOST_BYTES[CORPUS_FORMAT])
+
+
+def _text(manifest: Manifest) -> bytes:
+    """The file of a manifest."""
+    value: dict[str, Any] = {"format": manifest.format, "version": VERSION}
+    value["modalities"] = [dict(vars(modality)) for modality in manifest.modalities]
+    value["class_names"] = None if manifest.class_names is None else list(manifest.class_names)
+    value["dialogue_id"] = manifest.dialogue_id
+    value["shards"] = [dict(vars(shard)) for shard in manifest.shards]
+    value["extra"] = dict(manifest.extra)
+    value["checksum"] = checksum(_canonical(value))
+    return json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"
 
 
 def _canonical(value: Mapping[str, Any]) -> bytes:
@@ -246,8 +266,8 @@ def _canonical(value: Mapping[str, Any]) -> bytes:
 
 
 def _parse(text: bytes, wanted: str) -> Manifest:
-    if len(text) > _MOST_BYTES:
-        raise StoreCorrupt(f"must be at most {_MOST_BYTES} bytes (got more)")
+    if len(text) > (most := _most_bytes(wanted)):
+        raise StoreCorrupt(f"must be at most {most} bytes (got more)")
     try:
         value = json.loads(text, object_pairs_hook=_without_twins, parse_constant=_no_number, parse_float=_finite)
         said = value.pop("checksum", None) if isinstance(value, dict) else None

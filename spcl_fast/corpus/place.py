@@ -148,10 +148,12 @@ class Place:
         Example:
             >>> from pyarrow import fs
             >>> from spcl_fast.corpus import Place
-            >>> with open("notes.txt", "w"):
+            >>> place = Place(fs.LocalFileSystem(), "notes")
+            >>> place.mkdir()
+            >>> with open("notes/first.txt", "w"):
             ...     pass
-            >>> Place(fs.LocalFileSystem(), ".").iterdir()
-            [Place('local://./notes.txt')]
+            >>> place.iterdir()
+            [Place('local://notes/first.txt')]
         """
         selector = fs.FileSelector(self.path, allow_not_found=True)
         infos = self.filesystem.get_file_info(selector)

@@ -110,7 +110,8 @@ def rescore(
         batch_utterances: dialogues are given to the model together until they hold this many.
         workers: threads, each with a shard of its own; the kernels release the GIL.
         memory: bytes that all workers take at most, beside the interpreter and the model, mapped pages included. A
-            dialogue that takes more is refused: one of three modalities and seven classes 180 bytes an utterance.
+            dialogue that takes more is refused: one of three modalities and seven classes 180 bytes an utterance; and
+            so is a shard of very many dialogues, of which each takes 40 bytes, one with a text for its name more.
         verify: whether the checksums of the corpus are compared.
         on_progress: is told how many utterances are done, by any worker, and at the beginning how many were.
 

@@ -19,8 +19,20 @@ from spcl_fast.corpus._columns import INTEGERS, columns_of, dialogue_schema, to_
 from spcl_fast.corpus._rows import GrowingRows, checked_ids, checked_integers, checked_matrix, checked_offsets
 from spcl_fast.corpus.atomic import atomic_file, sweep_partial, sync_folder
 from spcl_fast.corpus.checksum import checksum
-from spcl_fast.corpus.manifest import MANIFEST, Manifest, Modality, ShardInfo, read_manifest, write_manifest
+from spcl_fast.corpus.manifest import (
+    MANIFEST,
+    Manifest,
+    Modality,
+    ShardInfo,
+    bytes_left,
+    bytes_of,
+    read_manifest,
+    write_manifest,
+)
 
+# There as long as a writer is at work, who holds its lock, or where one was killed: then shards that no manifest names
+# are its own. A file, and open for writing, since a folder cannot be locked everywhere (NFS).
+_MARK = ".writing"
 _SHARD = re.compile(r"shard-(\d{6,12})(?:\.dialogues)?\.arrow")
 
 
@@ -43,7 +55,8 @@ class CorpusWriter:
         replace: whether a corpus that is there is replaced, when the new one is whole. It is refused otherwise.
 
     Raises:
-        OSError: the folder cannot be made or written to; another writer is at work.
+        OSError: the folder cannot be made or written to; another writer is at work; there is a store already, or files
+            named like shards that are none of a store and of no writer that was killed.
         StoreCorrupt: the corpus to be replaced has a broken manifest.
         TypeError: a modality that is none, a number that is none.
         ValueError: a rule above is broken.
@@ -83,15 +96,15 @@ class CorpusWriter:
         self._ids: list[Any] = []
         self._id_type: str | None = None
         self._shards: list[ShardInfo] = []
+        self._manifest_left = bytes_left(self._manifest())
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock: int | None = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        self._lock: int | None = None
+        self._lock, is_first = _locked(self.folder / _MARK)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._old = self._before(replace)
-        except BlockingIOError:
-            self._release()
-            raise BlockingIOError(errno.EWOULDBLOCK, "another writer is at work", os.fspath(folder)) from None
+            self._old = self._before(replace, was_killed=not is_first)
         except BaseException:
+            if is_first:
+                (self.folder / _MARK).unlink(missing_ok=True)
             self._release()
             raise
         self._next_number = 1 + max(
@@ -125,7 +138,8 @@ class CorpusWriter:
                 closed without a corpus.
             TypeError: another dtype, or no array.
             ValueError: another shape, a modality that is missing or not known, offsets that fall, a number that int32
-                does not have, a writer that is closed.
+                does not have, a writer that is closed. Also more shards than a manifest has room for, some 60,000: then
+                the writer is closed without a corpus.
 
         Example:
             >>> import numpy as np
@@ -184,7 +198,7 @@ class CorpusWriter:
             self.abandon()
             raise
         self._remove(self._old)
-        self._release()
+        self._leave()
 
     def abandon(self) -> None:
         """Takes away what was written; the folder holds what it held before.
@@ -198,7 +212,7 @@ class CorpusWriter:
         """
         if self._lock is not None:
             self._remove(self._shards)
-            self._release()
+            self._leave()
 
     def __enter__(self) -> CorpusWriter:
         return self
@@ -211,7 +225,7 @@ class CorpusWriter:
         else:
             self.abandon()
 
-    def _before(self, replace: bool) -> tuple[ShardInfo, ...]:
+    def _before(self, replace: bool, was_killed: bool) -> tuple[ShardInfo, ...]:
         """The shards of the corpus that is there, after what killed writers left is gone."""
         old: tuple[ShardInfo, ...] = ()
         if (self.folder / MANIFEST).exists():
@@ -219,11 +233,15 @@ class CorpusWriter:
                 rule = "holds a store already; replace=True replaces it"
                 raise FileExistsError(errno.EEXIST, rule, os.fspath(self.folder))
             old = read_manifest(self.folder).shards
-        sweep_partial(self.folder)
         kept = {name for shard in old for name in (shard.name, shard.dialogues_name)}
-        for path in list(self.folder.iterdir()):
-            if _SHARD.fullmatch(path.name) and path.name not in kept:
-                path.unlink()
+        lost = [path for path in self.folder.iterdir() if _SHARD.fullmatch(path.name) and path.name not in kept]
+        if lost and not was_killed:
+            rule = f"holds files that no store names and no writer left, such as {min(lost).name}"
+            raise FileExistsError(errno.EEXIST, rule, os.fspath(self.folder))
+        for path in lost:
+            path.unlink()
+        sweep_partial(self.folder)
+        sync_folder(self.folder)
         return old
 
     def _take(self, ids: Any, ends: NDArray[np.int64], given: dict[str, NDArray[Any]]) -> None:
@@ -250,12 +268,20 @@ class CorpusWriter:
         first = sum(shard.utterances for shard in self._shards)
         info = ShardInfo(name, len(rows["label"]), len(self._ids), first, 0, "", 0, "")
         self._shards.append(info)  # from now on there may be something to take away
-        arrays = [to_arrow(values) for values in rows.values()]
-        size, said = _write(self.folder / name, utterance_schema(self._columns), arrays)
+        schema = utterance_schema(self._columns)
+        arrays = [to_arrow(values, kind) for values, kind in zip(rows.values(), schema.types, strict=True)]
+        size, said = _write(self.folder / name, schema, arrays)
         schema = dialogue_schema(self._id_type or "int64")
-        arrays = [pa.array(self._ids, schema.field("dialogue_id").type), to_arrow(self._lengths.values)]
+        kind = schema.field("dialogue_id").type
+        is_text = self._id_type == "string"
+        ids = pa.array(self._ids, kind) if is_text else to_arrow(np.array(self._ids, np.int64), kind)
+        arrays = [ids, to_arrow(self._lengths.values, pa.int64())]
         of_dialogues = _write(self.folder / info.dialogues_name, schema, arrays)
         self._shards[-1] = ShardInfo(name, info.utterances, info.dialogues, first, size, said, *of_dialogues)
+        self._manifest_left -= bytes_of(self._shards[-1])
+        if self._manifest_left < 0:
+            rule = f"a manifest has room for {len(self._shards) - 1} such shards: larger ones are needed"
+            raise ValueError(f"utterances_per_shard: {rule} (got {self._per_shard})")
         self._next_number += 1
         for growing in (*self._utterances.values(), self._lengths):
             growing.clear()
@@ -270,11 +296,37 @@ class CorpusWriter:
                 (self.folder / name).unlink(missing_ok=True)
         sync_folder(self.folder)
 
+    def _leave(self) -> None:
+        (self.folder / _MARK).unlink(missing_ok=True)
+        self._release()
+
     def _release(self) -> None:
         if self._lock is not None:
             fcntl.flock(self._lock, fcntl.LOCK_UN)  # also for processes that were forked meanwhile
             os.close(self._lock)
             self._lock = None
+
+
+def _locked(mark: Path) -> tuple[int, bool]:
+    """The lock of a folder, and whether no other writer was there before."""
+    while True:
+        try:
+            descriptor, is_first = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
+        except FileExistsError:
+            try:
+                descriptor, is_first = os.open(mark, os.O_RDWR), False
+            except FileNotFoundError:  # its writer has just left
+                continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), mark.stat()):
+                return descriptor, is_first
+        except BlockingIOError:
+            os.close(descriptor)
+            raise BlockingIOError(errno.EWOULDBLOCK, "another writer is at work", os.fspath(mark.parent)) from None
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)  # of a writer that has left
 
 
 def _checked(modalities: Sequence[Modality], class_names: Sequence[str] | None) -> tuple[Modality, ...]:
@@ -298,7 +350,7 @@ def _write(path: Path, schema: Any, arrays: list[Any]) -> tuple[int, str]:
     """A file of one record batch: its size and checksum."""
     with atomic_file(path) as file:
         with pa.ipc.new_file(file, schema) as writer:
-            writer.write_batch(pa.record_batch([a.cast(t) for a, t in zip(arrays, schema.types, strict=True)], schema))
+            writer.write_batch(pa.record_batch(arrays, schema))
         file.flush()
         with pa.memory_map(file.name) as mapped:
             content = mapped.read_buffer()

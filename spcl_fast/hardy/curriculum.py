@@ -13,8 +13,8 @@ from spcl_fast.merc.dataset import DialogueDataset
 
 __all__ = ["AvailableSpclDifficulty", "hardy_curriculum", "shuffled"]
 
-#: curricula of the model "hardy"; the last two choose rows, the others weights
-NAMES = ("none", "spcl", "loss", "hardy", "random_hardness")
+#: curricula of the model "hardy"; the last three choose rows, the others weights
+NAMES = ("none", "spcl", "loss", "hardy", "hardy_same_label", "random_hardness")
 
 
 class AvailableSpclDifficulty(Difficulty):
@@ -56,7 +56,7 @@ def hardy_curriculum(dataset: DialogueDataset, config: TrainConfig) -> Curriculu
     """The weights of the second stage: SPCL's, or all 1 for the curricula that choose rows instead, and for "none".
 
     Raises:
-        ValueError: a curriculum that is not one of "none", "spcl", "loss", "hardy" and "random_hardness".
+        ValueError: a curriculum that is not in `NAMES`.
 
     Example:
         >>> from spcl_fast.hardy.curriculum import hardy_curriculum

@@ -32,6 +32,7 @@ class Lessons:
         neighbours: k, at least 1.
         options: `rerank`, `target_source`, `mi_sign`.
         by_lot: whether the hardnesses of a batch are dealt out anew by lot, the control.
+        groups: `int64[n]`: neighbours are sought in the own group alone; None: in the whole fold.
 
     Example:
         >>> import torch
@@ -58,13 +59,17 @@ class Lessons:
         options: HardyOptions,
         *,
         by_lot: bool = False,
+        groups: Tensor | None = None,
     ) -> None:
         self._teacher, self._batches, self._options, self._by_lot = teacher, batches, options, by_lot
         self._fold = fold
         self._place = fold.new_zeros(len(next(iter(features.values()))))  # row of the data set -> row of the fold
         self._place[fold] = torch.arange(len(fold), device=fold.device)
         self._table = NeighbourTable.build(
-            {m: x.index_select(0, fold) for m, x in features.items()}, neighbours=neighbours, rerank=options.rerank
+            {m: x.index_select(0, fold) for m, x in features.items()},
+            neighbours=neighbours,
+            rerank=options.rerank,
+            groups=groups,
         )
         self._present: Tensor | None = None
         self._opinion: Opinion | None = None

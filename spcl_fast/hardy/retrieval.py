@@ -86,6 +86,7 @@ class NeighbourTable:
         neighbours: int = 3,
         metric: Mapping[str, str] | None = None,
         rerank: str = "mean_l2",
+        groups: Tensor | None = None,
     ) -> NeighbourTable:
         """Finds the neighbours, on the device of the features, in blocks.
 
@@ -96,9 +97,11 @@ class NeighbourTable:
             metric: modality -> "l2" or "cosine"; for those it does not name, cosine where the name begins with "text"
                 and L2 else, as published.
             rerank: "mean_l2" or "code".
+            groups: `int[N]` on the device of the features: neighbours are sought in a row's own group alone, such as
+                among the utterances of its class [ours]; None: among all.
 
         Returns:
-            The table, `N (2 k + 2)` numbers a subset seen and `2 M N k` besides. Building it takes about five times
+            The table, `N (2 k + 2)` numbers a subset seen and `2 M N k` besides. Building it takes four to five times
             the largest of the features in float64, and some ten megabytes. Deterministic.
 
         Raises:
@@ -124,13 +127,20 @@ class NeighbourTable:
             metrics[m] = kind
         usable = torch.stack([x.isfinite().all(1) for x in tensors.values()]).all(0)
         N, device = len(usable), usable.device
+        if groups is None:
+            among = [usable]
+        else:
+            _check.tensor(OWNER, "groups", groups, 1, _check.INTEGERS, "integers")
+            _check.shaped(OWNER, "groups", groups, (N,), device, "features")
+            among = [usable & (groups == group) for group in groups.unique()]
         found = torch.full((len(names), N, k), -1, dtype=torch.int64, device=device)
         for i, (m, x) in enumerate(tensors.items()):
             points, nonzero = _points(x, metrics[m])
-            rows = (usable & nonzero).nonzero()[:, 0]
-            most = min(k, len(rows) - 1)
-            if most > 0:
-                found[i, rows, :most] = rows[nearest(points if len(rows) == N else points[rows], most)]
+            for group in among:
+                rows = (group & nonzero).nonzero()[:, 0]
+                most = min(k, len(rows) - 1)
+                if most > 0:
+                    found[i, rows, :most] = rows[nearest(points if len(rows) == N else points[rows], most)]
         if rerank == "mean_l2":
             keys = _mean_distance(tensors, metrics, found)
         else:

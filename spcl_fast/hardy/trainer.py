@@ -29,7 +29,7 @@ from spcl_fast.merc.trainer import Trainer
 
 __all__ = ["HardyTrainer"]
 
-RETRIEVE = ("hardy", "random_hardness")
+RETRIEVE = ("hardy", "random_hardness", "hardy_same_label")
 
 
 class HardyTrainer(Trainer):
@@ -43,7 +43,9 @@ class HardyTrainer(Trainer):
     - "hardy": a teacher, trained before, measures how hard each utterance is (`ops.multiview_hardness`). The harder,
       the more of its nearest training utterances (`NeighbourTable`) take its place, one a step, with its own label and
       its own missing modalities; before them the utterance itself.
-    - "random_hardness": the control. The same, but the hardnesses of a batch are dealt out anew by lot.
+    - "hardy_same_label": the same, among the utterances of its own label alone [ours]: what stands in for an utterance
+      keeps that one's label, so it should have it.
+    - "random_hardness": the control of "hardy": the hardnesses of a batch are dealt out anew by lot.
     - "none", "spcl", "loss": the utterance itself in every step; "spcl" and "loss" weight the cross entropy
       (`AvailableSpclDifficulty`).
 
@@ -187,7 +189,12 @@ class HardyTrainer(Trainer):
             self.config.neighbours,
             self.options,
             by_lot=self.config.curriculum == "random_hardness",
+            groups=self._labels() if self.config.curriculum == "hardy_same_label" else None,
         )
+
+    def _labels(self) -> Tensor:
+        """Of the training fold."""
+        return torch.as_tensor(self.dataset.labels, device=self.device).index_select(0, self._fold)
 
     def _trained_teacher(self) -> HardyNetwork:
         torch.manual_seed(int(np.random.default_rng([self.config.seed, teacher.DRAWS]).integers(2**63)))
@@ -282,8 +289,6 @@ class HardyTrainer(Trainer):
         scheduler = self._warm_up if self._in_first_stage() else self.scheduler
         stats = scheduler.end_epoch()._asdict()
         stats["epoch"] = epoch
-        for name in ("modality_ratio", "modality_ratio_all"):  # nothing is infinitely many times what is missing
-            stats[name] = tuple(x if math.isfinite(x) else math.nan for x in stats[name])
         return stats
 
     def _identity(self) -> dict[str, Any]:

@@ -239,5 +239,8 @@ CURRICULA: dict[str, Recipe] = {
     "random_utterances": Recipe("random utterances", _THRESHOLD, _control("utterances")),
     "random_dialogues": Recipe("random dialogues", _THRESHOLD, _control("dialogues")),
     "hardy": Recipe("HARDY", _RETRIEVAL, lambda dataset, config: _everything(dataset), model=HARDY),
+    "hardy_same_label": Recipe(
+        "HARDY, same label", _RETRIEVAL, lambda dataset, config: _everything(dataset), model=HARDY
+    ),
     "random_hardness": Recipe("random hardness", _RETRIEVAL, lambda dataset, config: _everything(dataset), model=HARDY),
 }

@@ -262,12 +262,10 @@ class Trainer:
         """One optimiser step; the watch takes the time of the curriculum, forward and backward."""
         self.optimizer.zero_grad(set_to_none=True)
         logits = list(self.model(features, batch).values())
-        # The backward pass is cut at the logits, so that the curriculum's part of it can be timed.
-        heads = [z.detach().requires_grad_() for z in logits]
         with self._watch:
-            step = self.scheduler(heads, batch, ids=ids)
-            step.loss.backward()
-        torch.autograd.backward(logits, [z.grad for z in heads])
+            step = self.scheduler(logits, batch, ids=ids)
+        self._watch.between(step.loss, logits[-1])  # the last of the model to be made is the first on the way back
+        step.loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizer.step()
         self._by_length.add(ids, step)

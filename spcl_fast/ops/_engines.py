@@ -40,7 +40,7 @@ def has_host_ops(device: torch.device, backend: str | None) -> bool:
     return (
         device.type == "cpu"
         and backends.choose("self_paced_step", backend, device, needs_grad=False) == "cpu"
-        and (not _native.acts_as_device)
+        and not _native.acts_as_device
     )
 
 

@@ -14,7 +14,7 @@ FEWEST = 3  # with fewer seeds nothing is claimed
 
 
 #: The other random controls go by SPCL's rule, and so have about its take rate.
-CONTROLLED = {"thinning": ("stochastic", "stochastic_turn"), "random_hardness": ("hardy",)}
+CONTROLLED = {"thinning": ("stochastic", "stochastic_turn"), "random_hardness": ("hardy", "hardy_same_label")}
 
 
 class Comparison(NamedTuple):

@@ -28,6 +28,7 @@ CURRICULA = {
     "thinning": "a control: the same share with equal odds for all.",
     "hardy": "the harder an utterance is to reconstruct and to read, the more of its nearest neighbours are trained on "
     "in its place (HARDY-MER, arXiv 2508.06800).",
+    "hardy_same_label": "the same, but only neighbours that have the utterance's own label.",
     "random_hardness": "a control: as HARDY, but the hardness is dealt out among the utterances by lot.",
     "anti": "the reverse: as many utterances as SPCL's rule would take, but from the hard end.",
 }
@@ -40,6 +41,7 @@ METHODS = {
     "spcl": "reconstruction, with the weights of SPCL (arXiv 2605.21565).",
     "hardy": "reconstruction; the harder an utterance is to reconstruct and to read, the more of its nearest "
     "neighbours are trained on in its place (HARDY-MER, arXiv 2508.06800).",
+    "hardy_same_label": "the same, but only neighbours that have the utterance's own label.",
     "random_hardness": "a control: as HARDY, but the hardness is dealt out among the utterances by lot.",
 }
 
@@ -50,6 +52,8 @@ MISSING_TERMS = {
     "of the share of their utterances that is recognised, which they call unweighted.",
     "Preparation": "training the teacher that measures hardness, and finding the neighbours of all utterances, once a "
     "run; a process that has trained the same teacher before does not do it again.",
+    "Take rate": "the share of the utterances that the curriculum took, of all epochs. In the first half of them, in "
+    "which all modalities are there and each is trained alone, every utterance counts.",
     "Average over the subsets": "of one seed, over all choices of what is available; the interval and the tests are "
     "over seeds.",
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import resource
 import subprocess
 import sys
@@ -213,9 +216,50 @@ def test_writer_that_failed_is_closed(tmp_path):
     write(tmp_path, 1.0)  # the folder is free
 
 
+def test_files_of_others_are_not_taken_for_leftovers(tmp_path):
+    for name in ("shard-000000.arrow", "notes.txt"):
+        (tmp_path / name).write_text("somebody's work")
+    with pytest.raises(FileExistsError, match=r"no writer left, such as shard-000000\.arrow"):
+        write(tmp_path, 1.0)
+    assert names_in(tmp_path) == {"shard-000000.arrow", "notes.txt"}
+    (tmp_path / "shard-000000.arrow").unlink()
+    write(tmp_path, 1.0)
+    assert names_in(tmp_path) == {"notes.txt", *files_of(tmp_path)}
+
+
 def test_two_writers_do_not_mix(tmp_path):
     with CorpusWriter(tmp_path, TEXT) as writer:
         with pytest.raises(OSError, match="another writer is at work"):
             write(tmp_path, 2.0)
         writer.add([1], [0], [0], {"text": np.ones((1, 2), np.float32)}, offsets=[0, 1])
     assert value_of(tmp_path) == 1.0
+
+
+def test_locks_are_of_files_that_are_open_for_writing(tmp_path, monkeypatch):
+    """As NFS has it, which locks byte ranges in place of files (flock(2))."""
+    real = fcntl.flock
+
+    def of_nfs(descriptor, operation):
+        if operation & fcntl.LOCK_EX and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", of_nfs)
+    (tmp_path / ".a.0123456789abcdef.partial").touch()
+    write(tmp_path, 1.0)
+    with CorpusWriter(tmp_path, TEXT, replace=True), pytest.raises(OSError, match="another writer is at work"):
+        write(tmp_path, 2.0, replace=True)
+    write(tmp_path, 3.0, replace=True)
+    assert (value_of(tmp_path), names_in(tmp_path)) == (3.0, files_of(tmp_path))
+
+
+def test_writer_that_is_refused_leaves_no_mark(tmp_path):
+    write(tmp_path, 1.0)
+    before = names_in(tmp_path)
+    with pytest.raises(FileExistsError):
+        write(tmp_path, 2.0)
+    assert names_in(tmp_path) == before
+    (tmp_path / ".writing").touch()  # one was killed
+    with pytest.raises(FileExistsError):
+        write(tmp_path, 2.0)
+    assert names_in(tmp_path) == before | {".writing"}

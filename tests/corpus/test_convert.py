@@ -100,6 +100,25 @@ def test_files_one_after_the_other(tmp_path):
     check(store_table([tmp_path / "0.parquet", str(tmp_path / "1.arrow")], tmp_path / "store"), whole)
 
 
+def test_files_that_do_not_fit_are_refused(tmp_path):
+    whole, paths = table_of(), [tmp_path / f"{i}.parquet" for i in range(3)]
+    pq.write_table(whole.slice(0, 11), paths[0])
+    pq.write_table(whole.slice(0, 0), paths[1])
+    other = whole.set_column(5, "logits.audio", whole["logits.audio"].cast(pa.list_(pa.float16(), 3)))
+    for wrong in (other, whole.drop_columns(["faces"]), whole.rename_columns({"faces": "hands"})):
+        pq.write_table(wrong.slice(11), paths[2])
+        with pytest.raises(ValueError, match=r"2\.parquet: must have what the first file has"):
+            store_table(paths, tmp_path / "store")
+    pq.write_table(whole.slice(10), paths[2])
+    pq.write_table(whole.slice(0, 10), paths[0])  # the third dialogue is in two files
+    with pytest.raises(ValueError, match=r"2\.parquet: utterance_index: rows of a dialogue must follow each other"):
+        store_table(paths, tmp_path / "store")
+    assert list((tmp_path / "store").iterdir()) == []
+    pq.write_table(whole.slice(11), paths[2])
+    pq.write_table(whole.slice(0, 11), paths[0])
+    check(store_table(paths, tmp_path / "store"), whole)
+
+
 def test_there_and_back(tmp_path):
     modalities = [Modality("text", 2, "bfloat16", 3, "float16"), Modality("audio", 2)]
     rng = np.random.default_rng(1)

@@ -5,13 +5,24 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("pyarrow")
 
-from spcl_fast.corpus import Manifest, Modality, ShardInfo, StoreCorrupt, checksum, read_manifest, write_manifest
+from spcl_fast.corpus import (
+    SCORES_FORMAT,
+    CorpusWriter,
+    Manifest,
+    Modality,
+    ShardInfo,
+    StoreCorrupt,
+    checksum,
+    read_manifest,
+    write_manifest,
+)
 
 CRC = "crc32c:00000000"
 SHARDS = (
@@ -212,14 +223,13 @@ def test_every_flipped_byte_is_found(tmp_path):
     write_manifest(tmp_path, MANIFEST)
     text = (tmp_path / "manifest.json").read_bytes()
     for i in range(len(text)):
-        for bit in (i % 8, 5):  # the sixth bit tells small from large letters
-            flipped = bytearray(text)
-            flipped[i] ^= 1 << bit
-            (tmp_path / "manifest.json").write_bytes(flipped)
-            try:
-                assert read_manifest(tmp_path) == MANIFEST  # a space that became another one
-            except StoreCorrupt:
-                continue
+        flipped = bytearray(text)
+        flipped[i] ^= 1 << (i % 8 if i % 2 else 5)  # the sixth bit tells small from large letters
+        (tmp_path / "manifest.json").write_bytes(flipped)
+        try:
+            assert read_manifest(tmp_path) == MANIFEST  # a space that became another one
+        except StoreCorrupt:
+            continue
 
 
 JSON = st.recursive(
@@ -232,7 +242,7 @@ PLACES += [("modalities", 1, name) for name in Modality.__dataclass_fields__]
 PLACES += [(name,) for name in ("format", "version", "modalities", "class_names", "dialogue_id", "shards", "extra")]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(place=st.sampled_from(PLACES), value=JSON)
 def test_any_value_anywhere_is_read_or_refused(tmp_path_factory, place, value):
     def change(top):
@@ -248,3 +258,29 @@ def test_any_value_anywhere_is_read_or_refused(tmp_path_factory, place, value):
         return
     write_manifest(folder, found)
     assert read_manifest(folder) == found
+
+
+@pytest.mark.parametrize("most", range(2300, 2600, 13))
+def test_a_writer_of_too_many_shards_hears_of_it_at_the_first(tmp_path, monkeypatch, most):
+    monkeypatch.setattr("spcl_fast.corpus.manifest._MOST_BYTES", {"spcl_fast corpus": most})
+    rows = ([0], [0], {"text": np.zeros((1, 2), np.float32)})
+    modalities = [Modality("text", num_classes=2)]
+
+    writer = CorpusWriter(tmp_path / "corpus", modalities, utterances_per_shard=1)
+    many = (list(map(str, range(20))), [0] * 20, [0] * 20, {"text": np.zeros((20, 2), np.float32)})
+    with pytest.raises(ValueError, match=r"room for \d+ such shards: larger ones are needed \(got 1\)") as refused:
+        writer.add(*many, offsets=range(21))
+    assert list((tmp_path / "corpus").iterdir()) == []
+    room = int(str(refused.value).split("room for ")[1].split()[0])
+    with CorpusWriter(tmp_path / "corpus", modalities, utterances_per_shard=1) as writer:
+        for dialogue in range(room):
+            writer.add([str(dialogue)], *rows, offsets=[0, 1])
+    assert most - 260 < (tmp_path / "corpus" / "manifest.json").stat().st_size <= most
+    assert len(read_manifest(tmp_path / "corpus").shards) == room
+
+
+def test_scores_of_every_corpus_have_room_for_their_summary(tmp_path):
+    write_manifest(tmp_path, Manifest((), format=SCORES_FORMAT, extra={"summary": "x" * 2**24}))
+    assert len(read_manifest(tmp_path, SCORES_FORMAT).extra["summary"]) == 2**24
+    with pytest.raises(ValueError, match="must be at most 33554432 bytes"):
+        write_manifest(tmp_path, Manifest((), format=SCORES_FORMAT, extra={"summary": "x" * 2**25}))

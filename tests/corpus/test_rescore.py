@@ -290,7 +290,7 @@ def test_labels_that_change_between_the_passes_are_noticed(tmp_path):
         ({"memory": 1.5}, "memory must be an integer"),
         ({"shards": [99]}, "shards must be in"),
         ({"checkpoint": "x.pt"}, "checkpoint is of a model"),
-        ({"memory": 100}, r"shard 0 has \d+ utterances .* takes 1 MB: memory must be at least that"),
+        ({"memory": 3000}, r"shard 0 has \d+ utterances .* takes 1 MB: memory must be at least that"),
     ],
 )
 def test_wrong_options_are_refused(tmp_path, options, message):

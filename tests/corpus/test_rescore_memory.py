@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
-from spcl_fast.corpus import CorpusWriter, Modality
+from spcl_fast.corpus import CorpusWriter, Modality, open_corpus, rescore
 
 CHILD = """
 import json, sys
@@ -38,7 +39,7 @@ def write(folder, lengths, C=32):
 def test_memory_is_bounded_whatever_the_shard(tmp_path):
     write(tmp_path / "small", [3, 4])
     write(tmp_path / "large", [20] * 10_000 + [50_000] + [7] * 10_000)  # 320,000 utterances, 84 MB in one shard
-    memory = 32 << 20
+    memory = 34 << 20
     folders = [str(tmp_path / name) for name in ("small", "small_scores", "large", "large_scores")]
     done = subprocess.run(
         [sys.executable, "-c", CHILD, *folders, str(memory)], capture_output=True, text=True, check=False
@@ -48,3 +49,13 @@ def test_memory_is_bounded_whatever_the_shard(tmp_path):
     assert (tmp_path / "large" / "shard-000000.arrow").stat().st_size > 2 * memory
     assert found["scored"] == 320_000
     assert 4 << 20 < found["taken"] < memory
+
+
+def test_many_dialogues_take_memory_too(tmp_path):
+    D = 100_000
+    write(tmp_path / "corpus", [1] * D, C=2)
+    corpus = open_corpus(tmp_path / "corpus")
+    message = r"shard 0 has 100000 dialogues, which takes 6 MB: memory must be at least that .* \(got 4 MB\)"
+    with pytest.raises(ValueError, match=message):
+        rescore(corpus, tmp_path / "scores", memory=4 << 20)
+    assert rescore(corpus, tmp_path / "scores", memory=32 << 20).utterances == D

@@ -242,6 +242,10 @@ def test_registry_makes_what_is_registered_and_refuses_the_rest(monkeypatch):
     assert isinstance(difficulty.make("combined", terms=[("loss", 1.0)]), CombinedDifficulty)
     with pytest.raises(ValueError, match=r"difficulty must be one of 'spcl'.* \(got 'easy'\)"):
         difficulty.make("easy")
+    with pytest.raises(TypeError, match=r"difficulty: 'history' needs num_utterances \(got the name alone\)"):
+        SelfPacedScheduler(difficulty="history")
+    with pytest.raises(TypeError, match=r"difficulty: 'combined' needs terms \(got normalize\)"):
+        difficulty.make("combined", normalize="rank")
     difficulty.register("constant of this test", Constant)
     assert isinstance(SelfPacedScheduler(difficulty="constant of this test").difficulty, Constant)
     with pytest.raises(ValueError, match="which is taken"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -219,27 +220,40 @@ def test_two_runs_at_once_leave_the_same_bytes(tmp_path, corpus):
     assert content(tmp_path / "ranks") == content(tmp_path / "one")
 
 
+def left_behind(folder, target):
+    """Puts what a run left in one folder into another."""
+    for path in folder.glob("shard-*"):
+        shutil.copy(path, target)
+
+
 def test_what_earlier_runs_left_is_not_believed(tmp_path, corpus):
-    other = write_corpus(tmp_path / "other", seed=1)
-    rescore_rank(other, tmp_path / "ranks", rank=1, world_size=2)  # of another corpus, with records of the same names
-    (tmp_path / "ranks" / "rescore.json").unlink()
-    stale = tmp_path / "ranks" / "rank-000001-of-000002.json"
+    other, out = write_corpus(tmp_path / "other", seed=1), tmp_path / "ranks"
+    rescore_rank(other, tmp_path / "of_other", rank=1, world_size=2)
+    rescore(corpus, out, shards=[])
+    left_behind(tmp_path / "of_other", out)
+    stale = out / "rank-000001-of-000002.json"
     write_json(stale, {"state": "failed", "message": "long ago", "life": "a", "beats": 3})
     with pytest.raises(TimeoutError, match=r"rank 1 of 2 \(.* its last word: long ago\)"):
-        rescore_rank(corpus, tmp_path / "ranks", rank=0, world_size=2, timeout=0.1)
+        rescore_rank(corpus, out, rank=0, world_size=2, timeout=0.1)
     stale.write_bytes(b"{" * 100)
-    first, second = at_once(*(rank_of(corpus, tmp_path / "ranks", rank) for rank in (0, 1)))
+    first, second = at_once(*(rank_of(corpus, out, rank) for rank in (0, 1)))
     assert first.scores is not None
     assert second.reused == 0
-    for path in tmp_path.joinpath("ranks").glob("shard-*"):  # shards that this corpus does not have
-        if not tmp_path.joinpath("one", path.name).exists():
+    for path in out.glob("shard-*"):  # shards that this corpus does not have
+        if not (tmp_path / "one" / path.name).exists():
             path.unlink()
-    assert content(tmp_path / "ranks") == content(tmp_path / "one")
+    assert content(out) == content(tmp_path / "one")
+    (out / "rescore.json").unlink()
+    with pytest.raises(
+        StoreCorrupt, match=r"rescore\.json: missing or damaged, though the folder holds manifest\.json"
+    ):
+        rescore_rank(corpus, out, rank=0, world_size=2)
 
 
 def test_records_of_other_options_are_not_taken_for_these(tmp_path, corpus):
-    rescore_rank(corpus, tmp_path / "ranks", rank=1, world_size=2, window=3)
-    (tmp_path / "ranks" / "rescore.json").unlink()
+    rescore_rank(corpus, tmp_path / "of_others", rank=1, world_size=2, window=3)
+    rescore(corpus, tmp_path / "ranks", shards=[])
+    left_behind(tmp_path / "of_others", tmp_path / "ranks")
     done = at_once(*(rank_of(corpus, tmp_path / "ranks", rank) for rank in (0, 1)))
     assert [one.reused for one in done] == [0, 0]
     assert content(tmp_path / "ranks") == content(tmp_path / "one")

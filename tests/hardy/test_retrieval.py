@@ -140,6 +140,22 @@ def test_subsets_are_ranked_when_they_are_seen():
 
 
 @pytest.mark.parametrize("rerank", ["mean_l2", "code"])
+def test_groups_keep_to_themselves(rerank):
+    """Each group is a fold of its own: one of a single row has no neighbours, and a faulty row none of its own."""
+    features = random_features(24, seed=9)
+    features["audio"][5] = torch.nan
+    groups = torch.tensor([0, 1, -100, 1] * 6)
+    groups[7] = 9
+    hardness, available = torch.full((24,), 0.7), torch.tensor([True, False, True])
+    table = NeighbourTable.build(features, neighbours=4, rerank=rerank, groups=groups)
+    got = table.gather(torch.arange(24), hardness, available)
+    for group in groups.unique():
+        rows = (groups == group).nonzero()[:, 0]
+        alone = NeighbourTable.build({m: x[rows] for m, x in features.items()}, neighbours=4, rerank=rerank)
+        assert torch.equal(got[rows], rows[alone.gather(torch.arange(len(rows)), hardness[rows], available)])
+
+
+@pytest.mark.parametrize("rerank", ["mean_l2", "code"])
 def test_ties_go_by_index(rerank):
     generator = torch.Generator("cpu").manual_seed(3)
     grid = [torch.randint(3, (50, 2), generator=generator, device="cpu").float() for _ in NAMES]

@@ -94,10 +94,11 @@ def test_study_of_the_project_has_each_arm_on_each_subset_with_each_seed():
     assert arms == {
         *(("zero", "none"), ("mean", "none"), ("reconstruction", "none")),
         *(("reconstruction", "spcl"), ("reconstruction", "hardy"), ("reconstruction", "random_hardness")),
+        ("reconstruction", "hardy_same_label"),
     }
     assert Counter((j.data, j.config.available) for j in jobs) == {
-        **dict.fromkeys([("MOSI", x) for x in ("a", "t", "v", "at", "av", "tv")], 6 * 5),
-        **dict.fromkeys([("IEMOCAP", x) for x in "at"], 6 * 5),
+        **dict.fromkeys([("MOSI", x) for x in ("a", "t", "v", "at", "av", "tv")], 7 * 5),
+        **dict.fromkeys([("IEMOCAP", x) for x in "at"], 7 * 5),
     }
     # The arms differ in nothing else.
     trained = [{k: x for k, x in vars(j.config).items() if k not in ARM} for j in jobs]

@@ -27,15 +27,16 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> multiview_hardness_on_device(
     const std::vector<Tensor>& crossed, const Tensor& present, const std::optional<Tensor>& valid,
     const std::optional<Tensor>& scaling, int64_t mi_sign, double slope, double direct_weight,
     double information_weight) {
-  const DeviceCall device(kOp, present);
+  const HardnessCall call =
+      checked_hardness_call(kOp, reconstruction, target, hidden, crossed, present, valid, scaling, mi_sign);
+  const DeviceCall device(kOp, hidden.front());
   device.require("reconstruction", reconstruction);
   device.require("target", target);
   device.require("hidden", hidden);
   device.require("crossed", crossed);
+  device.require("present", present);
   device.require("valid", valid);
   device.require("scaling", scaling);
-  const HardnessCall call =
-      checked_hardness_call(kOp, reconstruction, target, hidden, crossed, present, valid, scaling, mi_sign);
 
   HardnessOnDevice batch{};
   batch.modalities = call.modalities;
