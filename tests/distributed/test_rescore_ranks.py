@@ -54,20 +54,24 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def run_ranks(folder: Path, world_size: int, dies: int | None = None, **options) -> list[tuple[int, str, str]]:
-    """Exit code, output and errors of each rank; `dies` is one that is killed at its second shard."""
+    """Exit code, output and errors of each rank; where one dies, killed at its second shard, rank 0 begins last."""
     arguments = [sys.executable, "-W", "error", "-c", SCRIPT, str(folder / "corpus"), str(folder / "ranks")]
-    started = [
-        subprocess.Popen(
-            [*arguments, json.dumps(options), "3" if rank == dies else "0"],
-            env=environment(RANK=str(rank), WORLD_SIZE=str(world_size)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(world_size)
-    ]
-    outputs = [process.communicate(timeout=120) for process in started]
-    return [(process.returncode, *output) for process, output in zip(started, outputs, strict=True)]
+    found: dict[int, tuple[int, str, str]] = {}
+    for together in [range(world_size)] if dies is None else [range(1, world_size), [0]]:
+        started = {
+            rank: subprocess.Popen(
+                [*arguments, json.dumps(options), "3" if rank == dies else "0"],
+                env=environment(RANK=str(rank), WORLD_SIZE=str(world_size)),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in together
+        }
+        for rank, process in started.items():
+            output, errors = process.communicate(timeout=120)
+            found[rank] = process.returncode, output, errors
+    return [found[rank] for rank in range(world_size)]
 
 
 @pytest.fixture
@@ -91,10 +95,10 @@ def test_ranks_leave_the_bytes_of_one_process(tmp_path, corpus, world_size):
 
 def test_a_killed_rank_is_named_and_its_shards_alone_are_done_again(tmp_path, corpus):
     own = plan(corpus, 3)[1]
-    found = run_ranks(tmp_path, 3, dies=1, timeout=3)
+    found = run_ranks(tmp_path, 3, dies=1, timeout=0.5)
     assert [code for code, *_ in found] == [1, -signal.SIGKILL, 0], found
     missing = f"rank 1 of 3 ({len(own) - 1} of its {len(own)} shards are missing; its last word: at work)"
-    assert f"TimeoutError: {tmp_path / 'ranks'}: nothing for 3 s from {missing}" in found[0][2]
+    assert f"TimeoutError: {tmp_path / 'ranks'}: nothing for 0.5 s from {missing}" in found[0][2]
     assert not (tmp_path / "ranks" / "manifest.json").exists()
     again = run_ranks(tmp_path, 2)  # as many as there are now
     assert [code for code, *_ in again] == [0, 0], again
