@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
 
 from spcl_fast import FaultyDataError
 from spcl_fast.difficulty import StepInputs
@@ -88,6 +90,66 @@ def test_trainer_makes_two_stages_and_as_many_steps_whatever_the_curriculum(make
     assert rates[:2] == [1.0, 1.0]
     assert (rates[2] < 1) == (curriculum in ("spcl", "loss"))
     assert all(0 <= entry["curriculum_seconds"] < entry["seconds"] for entry in result.history)
+
+
+@pytest.mark.parametrize(
+    ("curriculum", "filling", "target_source"),
+    [
+        ("none", "reconstruction", "true"),
+        ("none", "reconstruction", "code"),
+        ("none", "zero", "true"),
+        ("none", "mean", "true"),
+        ("spcl", "reconstruction", "true"),
+        ("hardy", "reconstruction", "true"),
+    ],
+)
+def test_student_takes_the_steps_of_its_second_stage(make, dataset, curriculum, filling, target_source):
+    """The formulas written out: k + 1 steps of Adam a batch, by what is shown in each."""
+    fields = {"curriculum": curriculum, "filling": filling, "threshold": 0.4, "weight_decay": 0.1, "clip": 0.5}
+    options = HardyOptions(blocks=1, target_source=target_source)
+    trainer = make(dataset, options, epochs=1, dropout=0.0, **fields)
+    expected = trainer._make_model()
+    expected.load_state_dict(trainer.model.state_dict())
+    with trainer._forked_rng():
+        trainer._train_epoch(0)
+    adam = torch.optim.Adam(expected.parameters(), lr=trainer.config.learning_rate, weight_decay=0.1)
+    order = np.random.default_rng([trainer.config.seed, 0])
+    order.integers(2**63)
+    means = trainer._features["visual"][trainer._fold].mean(0)
+    taken = []
+    for features, batch, ids in trainer._batches(order.permutation(dataset.dialogues("train"))):
+        there = torch.tensor([True, True, False])[:, None].expand(3, len(ids))  # text and audio
+        rows = ids[:, None].expand(-1, 3)
+        if curriculum == "hardy":
+            rows, _ = trainer._lessons.rows(ids, features, there)
+        for of_step in rows.T:
+            shown = {m: x[of_step] for m, x in trainer._features.items()}
+            if filling == "mean":
+                out = expected({**shown, "visual": means.expand(len(ids), -1)}, batch)
+            else:
+                out = expected(shown, batch, there)
+            loss = cross_entropy(sum(out.logits.values()), batch.labels, reduction="none")
+            if curriculum == "spcl":
+                confidence = [
+                    out.logits[m].softmax(1).gather(1, batch.labels[:, None])[:, 0] for m in ("text", "audio")
+                ]
+                text, audio = (torch.segment_reduce(p.detach(), "sum", lengths=batch.lengths) for p in confidence)
+                spread = ((text - audio).abs() / math.sqrt(2)).repeat_interleave(batch.lengths)
+                difficulty = 2 * spread * loss.detach() / (spread + loss.detach())
+                taken.append((difficulty <= 0.4).float())
+                loss = taken[-1] * loss
+            loss = loss.mean()
+            if filling == "reconstruction":
+                target = shown["visual"] if target_source == "true" else 0.0
+                loss = loss + (out.reconstruction["visual"] - target).square().mean()
+            adam.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(expected.parameters(), 0.5)
+            adam.step()
+    for found, weight in zip(trainer.model.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(found, weight, rtol=1e-4, atol=1e-5)
+    if taken:
+        assert 0.1 < torch.cat(taken).mean() < 0.9
 
 
 def test_trainer_chooses_the_best_epoch_on_dev_in_the_second_stage(make, dataset):
