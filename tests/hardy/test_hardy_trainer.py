@@ -292,7 +292,9 @@ def test_trainer_takes_every_protocol(make, dataset, available, missing):
     if missing == "dialogue":
         for first, last in zip(dataset.offsets[:-1], dataset.offsets[1:], strict=True):
             assert (there[:, first:last] == there[:, first : first + 1]).all()
-    assert torch.equal(trainer._present(1), there) == (missing == "fixed" or len(names) == 1)
+    other = make(dataset, available=available, missing=missing, missing_rate=rate, seed=1)
+    for drawn in (trainer._present(1), other._present(0)):
+        assert torch.equal(drawn, there) == (missing == "fixed" or len(names) == 1)
     result = trainer.fit()
     assert math.isfinite(result.test.loss)
 

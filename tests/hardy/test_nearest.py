@@ -8,7 +8,8 @@ from spcl_fast.hardy import _nearest
 
 
 def test_bounds_lie_below_what_is_measured_and_close():
-    points = torch.randn(80, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 300
+    drawn = torch.randn(80, 40, generator=torch.Generator("cpu").manual_seed(5), device="cpu")
+    points = drawn.to(torch.get_default_device()).double() + 300
     points[3] *= 1e-5
     points = _nearest._scaled(points)
     rows = torch.arange(80)
