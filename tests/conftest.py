@@ -20,7 +20,7 @@ BACKENDS = {"cpu": ["reference", "cpu"], "cuda": ["reference", "cuda", "triton"]
 HOST_FOLDERS = ("native", "cli", "corpus", "merc", "report", "distributed", "integrations", "extras")
 HOST_FILES = (
     *("test_balance", "test_batch", "test_benchmark_parts", "test_benchmarks", "test_cuda_check", "test_gpu_bench"),
-    *("test_gpu_build", "test_gpu_check", "test_import", "test_readme"),
+    *("test_gpu_build", "test_gpu_check", "test_import", "test_readme", "test_hardy_trainer", "test_lessons"),
 )
 
 

@@ -79,8 +79,10 @@ def progress_of_rows(total: int) -> Iterator[Callable[[int], None]]:
         yield advance
 
 
-def results_table(title: str, modalities: list[str], summaries: Mapping[str, Summary]) -> Table:
-    """One column a configuration; scores in percent."""
+def results_table(
+    title: str, modalities: list[str], summaries: Mapping[str, Summary], *, is_mixed: bool = False
+) -> Table:
+    """One column a configuration; scores in percent. `is_mixed`: the head of a modality has seen the others too."""
     table = Table(title=Text(title), title_justify="left")
     table.add_column("")
     for name in summaries:
@@ -96,8 +98,9 @@ def results_table(title: str, modalities: list[str], summaries: Mapping[str, Sum
     row("test weighted F1, %", [percent(s.weighted_f1, s.weighted_f1_sd) for s in of])
     row("test macro F1, %", [percent(s.macro_f1, s.macro_f1_sd) for s in of])
     row("test accuracy, %", [percent(s.accuracy, s.accuracy_sd) for s in of])
+    of_modality = "  the head of {}, %" if is_mixed else "  {} alone, %"
     for m, modality in enumerate(modalities):
-        row(f"  {modality} alone, %", [percent(s.modality_accuracy[m]) for s in of])
+        row(of_modality.format(modality), [percent(s.modality_accuracy[m]) for s in of])
     for m, modality in enumerate(modalities):
         row(f"modality ratio, {modality}", [f"{s.modality_ratio[m]:.2f}" if s.modality_ratio else "-" for s in of])
     row("take rate, first epoch, %", [_or_dash(100 * s.first_take_rate, ".1f") for s in of])

@@ -128,7 +128,7 @@ def train(
 
     summary = summarize([result])
     title = f"{dataset.name}, {model}, seed {seed}"
-    say(results_table(title, list(dataset.features), {curriculum: summary}))
+    say(results_table(title, list(dataset.features), {curriculum: summary}, is_mixed=model == "hardy"))
     say(f"Best on dev: epoch {result.best_epoch + 1} of {len(result.history)}; the scores are of that one.")
     with refusing():
         save_checkpoint(out / "model.pt", trainer.model.state_dict())

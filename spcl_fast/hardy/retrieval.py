@@ -105,9 +105,9 @@ class NeighbourTable:
             the largest of the features in float64, and some ten megabytes. Deterministic.
 
         Raises:
-            TypeError: features of another type, a k that is no integer.
-            ValueError: no modality or more than 16, features of several lengths or devices or without a column, k
-                below 1, a metric of an unknown modality or name, an unknown rerank.
+            TypeError: features of another type, a k or groups that are no integers.
+            ValueError: no modality or more than 16, features of several lengths or devices or without a column, groups
+                of another length or device, k below 1, a metric of an unknown modality or name, an unknown rerank.
 
         Example:
             >>> import numpy as np

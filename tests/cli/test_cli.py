@@ -120,8 +120,10 @@ def test_train_with_missing_modalities(capsys, tmp_path, corpus):
         "lot": ("--curriculum", "none", "--missing", "utterance", "--missing-rate", 0.3, "--filling", "mean"),
     }
     for name, way in ways.items():
-        code, _, err = run(capsys, *arguments, *way, "--out", tmp_path / name)
+        code, out, err = run(capsys, *arguments, *way, "--out", tmp_path / name)
         assert (code, err) == (0, "")
+        assert "the head of visual" in out
+        assert "alone" not in out  # a head has seen the other modalities, and its own may be missing
         metrics = json.loads((tmp_path / name / "metrics.json").read_text())
         told = {f"--{k.replace('_', '-')}": x for k, x in metrics["config"].items()}
         assert all(told[option] == x for option, x in zip(way[::2], way[1::2], strict=True))

@@ -328,19 +328,6 @@ def test_products_in_half_precision_change_nothing(monkeypatch):
     assert check(features, torch.ones(3).bool()) == expected
 
 
-def test_bounds_lie_below_what_is_measured_and_close():
-    points = random_features(80, torch.float64, (40, 1, 1))["text"] + 300
-    points[3] *= 1e-5
-    points = _nearest._scaled(points)
-    rows = torch.arange(80)
-    measured = _nearest.squared_distances(points, rows, rows.expand(80, 80))
-    bounds = _nearest._Screen(points).bounds(rows).double()
-    off = ~torch.eye(80).bool()
-    assert (bounds <= measured)[off].all()
-    norms = (points - points.mean(0)).square().sum(1)
-    assert ((measured - bounds)[off] <= (1e-4 * (norms[:, None] + norms))[off]).all()
-
-
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -356,6 +343,8 @@ def test_bounds_lie_below_what_is_measured_and_close():
         ({"rerank": "mean"}, ValueError, "rerank must be one of"),
         ({"metric": {"smell": "l2"}}, ValueError, "metric must be one of"),
         ({"metric": {"text": "l1"}}, ValueError, "metric of 'text' must be one of"),
+        ({"groups": torch.zeros(4)}, TypeError, "groups must hold integers"),
+        ({"groups": torch.zeros(3).long()}, ValueError, "groups must have shape"),
     ],
 )
 def test_faults_of_build_are_named(change, error, message):
