@@ -1,3 +1,5 @@
+#include "cpu/rescore.h"
+
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
@@ -12,7 +14,6 @@
 #include "cpu/emotion_transitions_run.h"
 #include "cpu/isa.h"
 #include "cpu/modality_scores.h"
-#include "cpu/rescore.h"
 #include "cpu/self_paced_step.h"
 #include "cpu/step_run.h"
 #include "cpu/window_coherence.h"
@@ -212,8 +213,8 @@ class Slice {
   const std::vector<int64_t>& bounds_;
   const Columns& out_;
   const int64_t T_;
-  float *const dialogue_spread_, *const dialogue_transition_, *const mean_difficulty_, *const max_difficulty_,
-      *const mean_loss_;
+  float *const dialogue_spread_, *const dialogue_transition_;
+  float *const mean_difficulty_, *const max_difficulty_, *const mean_loss_;
   StepSums sums_{};
   std::vector<double> confidence_, selected_, group_confidence_;
   std::vector<float> weight_;
@@ -241,8 +242,9 @@ py::tuple rescore(const std::vector<py::array>& logits, const py::array& labels,
   const auto D = static_cast<int64_t>(bounds.size()) - 1;
   const Columns columns(checked_output("out", out, 2 * M + 6, T), M, T);
   float* const dialogue_data = checked_output("of_dialogues", of_dialogues, 5, D);
-  check(kOp, scored.dtype().equal(py::dtype::of<int64_t>()) && scored.ndim() == 1 && scored.shape(0) == D &&
-                 (scored.flags() & py::array::c_style) != 0,
+  check(kOp,
+        scored.dtype().equal(py::dtype::of<int64_t>()) && scored.ndim() == 1 && scored.shape(0) == D &&
+            (scored.flags() & py::array::c_style) != 0,
         "scored must be an int64 array [D]", shape_text(scored));
   auto* const scored_data = static_cast<int64_t*>(scored.mutable_data());
 
@@ -327,9 +329,8 @@ py::tuple rescore(const std::vector<py::array>& logits, const py::array& labels,
           const float c = columns.coherence[t];
           if (c == c) {
             sum = half - half * c;
-          } else if (!std::ranges::all_of(vector_rows, [&](const FloatRows& rows) {
-                       return is_finite_row(rows, vectors.columns, t);
-                     })) {
+          } else if (!std::ranges::all_of(
+                         vector_rows, [&](const FloatRows& rows) { return is_finite_row(rows, vectors.columns, t); })) {
             sum = std::numeric_limits<float>::quiet_NaN();
           }
         }

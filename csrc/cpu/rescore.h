@@ -8,8 +8,8 @@
 #include "cpu/window_coherence.h"
 #include "math/measure.h"
 
-// What `modality_scores`, `window_coherence` of predictions and `self_paced_step` say of the same rows, bit for bit, from
-// one reading of the logits and one exponential a number, where they take three. For the few classes of emotions.
+// What `modality_scores`, `window_coherence` of predictions and `self_paced_step` say of the same rows, bit for bit,
+// from one reading of the logits and one exponential a number, where they take three. For the few classes of emotions.
 
 namespace spcl {
 
@@ -25,9 +25,9 @@ struct RescoreBatch {
   bool wants_coherence;   // `coherence` is, with the windows of `windows`
   const CoherenceBatch* windows;
 
-  float *loss, *confidence;                                          // [modalities, utterances]
-  float *spread_of_row, *coherence, *utterance_loss, *difficulty;    // [utterances]
-  float* spread;                                                     // [dialogues]
+  float *loss, *confidence;                                        // [modalities, utterances]
+  float *spread_of_row, *coherence, *utterance_loss, *difficulty;  // [utterances]
+  float* spread;                                                   // [dialogues]
 };
 
 /// Memory for a group of dialogues: what the second pass over it needs of the first.

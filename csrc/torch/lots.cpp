@@ -64,9 +64,9 @@ Tensor select_as_many_cpu(const Tensor& difficulty, const std::optional<Tensor>&
   const double limit = checked_number(op, "threshold", threshold);
   std::vector<bool> others;
   if (instead_of) {
-    SPCL_CHECK(instead_of->scalar_type() == ScalarType::Bool && instead_of->dim() == 1 &&
-                   instead_of->size(0) == call.count,
-               op, "instead_of must be bool [T]", shape_text(*instead_of));
+    SPCL_CHECK(
+        instead_of->scalar_type() == ScalarType::Bool && instead_of->dim() == 1 && instead_of->size(0) == call.count,
+        op, "instead_of must be bool [T]", shape_text(*instead_of));
     const char* given = checked_extent(op, "instead_of", *instead_of).begin;
     others.resize(static_cast<size_t>(call.count));
     for (int64_t t = 0; t < call.count; ++t) others[static_cast<size_t>(t)] = given[t * instead_of->stride(0)] != 0;

@@ -80,7 +80,8 @@ torch::stable::Tensor modality_spread_cpu(const torch::stable::Tensor& confidenc
                                           const std::optional<torch::stable::Tensor>& present, bool of_means);
 
 /// Hardness, direct hardness and information [T] of rows of features of each modality, of none in place of the target
-/// where that is zeros, of hidden units and of those of each pair; and the scaling [4], that which is given or their own.
+/// where that is zeros, of hidden units and of those of each pair; and the scaling [4], that which is given or their
+/// own.
 std::tuple<torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor>
 multiview_hardness_cpu(const std::vector<torch::stable::Tensor>& reconstruction,
                        const std::vector<torch::stable::Tensor>& target,

@@ -28,8 +28,7 @@ STABLE_TORCH_LIBRARY(spcl_fast, m) {
       "Tensor? valid, Tensor? scaling, int mi_sign, float slope, float direct_weight, float information_weight) -> "
       "(Tensor hardness, Tensor direct, Tensor information, Tensor scaling)");
   m.def("select_easiest(Tensor difficulty, float? pace, Tensor? pace_tensor=None) -> Tensor");
-  m.def(
-      "select_by_odds(Tensor difficulty, Tensor ids, Tensor epoch, int seed, Tensor pace, Tensor tilt) -> Tensor");
+  m.def("select_by_odds(Tensor difficulty, Tensor ids, Tensor epoch, int seed, Tensor pace, Tensor tilt) -> Tensor");
   m.def(
       "select_as_many(Tensor difficulty, Tensor? ids, Tensor epoch, int seed, Tensor threshold, Tensor? instead_of, "
       "Tensor? offsets) -> Tensor");

@@ -32,7 +32,9 @@ def train(
     filling: Annotated[
         str, typer.Option(help="What stands for a missing modality: reconstruction, zero or mean.")
     ] = "reconstruction",
-    neighbours: Annotated[int, typer.Option(help="Of hardy, random_hardness: retrieved at most.")] = 3,
+    neighbours: Annotated[
+        int, typer.Option(help="Of hardy: retrieved at most, and the steps of a batch less one.")
+    ] = 3,
     teacher_epochs: Annotated[int, typer.Option(help="Of the teacher that measures hardness, in each stage.")] = 20,
     threshold: Annotated[float, typer.Option(help="First threshold (epsilon), in units of difficulty.")] = 0.7,
     growth: Annotated[float, typer.Option(help="Growth of the threshold per epoch (alpha).")] = 1.25,

@@ -49,7 +49,8 @@ class TrainConfig:
             utterance, or each dialogue, lacks each of the available by lot, and never all of them.
         missing_rate: the odds of that, in [0, 1); 0 where `missing` is "fixed".
         filling: what stands for a missing modality, "reconstruction", "zero", or "mean" over the training utterances.
-        neighbours: retrieved for an utterance at most, by the curricula that retrieve; at least 1.
+        neighbours: at least 1; so many are retrieved for an utterance at most, by the curricula that retrieve. Whatever
+            the curriculum, a batch is `neighbours + 1` steps in the second half of the epochs.
         teacher_epochs: of the teacher that measures hardness, in each of its two stages; at least 1.
 
     Raises:

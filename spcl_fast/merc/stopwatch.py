@@ -30,22 +30,26 @@ class Stopwatch:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._total = 0.0
-        self._started = 0.0
+        self._started: torch.cuda.Event | float | None = None  # None while it stands
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
     def _start(self) -> None:
         if self._device.type == "cuda":
-            begin = torch.cuda.Event(enable_timing=True)
-            self._events.append((begin, torch.cuda.Event(enable_timing=True)))
-            begin.record(torch.cuda.current_stream(self._device))
+            self._started = self._event()
         else:
             self._started = time.perf_counter()
 
     def _stop(self) -> None:
-        if self._device.type == "cuda":
-            self._events[-1][1].record(torch.cuda.current_stream(self._device))
-        else:
-            self._total += time.perf_counter() - self._started
+        started, self._started = self._started, None
+        if isinstance(started, float):
+            self._total += time.perf_counter() - started
+        elif started is not None:  # a backward pass may meet the end of `between` alone
+            self._events.append((started, self._event()))
+
+    def _event(self) -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self._device))
+        return event
 
     def __enter__(self) -> Self:
         self._start()
@@ -58,6 +62,8 @@ class Stopwatch:
 
     def between(self, late: Tensor, early: Tensor) -> None:
         """Adds the part of the next backward pass that lies between two tensors, as far as both have a gradient.
+
+        Nothing is added by a pass that begins behind `late`, or ends before `early`.
 
         Args:
             late: computed from the other.

@@ -160,7 +160,9 @@ def short_titles(groups: Iterable[Group]) -> dict[str, str]:
 def trained_alike(run: Run, other: Run) -> bool:
     """Whether two runs differ in nothing but seed and curriculum, as far as their configurations say."""
     a, b = run.get("config") or {}, other.get("config") or {}
-    return all(a[name] == b[name] for name in _TRAINING if name in a and name in b)
+    # Of HARDY-MER's network they say how many steps a batch is, whatever the curriculum.
+    names = (*_TRAINING, "neighbours") if a.get("model") == "hardy" else _TRAINING
+    return all(a[name] == b[name] for name in names if name in a and name in b)
 
 
 def described(setting: Mapping[str, Any] | None) -> str:
@@ -174,14 +176,16 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _failures(rows: Iterable[Run]) -> list[str]:
-    """What was tried and failed, a line for each curriculum of a data set and backbone."""
-    found: dict[tuple[str, str, str], list[Run]] = {}
+    """What was tried and failed, a line for each curriculum of a data set, what is available of it, and backbone."""
+    found: dict[tuple[str, str, str, str], list[Run]] = {}
     for row in rows:
-        found.setdefault((row["data"], row["backbone"], row["label"]), []).append(row)
+        available = (row.get("config") or {}).get("available", "all")
+        of = "" if available == "all" else f" ({available})"
+        found.setdefault((row["data"], of, row["backbone"], row["label"]), []).append(row)
     return [
-        f"{data}, {backbone_title(backbone)}, {label}: {len(failed)} run(s) failed and have no score (seeds "
+        f"{data}{of}, {backbone_title(backbone)}, {label}: {len(failed)} run(s) failed and have no score (seeds "
         f"{', '.join(str(row['seed']) for row in failed)}): {failed[0]['error']}"
-        for (data, backbone, label), failed in found.items()
+        for (data, of, backbone, label), failed in found.items()
     ]
 
 

@@ -52,6 +52,8 @@ MISSING_TERMS = {
     "of the share of their utterances that is recognised, which they call unweighted.",
     "Preparation": "training the teacher that measures hardness, and finding the neighbours of all utterances, once a "
     "run; a process that has trained the same teacher before does not do it again.",
+    "Take rate": "the share of the utterances that the curriculum took, of all epochs. In the first half of them, in "
+    "which all modalities are there and each is trained alone, every utterance counts.",
     "Average over the subsets": "of one seed, over all choices of what is available; the interval and the tests are "
     "over seeds.",
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -140,3 +142,24 @@ def test_manifest_is_strict_json_with_no_machine_in_it(scores):
     json.loads(text, parse_constant=lambda word: pytest.fail(word))
     assert str(scores.folder) not in text
     assert "seconds" not in text
+
+
+def test_example_of_the_document_runs(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs" / "corpus.md").read_text()
+    (code,) = (code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "rescore(" in code)
+    helpers.write_corpus(tmp_path / "corpus")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(code, "docs/corpus.md", "exec"), names)
+    assert names["scores"].summary["scored"] > 0
+
+
+def test_table_of_the_costs_is_that_of_the_record():
+    from spcl_fast.cli.bench import load_benchmarks
+
+    root = Path(__file__).resolve().parents[2]
+    corpus = importlib.import_module(f"{load_benchmarks(root).__package__}.corpus")
+    record, text = json.loads(corpus.RECORD.read_text()), corpus.DOC.read_text()
+    assert corpus.filled(text, record) == text
+    with pytest.raises(ValueError, match="marks of the table 'rescoring' once"):
+        corpus.filled(text.replace("<!-- rescoring", "<!-- others"), record)

@@ -8,10 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
 
 from spcl_fast import DialogueBatch, FaultyDataError, ops
 from spcl_fast.difficulty import StepInputs
-from spcl_fast.hardy import HardyNetwork, HardyOptions, HardyTrainer, teacher
+from spcl_fast.hardy import HardyNetwork, HardyOptions, HardyTrainer, NeighbourTable, teacher
 from spcl_fast.hardy.curriculum import AvailableSpclDifficulty, shuffled
 from spcl_fast.hardy.lessons import Lessons
 from spcl_fast.hardy.losses import reconstruction_loss
@@ -40,6 +42,12 @@ CURRICULA = ("none", "spcl", "loss", "hardy", "hardy_same_label", "random_hardne
 @pytest.fixture(scope="module")
 def dataset():
     return make_synthetic("meld-like", dialogues={"train": 8, "dev": 3, "test": 3})
+
+
+@pytest.fixture(scope="module")
+def scattered(dataset):
+    """The same dialogues, the splits between each other: a row of the fold is not that row of the data set."""
+    return replace(dataset, split=np.array([2, 0, 1, 0, 0, 2, 0, 1, 0, 0, 2, 0, 1, 0]))
 
 
 @pytest.fixture(autouse=True)
@@ -142,12 +150,12 @@ def test_trainer_stops_early_in_the_second_stage_alone(dataset):
 
 
 @pytest.mark.parametrize("filling", ["reconstruction", "zero", "mean"])
-def test_trainer_never_reads_what_dev_and_test_lack(dataset, filling):
-    tested = np.repeat(dataset.split, dataset.lengths) != 0
-    visual = dataset.features["visual"].copy()
+def test_trainer_never_reads_what_dev_and_test_lack(scattered, filling):
+    tested = np.repeat(scattered.split, scattered.lengths) != 0
+    visual = scattered.features["visual"].copy()
     visual[tested] = 1e6
-    poisoned = replace(dataset, features={**dataset.features, "visual": visual})
-    first, second = (make(x, filling=filling, epochs=2).fit() for x in (dataset, poisoned))
+    poisoned = replace(scattered, features={**scattered.features, "visual": visual})
+    first, second = (make(x, filling=filling, epochs=2).fit() for x in (scattered, poisoned))
     assert same(without_times(first.history), without_times(second.history))
     assert same(first.test, second.test)
 
@@ -166,10 +174,10 @@ def test_trainer_reads_what_is_missing_from_the_training_part_only_to_reconstruc
     assert not same(*(without_times(x.history) for x in results["reconstruction"]))
 
 
-def test_trainer_fills_with_the_mean_and_takes_it_for_being_there(dataset):
-    raw = {m: x + 3 for m, x in dataset.features.items()}
-    trainer = make(replace(dataset, features=raw), filling="mean", curriculum="none", standardize=False)
-    train = np.repeat(dataset.split, dataset.lengths) == 0
+def test_trainer_fills_with_the_mean_and_takes_it_for_being_there(scattered):
+    raw = {m: x + 3 for m, x in scattered.features.items()}
+    trainer = make(replace(scattered, features=raw), filling="mean", curriculum="none", standardize=False)
+    train = np.repeat(scattered.split, scattered.lengths) == 0
     features, present = trainer._shown(trainer._features, trainer._tested_on)
     assert present is None
     expected = torch.as_tensor(raw["visual"][train].mean(0)).expand(len(train), -1)
@@ -205,6 +213,27 @@ def test_lessons_are_the_neighbours_of_the_fold_as_many_as_the_hardness_says(dat
     own = (rows == ids[:, None]).sum(1)
     assert torch.equal(own, 3 - (hardness * 2 + 1).floor().long().minimum(others))
     assert ((rows[:, 2] != ids) == (others > 0)).all()
+
+
+@pytest.mark.parametrize("changed", [{}, {"mi_sign": -1}, {"target_source": "code"}, {"rerank": "code"}])
+def test_lessons_go_by_the_options_wherever_the_fold_lies(scattered, changed):
+    options = replace(OPTIONS, **changed)
+    trainer = make(scattered, options)
+    prepare(trainer)
+    trainer._renew(0)
+    features, batch, ids = next(trainer._batches(scattered.dialogues("train")[3:6]))
+    present = trainer._trained_on[:, ids]
+    with torch.no_grad():
+        out = trainer._teacher(features, batch, present, crossed=True)
+    made, true = [out.reconstruction[m] for m in features], list(features.values())
+    how = {"target_source": options.target_source, "mi_sign": options.mi_sign}
+    expected = ops.multiview_hardness(made, true, out.hidden, out.crossed, present, **how).hardness
+    rows, hardness = trainer._lessons.rows(ids, features, present)
+    torch.testing.assert_close(hardness, expected)
+    fold = torch.from_numpy(scattered.rows_of(scattered.dialogues("train"))[0])
+    of_fold = {m: x[fold] for m, x in trainer._features.items()}
+    table = NeighbourTable.build(of_fold, neighbours=2, rerank=options.rerank)
+    assert torch.equal(rows, fold[table.gather(torch.searchsorted(fold, ids), hardness, present)])
 
 
 def make_lessons(fold_size, neighbours=2):
@@ -258,6 +287,53 @@ def test_lessons_of_a_fold_with_fewer_rows_than_neighbours_begin_with_itself(fol
     assert rows.shape == (fold_size, 6)
     assert torch.equal(rows[:, :5], fold[:, None].expand(fold_size, 5))
     assert torch.equal(rows[:, 5], fold.flip(0))
+
+
+@pytest.mark.parametrize("target_source", ["true", "code"])
+def test_teacher_takes_the_steps_of_its_two_stages(dataset, target_source):
+    """The formulas written out, in float64: Adam with decay, gradients clipped, the weights of the last epoch."""
+    fields = {"missing": "utterance", "missing_rate": 0.4, "dropout": 0.0, "weight_decay": 0.1, "clip": 0.5}
+    trainer = make(dataset, replace(OPTIONS, target_source=target_source), teacher_epochs=2, **fields)
+    config, dialogues = trainer.config, dataset.dialogues("train")
+    with trainer._forked_rng():
+        torch.manual_seed(0)
+        taught, expected = (trainer._make_model(cross_attention=True).double() for _ in range(2))
+        expected.load_state_dict(taught.state_dict())
+
+        def batches(of):
+            return (({m: x.double() for m, x in f.items()}, batch, rows) for f, batch, rows in trainer._batches(of))
+
+        teacher.train_teacher(taught, config, trainer.options, dialogues, batches, trainer._present)
+
+    def entropy(x):
+        p = x.softmax(-1).clamp(1e-6, 1)
+        return -(p * (p + 1e-7).log()).sum(-1)
+
+    adam = torch.optim.Adam(expected.parameters(), lr=config.learning_rate, weight_decay=0.1)
+    for epoch in range(4):
+        order = np.random.default_rng([config.seed, epoch, teacher.DRAWS])
+        order.integers(2**63)
+        for features, batch, rows in batches(order.permutation(dialogues)):
+            if epoch < 2:
+                out = expected(features, batch, first_stage=True, crossed=True)
+                own, both = entropy(out.hidden), entropy(out.crossed)
+                information = [own[m] + own[n] - both[k] for k, (m, n) in enumerate(((0, 1), (0, 2), (1, 2)))]
+                loss = sum(cross_entropy(z, batch.labels) for z in out.logits.values())
+                loss = loss - 0.001 * sum(information).sum() / 3
+            else:
+                here = trainer._present(epoch - 2)[:, rows]
+                out = expected(features, batch, here)
+                loss = cross_entropy(sum(out.logits.values()), batch.labels)
+                for (m, x), there in zip(features.items(), here, strict=True):
+                    target = torch.zeros_like(x) if target_source == "code" else x
+                    loss = loss + (out.reconstruction[m] - target).square().mean(1)[~there].sum() / len(rows)
+            adam.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(expected.parameters(), 0.5)
+            adam.step()
+    assert not taught.training
+    for found, weight in zip(taught.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(found, weight)
 
 
 def test_teacher_learns_to_reconstruct_what_is_missing(dataset):

@@ -73,6 +73,21 @@ def test_a_stopwatch_adds_up_what_it_is_shown(monkeypatch: pytest.MonkeyPatch) -
     assert watch.seconds() == watch.seconds() == 2.5
 
 
+def test_a_stopwatch_adds_nothing_of_a_backward_pass_that_has_one_end_of_the_way_alone() -> None:
+    watch = Stopwatch(torch.device("cpu"))
+    early = torch.ones(8, requires_grad=True) * 2
+    late = early.exp().sum()
+    watch.between(late, early)
+    early.sum().backward(retain_graph=True)
+    assert watch.seconds() == 0
+    apart = torch.ones(8, requires_grad=True).exp().sum()
+    watch.between(apart, early)
+    apart.backward()
+    assert watch.seconds() == 0
+    late.backward()
+    assert watch.seconds() > 0
+
+
 def test_a_stopwatch_on_a_gpu_waits_when_it_is_read_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
 

@@ -104,6 +104,23 @@ def test_methods_are_compared_with_what_controls_them(study):
     assert [len(family) for family in subsets] == [6, 2]
 
 
+def test_methods_with_other_numbers_of_steps_are_not_compared(rows):
+    """A batch is as many steps as it has neighbours and one more, whatever the curriculum."""
+    runs = [
+        row
+        for curriculum, neighbours in (("none", 3), ("hardy", 5))
+        for row in lacking(rows, curriculum, BASE, model="hardy", neighbours=neighbours)
+    ]
+    (trial,) = make_trials(runs)
+    notes = []
+    ((comparison,),) = compare_methods(trial.conditions, notes)
+    assert comparison.found is None
+    assert "5 pair(s) of hardy and reconstruction were not compared" in notes[0]
+    alike = [{**row, "config": {**row["config"], "neighbours": 5}} for row in runs]
+    ((comparison,),) = compare_methods(make_trials(alike)[0].conditions, [])
+    assert comparison.found.n == 5
+
+
 def test_two_methods_of_one_name_are_told_apart_by_their_backbone(rows):
     other = [{**row, "backbone": "hardy_small"} for row in lacking(rows, "none", BASE)]
     (trial,) = make_trials(make_study([*lacking(rows, "none", BASE), *other]).lacking)
@@ -216,6 +233,11 @@ def test_runs_that_failed_are_listed_and_count_nowhere(rows):
     study = make_study([*plain, *failed])
     assert study.main == make_study(plain).main
     assert study.notes == ["meld, MMGCN, SPCL: 2 run(s) failed and have no score (seeds 7, 8): the model diverged"]
+    lacking = [{**row, "config": {"available": x}} for row, x in zip(failed, ("a", "tv"), strict=True)]
+    assert make_study([*plain, *lacking]).notes == [
+        f"meld ({x}), MMGCN, SPCL: 1 run(s) failed and have no score (seeds {seed}): the model diverged"
+        for x, seed in (("a", 7), ("tv", 8))
+    ]
     assert "the model diverged" in as_markdown(make_document(study), pictures=False)
     code = [{**row, "code": "0.1.0+abc"} for row in plain]
     assert "Code: 0.1.0+abc." in as_markdown(make_document(make_study(code)), pictures=False)
