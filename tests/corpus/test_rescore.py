@@ -47,6 +47,20 @@ def test_rescore_gives_the_numbers_of_the_ops(tmp_path, M, C, dtype):
     check(corpus, scores, C)
 
 
+@pytest.mark.parametrize("memory", [512 << 20, 24 << 10])  # mapped as a whole, and given back slice by slice
+def test_modalities_may_be_stored_in_different_dtypes(tmp_path, monkeypatch, memory):
+    monkeypatch.setattr("spcl_fast.corpus._rescore_shard.slice_rows", lambda _: 64)
+    dtypes = {"text": "float32", "audio": "float16", "visual": "bfloat16"}
+    parts = [next(iter(write_corpus(tmp_path / dtype, dtype=dtype, per_shard=10_000))) for dtype in dtypes.values()]
+    logits = {name: part.logits[name] for name, part in zip(dtypes, parts, strict=True)}
+    modalities = [Modality(name, 5, dtype) for name, dtype in dtypes.items()]
+    with CorpusWriter(tmp_path / "corpus", modalities, utterances_per_shard=300) as writer:
+        writer.add(parts[0].dialogue_id, parts[0].speaker, parts[0].label, logits, offsets=parts[0].offsets)
+    corpus = open_corpus(tmp_path / "corpus")
+    assert corpus.shards[0].bytes > 24 << 8
+    check(corpus, rescore(corpus, tmp_path / "scores", memory=memory).scores, 5)
+
+
 def test_rescore_compares_embeddings(tmp_path):
     corpus = write_corpus(tmp_path / "corpus", embedding_size=6)
     check(corpus, rescore(corpus, tmp_path / "scores", source="embedding").scores, 5, source="embedding")
