@@ -9,6 +9,7 @@ from typing import Any
 
 from spcl_fast.corpus import Corpus
 from spcl_fast.corpus.convert import store_dataset, store_table
+from spcl_fast.corpus.manifest import MANIFEST
 from spcl_fast.merc.npz import read_npz
 from spcl_fast.merc.readers import read_corpus
 from spcl_fast.merc.readers.assemble import class_names_of
@@ -30,6 +31,8 @@ def import_store(
     replace: bool,
 ) -> Corpus:
     """Tables a part at a time; what has no other form in memory, and then into the store."""
+    if (out / MANIFEST).exists() and not replace:
+        raise ValueError(f"{out} holds a store already: replace it with --force, or choose another --out")
     size, ending = utterances_per_shard, source.suffix.lower()
     tables = (*FORMATS["arrow"], *FORMATS["parquet"])
     parts = sorted(path for path in source.glob("*") if path.suffix in tables) if source.is_dir() else []

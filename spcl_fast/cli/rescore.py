@@ -61,10 +61,6 @@ def rescore(
             raise ValueError(f"--rank must be below --world-size {world_size} (got {rank})")
         opened = open_corpus(corpus)
         own = plan(opened, world_size)[rank]
-        if model is not None and device == "auto":
-            from spcl_fast.merc.device import find_device
-
-            device = str(find_device(device))
         start = time.perf_counter()
         with progress_of_rows(sum(opened.shards[index].utterances for index in own)) as advance:
             done = rescore_rank(
@@ -73,7 +69,7 @@ def rescore(
                 rank=rank,
                 world_size=world_size,
                 timeout=timeout,
-                columns=None if columns is None else columns.split(","),
+                columns=None if columns is None else [name.strip() for name in columns.split(",")],
                 dtype=dtype,
                 difficulty=difficulty,
                 aggregate=aggregate,

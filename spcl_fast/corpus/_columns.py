@@ -105,3 +105,10 @@ def to_numpy(array: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     if not values.flags.aligned:
         raise ValueError("must lie at multiples of 8 bytes")
     return values.reshape(len(array), array.type.list_size) if is_list else values
+
+
+def as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Numbers as they are stored, bits of bfloat16 included, in the dtype that holds all of them exactly."""
+    if values.dtype == STORED["bfloat16"]:
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    return values.astype(np.float32, copy=False)

@@ -54,15 +54,17 @@ class Predictor:
         model: called with `(features, batch)` as the backbones of `spcl_fast.merc.models` are: modality -> float32
             `[T, F]`, the stored embeddings or where there are none the stored logits, and a `DialogueBatch`; gives
             modality -> logits `[T, C]`.
-        device: where it runs.
+        device: where it runs; "auto" for a GPU where there is one.
         batch_utterances: dialogues are taken together until they hold this many.
     """
 
     def __init__(self, model: Any, device: str, batch_utterances: int) -> None:
         import torch
 
+        from spcl_fast.merc.device import find_device
+
         self._torch = torch
-        self.device = torch.device(device)
+        self.device = find_device(device)
         self._model = model.to(self.device).eval()
         self._most = batch_utterances
 
@@ -73,6 +75,11 @@ class Predictor:
                 shard = corpus.shard(index, verify=False)
                 first = int(np.flatnonzero(np.diff(shard.offsets))[0])
                 found = self._forward(shard, first, first + 1)
+                T = int(shard.offsets[first + 1] - shard.offsets[first])
+                for name, values in found.items():
+                    if not isinstance(values, self._torch.Tensor) or values.dim() != 2 or len(values) != T:
+                        got = tuple(values.shape) if isinstance(values, self._torch.Tensor) else type(values).__name__
+                        raise ValueError(f"{OP}: the model's {name} must be [{T}, C] (got {got})")
                 return tuple(found), int(next(iter(found.values())).shape[1])
         raise ValueError(f"{OP}: a model needs a corpus with utterances (got none)")
 
@@ -116,5 +123,5 @@ class Predictor:
         with torch.inference_mode():
             found = self._model(features, batch.to(self.device))
         if not isinstance(found, Mapping) or not found:
-            raise TypeError(f"{OP}: the model must give a mapping of logits (got {type(found).__name__})")
+            raise ValueError(f"{OP}: the model must give a mapping of logits (got {type(found).__name__})")
         return found

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from spcl_fast import arrays
 from spcl_fast.arrays import _inputs
 from spcl_fast.corpus._column_file import ColumnFile
+from spcl_fast.corpus._columns import as_float32
 from spcl_fast.corpus._pages import checksum_of_file, release
 from spcl_fast.corpus._predict import Predictor
 from spcl_fast.corpus._records import HISTOGRAMS, Summary, input_identity, record_path, write_json
@@ -141,6 +142,7 @@ class _Slices:
         self.kernel = _inputs.kernels().rescore
         self.width = 2 * len(job.scoring.modalities) + 6
         self.logits = [shard.logits[name] for name in job.scoring.modalities] if job.predictor is None else []
+        self.is_mixed = len({rows.dtype for rows in self.logits}) > 1  # the kernel takes one dtype
         embedded = job.scoring.source == "embedding" and job.scoring.wants_coherence
         self.embeddings = list(shard.embeddings.values()) if embedded else []
         row_bytes = self._row_bytes()
@@ -157,7 +159,7 @@ class _Slices:
         M = len(scoring.modalities)
         stored = 2 * len(scoring.columns) if scoring.dtype == "float16" else 0
         mapped = 8 + sum(rows.strides[0] for rows in (*self.logits, *self.embeddings))
-        of_model = 4 * M * scoring.num_classes if self.job.predictor is not None else 0
+        of_model = 4 * M * scoring.num_classes if self.job.predictor is not None or self.is_mixed else 0
         return 4 * self.width + stored + mapped + of_model + (20 + 4 * M) + 48
 
     def run(self, columns: ColumnFile, of_dialogues: ColumnFile, summary: Summary) -> None:
@@ -176,8 +178,9 @@ class _Slices:
         T, D = end - begin, last - first
         offsets = offsets - begin
         label, speaker = shard.label[begin:end], shard.speaker[begin:end]
+        stored_logits = [rows[begin:end] for rows in self.logits]
         if self.job.predictor is None:
-            logits = [rows[begin:end] for rows in self.logits]
+            logits = [as_float32(rows) for rows in stored_logits] if self.is_mixed else stored_logits
         else:
             logits = self.job.predictor.logits(shard, first, last, scoring.modalities, scoring.num_classes)
         embeddings = [rows[begin:end] for rows in self.embeddings]
@@ -215,7 +218,7 @@ class _Slices:
             of_dialogues.write(name, of_dialogue)
         self._add(summary, found, values, label, D)
         if self.releases:
-            for mapped in (label, speaker, *(logits if self.logits else ()), *embeddings):
+            for mapped in (label, speaker, *stored_logits, *embeddings):
                 release(mapped)
 
     def _add(

@@ -12,7 +12,7 @@ import numpy as np
 
 from spcl_fast.corpus import _utterances as rows
 from spcl_fast.corpus._arrow import compute, pa
-from spcl_fast.corpus._columns import columns_of, to_arrow
+from spcl_fast.corpus._columns import as_float32, columns_of, to_arrow
 from spcl_fast.corpus._tables import CLASS_NAMES, ROWS, class_names_of, tables_of
 from spcl_fast.corpus.atomic import atomic_file
 from spcl_fast.corpus.manifest import Modality
@@ -242,7 +242,7 @@ def _schema(corpus: Corpus) -> Any:
 
 def _widened(shard: Shard, column: Any, here: slice) -> np.ndarray:
     values = (shard.logits if column.kind == "logits" else shard.embeddings)[column.modality][here]
-    return (values.astype(np.uint32) << 16).view(np.float32) if column.dtype == "bfloat16" else values
+    return as_float32(values) if column.dtype == "bfloat16" else values
 
 
 def _add(writer: CorpusWriter, batch: Any, columns: dict[str, dict[str, str]], base: int | None) -> int:

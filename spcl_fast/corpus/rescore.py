@@ -106,7 +106,7 @@ def rescore(
         model: `package.module:factory` of a `torch.nn.Module`, called as the backbones of `spcl_fast.merc.models` are,
             whose logits are scored in place of stored ones.
         checkpoint: its parameters, a state_dict; tensors and plain containers alone are unpickled.
-        device: of the model.
+        device: of the model; "auto" is the GPU that torch prefers, or else the CPU.
         batch_utterances: dialogues are given to the model together until they hold this many.
         workers: threads, each with a shard of its own; the kernels release the GIL.
         memory: bytes that all workers take at most, beside the interpreter and the model, mapped pages included. A

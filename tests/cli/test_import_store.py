@@ -47,7 +47,7 @@ def test_tables_and_folders_of_them(capsys, tmp_path, table):
     assert "3 dialogues, 4 utterances, 1 shard; text, faces" in said
     assert open_corpus(tmp_path / "a").shard(0).label.tolist() == [0, 1, 0, 0]
     code, _, err = run(capsys, folder, "--store", "--out", tmp_path / "a", "--class-names", "joy,sadness")
-    assert (code, "holds a store already" in err, err.count("\n")) == (2, True, 1)
+    assert (code, "holds a store already: replace it with --force" in err, err.count("\n")) == (2, True, 1)
 
     one = folder / "0.parquet"
     arguments = [*("--store", "--out", tmp_path / "a", "--force", "--only", "train", "--logits", "words=logits.text")]

@@ -64,6 +64,8 @@ def expected(
 ) -> dict[str, Any]:
     """The columns of a shard, by the ops one after the other."""
     logits = [decoded(values) for values in shard.logits.values()]
+    if len({values.dtype for values in logits}) > 1:  # the ops take one dtype
+        logits = [values.astype(np.float32) for values in logits]
     scores = arrays.modality_scores(logits, shard.label)
     step = arrays.self_paced_step(logits, shard.label, shard.offsets, None, measure=measure)
     vectors = logits if source == "prediction" else list(shard.embeddings.values())

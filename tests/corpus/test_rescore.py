@@ -14,6 +14,7 @@ import torch
 
 from spcl_fast import DialogueBatch, arrays
 from spcl_fast.corpus import CorpusWriter, Modality, StoreCorrupt, open_corpus, plan, rescore
+from spcl_fast.corpus._records import read_json, write_json
 from spcl_fast.corpus._slices import slice_rows, slices
 from spcl_fast.difficulty import ExtendedDifficulty, StepInputs
 
@@ -45,6 +46,20 @@ def test_rescore_gives_the_numbers_of_the_ops(tmp_path, M, C, dtype):
     scores = rescore(corpus, tmp_path / "scores").scores
     assert len(scores.columns) == 2 * M + 6
     check(corpus, scores, C)
+
+
+@pytest.mark.parametrize("memory", [512 << 20, 24 << 10])  # mapped as a whole, and given back slice by slice
+def test_modalities_may_be_stored_in_different_dtypes(tmp_path, monkeypatch, memory):
+    monkeypatch.setattr("spcl_fast.corpus._rescore_shard.slice_rows", lambda _: 64)
+    dtypes = {"text": "float32", "audio": "float16", "visual": "bfloat16"}
+    parts = [next(iter(write_corpus(tmp_path / dtype, dtype=dtype, per_shard=10_000))) for dtype in dtypes.values()]
+    logits = {name: part.logits[name] for name, part in zip(dtypes, parts, strict=True)}
+    modalities = [Modality(name, 5, dtype) for name, dtype in dtypes.items()]
+    with CorpusWriter(tmp_path / "corpus", modalities, utterances_per_shard=300) as writer:
+        writer.add(parts[0].dialogue_id, parts[0].speaker, parts[0].label, logits, offsets=parts[0].offsets)
+    corpus = open_corpus(tmp_path / "corpus")
+    assert corpus.shards[0].bytes > 24 << 8
+    check(corpus, rescore(corpus, tmp_path / "scores", memory=memory).scores, 5)
 
 
 def test_rescore_compares_embeddings(tmp_path):
@@ -196,12 +211,12 @@ def test_rescore_continues_and_does_nothing_twice(tmp_path):
 
 def test_rescore_does_a_shard_again_whose_input_is_another(tmp_path):
     corpus = write_corpus(tmp_path / "corpus")
-    record = tmp_path / "scores" / "shard-000000.record.json"
+    path = tmp_path / "scores" / "shard-000000.record.json"
     rescore(corpus, tmp_path / "scores", shards=[0])
-    text = record.read_text()
-    record.write_text(text.replace(corpus.shards[0].checksum, "crc32c:00000000"))
+    record, text = read_json(path), path.read_text()
+    write_json(path, {**record, "input": {**record["input"], "checksum": "crc32c:00000000"}})
     assert rescore(corpus, tmp_path / "scores", shards=[0]).shards == 1
-    assert record.read_text() == text
+    assert path.read_text() == text
 
 
 def test_other_options_and_another_corpus_are_refused_by_field(tmp_path):
@@ -234,9 +249,10 @@ def test_transitions_of_another_corpus(tmp_path):
         rescore(corpus, tmp_path / "bad", transitions=str(tmp_path / "nowhere.json"))
 
 
-@pytest.mark.parametrize("memory", [512 << 20, 24 << 10])  # compared at once, and piece by piece
+@pytest.mark.parametrize("memory", [512 << 20, 64 << 10])  # compared at once, and piece by piece
 def test_damaged_shard_is_named_and_the_others_stay(tmp_path, memory):
-    corpus = write_corpus(tmp_path / "corpus")
+    corpus = write_corpus(tmp_path / "corpus", C=20, dtype="float32")
+    assert corpus.shards[2].bytes > 64 << 8
     path = tmp_path / "corpus" / corpus.shards[2].name
     good = path.read_bytes()
     path.write_bytes(good[:-70] + bytes([good[-70] ^ 1]) + good[-69:])
@@ -258,8 +274,6 @@ def test_labels_that_change_between_the_passes_are_noticed(tmp_path):
     wanted = content(tmp_path / "whole")
     for name in ("manifest.json", "shard-000001.record.json"):
         (tmp_path / "whole" / name).unlink()
-    from spcl_fast.corpus._records import read_json, write_json
-
     path = tmp_path / "whole" / "shard-000001.transitions.json"
     record = read_json(path)
     record["transitions"][0][0] += 1

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
+import sys
+import types
 from pathlib import Path
 
 import pytest
+import torch
 
 from spcl_fast.cli import main
-from spcl_fast.corpus import rescore
+from spcl_fast.corpus import Scores, rescore
 
 spec = importlib.util.spec_from_file_location("rescoring", Path(__file__).with_name("rescoring.py"))
 helpers = importlib.util.module_from_spec(spec)
@@ -52,6 +56,21 @@ def test_ranks_share_the_work(tmp_path, capsys, monkeypatch):
     assert helpers.content(tmp_path / "one") == helpers.content(tmp_path / "ranks")
 
 
+class Model(torch.nn.Module):
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, features, batch):
+        return self.answer
+
+
+def test_columns_may_stand_apart(tmp_path, capsys):
+    helpers.write_corpus(tmp_path / "corpus", dialogues=4)
+    assert run(capsys, tmp_path / "corpus", "--out", tmp_path / "scores", "--columns", "spread, difficulty")[0] == 0
+    assert Scores(tmp_path / "scores").columns == ("spread", "difficulty")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -61,9 +80,17 @@ def test_ranks_share_the_work(tmp_path, capsys, monkeypatch):
         (("--transitions", "nowhere.json"), "nowhere.json: cannot be read"),
         (("--model", "nothing"), "package.module:factory"),
         (("--model", "builtins:dict", "--device", "nowhere"), "must make a torch.nn.Module"),
+        (("--model", "torch.nn:Identity", "--device", "nowhere"), "device nowhere: Expected one of cpu"),
+        (("--model", "torch.nn:Module", "--device", "cuda:99"), "device cuda:99: "),
+        (("--model", "the_users_own:list"), "the model must give a mapping of logits (got list)"),
+        (("--model", "the_users_own:vector"), "the model's text must be ["),
+        (("--model", "the_users_own:nothing"), "C] (got NoneType)"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_2(tmp_path, capsys, arguments, message):
+def test_mistakes_are_one_line_and_exit_code_2(tmp_path, capsys, monkeypatch, arguments, message):
+    answers = {"list": [], "vector": {"text": torch.zeros(3)}, "nothing": {"text": None}}
+    own = types.SimpleNamespace(**{name: functools.partial(Model, answer) for name, answer in answers.items()})
+    monkeypatch.setitem(sys.modules, "the_users_own", own)
     helpers.write_corpus(tmp_path / "corpus", dialogues=4)
     code, out, err = run(capsys, tmp_path / "corpus", "--out", tmp_path / "scores", *arguments)
     assert (code, out) == (2, "")
