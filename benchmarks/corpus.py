@@ -6,9 +6,8 @@
 writes a seeded corpus of three modalities and seven classes in float16 (50 bytes an utterance with its label and
 speaker), rescores it to all twelve columns in float32 (48 bytes), and takes everything away again, a hundred bytes an
 utterance in all; `--record` keeps the figures in `benchmarks/results/corpus.json` and in `docs/corpus.md`. Files lie in
-the page cache or in tmpfs, so bandwidth is that of memory through the file system: of as many bytes read into one
-buffer, and written from one into a new file. Waiting for the disk (fsync) is timed apart. The rivals read the same
-shards and write the same columns, of at most two million utterances, and have to agree with ours first.
+the page cache or in tmpfs: bandwidth is of as many bytes read into one buffer, and written from one into a new file.
+Waiting for the disk (fsync) is timed apart. The rivals do the same for two million utterances, and have to agree first.
 """
 
 from __future__ import annotations
