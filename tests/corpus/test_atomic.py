@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import resource
+import stat
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -263,3 +264,22 @@ def test_writer_that_is_refused_leaves_no_mark(tmp_path):
     with pytest.raises(FileExistsError):
         write(tmp_path, 2.0)
     assert names_in(tmp_path) == before | {".writing"}
+
+
+def test_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_end(tmp_path, monkeypatch):
+    steps = []
+
+    def noted(name, real):
+        def call(*arguments):
+            what = arguments[0]
+            mode = os.fstat(what).st_mode if isinstance(what, int) else 0
+            steps.append((name, "folder" if stat.S_ISDIR(mode) else "file"))
+            return real(*arguments)
+
+        monkeypatch.setattr(os, name, call)
+
+    noted("fsync", os.fsync)
+    noted("replace", os.replace)
+    with atomic_file(tmp_path / "a") as file:
+        file.write(b"whole")
+    assert steps == [("fsync", "file"), ("replace", "file"), ("fsync", "folder")]
