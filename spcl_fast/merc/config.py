@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from numbers import Integral, Real
 
-from spcl_fast.merc.curricula import CURRICULA
+from spcl_fast.merc.curricula import CURRICULA, OF_HARDY
 from spcl_fast.merc.models import HARDY, MODELS
 from spcl_fast.merc.models.encoders import ENCODERS
 from spcl_fast.thresholds import ExponentialThreshold
@@ -56,7 +56,7 @@ class TrainConfig:
     Raises:
         TypeError: a value of another type.
         ValueError: a value out of its domain, a name that is not known, something missing or a curriculum of HARDY-MER
-            with another model.
+            with another model, or that model with a curriculum of others.
 
     Example:
         >>> from spcl_fast.merc.trainer import TrainConfig
@@ -152,6 +152,9 @@ class TrainConfig:
         needed = CURRICULA[self.curriculum].model
         if needed not in (None, self.model):
             raise ValueError(f"curriculum {self.curriculum!r} needs the model {needed!r} (got {self.model!r})")
+        if self.model == HARDY and self.curriculum not in OF_HARDY:
+            known = ", ".join(OF_HARDY)
+            raise ValueError(f"curriculum of the model {HARDY!r} must be one of {known} (got {self.curriculum!r})")
         for name, full in (("available", "all"), ("missing", "fixed")):
             value = getattr(self, name)
             if value != full and self.model != HARDY:

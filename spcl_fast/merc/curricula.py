@@ -214,6 +214,9 @@ _PACE = ("pace_start", "pace_epochs")
 _TILT = (*_PACE, "tilt")
 _RETRIEVAL = ("neighbours",)
 
+#: what the model "hardy" can be taught by; the last three choose rows, the others weights
+OF_HARDY = ("none", "spcl", "loss", "hardy", "hardy_same_label", "random_hardness")
+
 #: name -> recipe
 CURRICULA: dict[str, Recipe] = {
     "none": Recipe("none", (), lambda dataset, config: _everything(dataset)),

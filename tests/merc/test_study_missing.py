@@ -87,6 +87,13 @@ def test_study_of_missing_modalities_refuses_by_name(change, message):
         parse_study(text.replace(*change, 1))
 
 
+def test_study_refuses_a_curriculum_that_the_network_cannot_be_taught_by():
+    """It was refused run by run, each with a row."""
+    text = MISSING.replace("random_hardness: hardy", "dif: [{}]").replace("hardy, random_hardness]", "dif]")
+    with pytest.raises(StudyError, match=r"parts\[0\]: hardy: curriculum of the model 'hardy' must be .*\(got 'dif'\)"):
+        parse_study(text)
+
+
 def test_study_of_the_project_has_each_arm_on_each_subset_with_each_seed():
     study = read_study(Path(__file__).parents[2] / "docs" / "hardy_study" / "study.yaml")
     jobs = study.ready([])
