@@ -3,8 +3,8 @@
     python -m benchmarks.neighbours FOLDER
 
 Of CMU-MOSI and IEMOCAP in FOLDER (`mosi.npz`, `iemocap_6way.npz`), for every subset of modalities: the share of the
-k = 3 neighbours that have the same label, and the share that chance would give. Within the training part, which is where
-they are retrieved; and within the test part, which says what that share is where the features have not been trained on
+k = 3 neighbours that have the same label, and the share that chance would give. Within the training part, where they
+are retrieved; and within the test part, which says what that share is where the features have not been trained on
 the labels. The record is `benchmarks/results/neighbours.json`, the table that is printed that of
 `docs/hardy_study/README.md`.
 """
