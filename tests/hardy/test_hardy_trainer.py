@@ -147,6 +147,7 @@ def test_student_takes_the_steps_of_its_second_stage(make, dataset, curriculum, 
             nn.utils.clip_grad_norm_(expected.parameters(), 0.5)
             adam.step()
     for found, weight in zip(trainer.model.parameters(), expected.parameters(), strict=True):
+        # Adam divides by the size of the gradient: where that is near zero, a rounding becomes part of a step of 1e-3.
         torch.testing.assert_close(found, weight, rtol=1e-4, atol=1e-5)
     if taken:
         assert 0.1 < torch.cat(taken).mean() < 0.9
